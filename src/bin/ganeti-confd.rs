@@ -1,0 +1,8 @@
+//! The daemon's entry: everything is in [`ganeti_confd::daemon`].
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ganeti_confd::daemon::main()
+}

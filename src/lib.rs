@@ -1,0 +1,45 @@
+//! A drop-in replacement for `ganeti-confd`: the daemon on every master candidate of a Ganeti cluster that answers
+//! questions about the cluster's configuration as HMAC-signed JSON over UDP.
+//!
+//! # The two ways through the house
+//!
+//! ```text
+//! one datagram                                     one configuration
+//! ------------                                     -----------------
+//! kernel                                           config.data (replaced by rename)
+//!   | multishot recvmsg, provided buffers            | inotify on the directory, at most one load a second
+//! engine      a batch of completions               reader      read it through tokio-uring
+//!   |                                                |
+//! responder   respond(datagram, now, served)       config      simd-json, checked and re-rendered by field tables
+//!   protocol    fourcc, envelope, HMAC, clock        |
+//!   snapshot    look the rendered answer up        snapshot    index the rendered text
+//!   protocol    sign, write the reply                |
+//!   |                                              ArcSwap<Served>  -> each worker's Cache, looked at once per batch
+//! engine      a batch of sends
+//!   |
+//! kernel
+//! ```
+//!
+//! Everything between the two engines' ends is pure: bytes, a clock value and a snapshot in; bytes or a reason for
+//! silence out. It does no I/O, reads no clock, takes no lock, allocates nothing per datagram, and forbids unsafe code.
+//!
+//! # Modules, in reading order
+//!
+//! * [`protocol`]: the wire: datagram, envelope, key, request, reply, and why a datagram gets no answer.
+//! * [`config`]: `config.data` to the canonical text that the reference would print, by declarative field tables.
+//! * [`snapshot`]: that text with its indexes; one function per query.
+//! * [`responder`]: one datagram in, one reply or one reason out.
+//! * [`engine`]: sockets, rings and batches; the only module with unsafe code.
+//! * [`reader`]: watching, reading and publishing files.
+//! * [`daemon`]: options, logging, process, signals; the wiring.
+//!
+//! Imports point one way: `protocol` and `config` know nobody, `snapshot` knows `config` and `protocol`, `responder` knows these
+//! three, `engine` and `reader` know `responder`, `daemon` knows all.
+
+pub mod config;
+pub mod daemon;
+pub mod engine;
+pub mod protocol;
+pub mod reader;
+pub mod responder;
+pub mod snapshot;
