@@ -43,3 +43,4 @@ pub mod protocol;
 pub mod reader;
 pub mod responder;
 pub mod snapshot;
+mod text;
