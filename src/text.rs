@@ -40,6 +40,14 @@ impl Span {
         &text[self.start as usize..self.end as usize]
     }
 
+    /// A string's text with its quotes.
+    pub(crate) fn quoted(self) -> Self {
+        Self {
+            start: self.start - 1,
+            end: self.end + 1,
+        }
+    }
+
     /// A string's text without its quotes.
     pub(crate) fn unquoted(self) -> Self {
         Self {
@@ -54,26 +62,45 @@ const fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// Whether any byte of `bytes` must be escaped. No early exit: the compiler makes lanes of it.
+/// One in each byte of a lane of eight.
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+
+/// The high bit of each byte of `lanes` that is zero; above the first such byte others may be marked too.
+const fn zero_bytes(lanes: u64) -> u64 {
+    lanes.wrapping_sub(ONES) & !lanes & (ONES << 7)
+}
+
+/// The high bit of each byte of `lanes` that equals `byte`, as far as [`zero_bytes`] can tell.
+const fn equal_bytes(lanes: u64, byte: u8) -> u64 {
+    zero_bytes(lanes ^ (ONES * byte as u64))
+}
+
+/// Whether any byte of `bytes` must be escaped. Most strings are shorter than what a call of `memchr` costs.
 fn has_special(bytes: &[u8]) -> bool {
-    bytes
+    let special = |lanes: u64| {
+        let control = lanes.wrapping_sub(ONES * 0x20) & !lanes & (ONES << 7);
+        (control | equal_bytes(lanes, b'"') | equal_bytes(lanes, b'\\')) != 0
+    };
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    chunks
         .iter()
-        .fold(false, |found, &byte| found | is_special(byte))
+        .any(|chunk| special(u64::from_le_bytes(*chunk)))
+        || special(u64::from_le_bytes(last))
 }
 
 /// Appends `bytes` as the inside of a JSON string: `\"`, `\\`, `\b \f \n \r \t`, `\u00xx` for other control
 /// characters, everything else as it is (DEL, `/` and what is not ASCII included).
 pub(crate) fn escape(bytes: &[u8], out: &mut Vec<u8>) {
-    let mut rest = bytes;
-    while let Some((head, tail)) = rest.split_first_chunk::<32>() {
-        if has_special(head) {
-            escape_bytewise(head, out);
+    let (chunks, rest) = bytes.as_chunks::<64>();
+    for chunk in chunks.iter().map(<[u8; 64]>::as_slice).chain([rest]) {
+        if has_special(chunk) {
+            escape_bytewise(chunk, out);
         } else {
-            out.extend_from_slice(head);
+            out.extend_from_slice(chunk);
         }
-        rest = tail;
     }
-    escape_bytewise(rest, out);
 }
 
 fn escape_bytewise(bytes: &[u8], out: &mut Vec<u8>) {
@@ -150,15 +177,31 @@ pub(crate) fn compare(left: &[u8], right: &[u8]) -> Ordering {
 pub(crate) fn string_end(text: &[u8], at: usize) -> usize {
     let mut from = at + 1;
     loop {
-        let Some(found) = memchr::memchr2(b'"', b'\\', &text[from..]) else {
+        let Some(stop) = find_quote_or_backslash(text, from) else {
             return text.len();
         };
-        let stop = from + found;
         if text[stop] == b'"' {
             return stop + 1;
         }
         from = (stop + 2).min(text.len());
     }
+}
+
+/// The first `"` or `\` from `from` on. Most strings are shorter than what a call of `memchr` costs: eight bytes at a time.
+#[inline]
+fn find_quote_or_backslash(text: &[u8], mut from: usize) -> Option<usize> {
+    while let Some((lanes, _)) = text[from..].split_first_chunk::<8>() {
+        let lanes = u64::from_le_bytes(*lanes);
+        let found = equal_bytes(lanes, b'"') | equal_bytes(lanes, b'\\');
+        if found != 0 {
+            return Some(from + found.trailing_zeros() as usize / 8);
+        }
+        from += 8;
+    }
+    text[from..]
+        .iter()
+        .position(|byte| matches!(byte, b'"' | b'\\'))
+        .map(|found| from + found)
 }
 
 /// Where the value that starts at `at` ends.

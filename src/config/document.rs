@@ -15,6 +15,9 @@ use crate::text::{self, Span};
 /// Objects and arrays with at least this much text have an entry in the tree.
 const BRANCH_BYTES_MIN: usize = 256;
 
+/// Objects with at most this many members keep them in the order of the text, and are searched one by one.
+const LINEAR_MAX: usize = 64;
+
 /// A container of the top level whose entries are reached by key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Section {
@@ -129,10 +132,14 @@ impl Document {
             let quote = *child as usize;
             &self.text[quote + 1..text::string_end(&self.text, quote) - 1]
         };
-        // Sorted by key, and by place among equal keys: the first of them is meant.
-        let first =
-            children.partition_point(|child| text::compare(name(child), key) == Ordering::Less);
-        let child = children.get(first).filter(|child| name(child) == key)?;
+        let child = if children.len() <= LINEAR_MAX {
+            children.iter().find(|child| name(child) == key)?
+        } else {
+            // Sorted by key, and by place among equal keys: the first of them is meant.
+            let first =
+                children.partition_point(|child| text::compare(name(child), key) == Ordering::Less);
+            children.get(first).filter(|child| name(child) == key)?
+        };
         Some(self.value(text::string_end(&self.text, *child as usize) + 1))
     }
 
@@ -349,7 +356,8 @@ struct Branch {
 
 /// The larger objects and arrays of a text, by where they start.
 ///
-/// Children of an array are the offsets of its elements in order; children of an object the offsets of its keys, sorted.
+/// Children of an array are the offsets of its elements in order; children of an object the offsets of its
+/// keys, sorted if there are more than [`LINEAR_MAX`].
 #[derive(Debug, Default)]
 struct Tree {
     branches: Box<[Branch]>,
@@ -399,7 +407,7 @@ impl TreeBuilder {
             let first = self.children.len();
             self.children.extend(self.open_children.drain(mark..));
             let children = &mut self.children[first..];
-            if text[start] == b'{' {
+            if text[start] == b'{' && children.len() > LINEAR_MAX {
                 let key = |&child: &u32| {
                     &text[child as usize + 1..text::string_end(text, child as usize) - 1]
                 };

@@ -240,13 +240,14 @@ fn show(value: f64, out: &mut Vec<u8>) {
         out.push(digits[0]);
         out.push(b'.');
         part(&digits[1..], out);
-        out.extend_from_slice(format!("e{}", point - 1).as_bytes());
+        out.push(b'e');
+        out.extend_from_slice(itoa::Buffer::new().format(point - 1).as_bytes());
     }
 }
 
 /// The shortest digits that tell a finite positive double from its neighbours, and where the decimal point stands:
 /// 0.d₁d₂… × 10^point.
-fn digits(value: f64) -> (Vec<u8>, i32) {
+fn digits(value: f64) -> (Digits, i32) {
     let (mantissa, _) = parts(value);
     // Between these bounds the fast digits differ from the reference's only on ties and on bounds of the rounding
     // interval, and both need a mantissa with zeros at its end: a number that ends after few binary places.
@@ -258,32 +259,63 @@ fn digits(value: f64) -> (Vec<u8>, i32) {
     }
 }
 
-fn fast_digits(value: f64) -> (Vec<u8>, i32) {
+fn fast_digits(value: f64) -> (Digits, i32) {
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value).as_bytes();
-    let (mantissa, power) = match memchr::memchr(b'e', text) {
+    let (mantissa, power) = match text.iter().position(|byte| *byte == b'e') {
         Some(at) => (&text[..at], exponent(&text[at + 1..]) as i32),
         None => (text, 0),
     };
-    let whole = memchr::memchr(b'.', mantissa).unwrap_or(mantissa.len());
-    let mut digits: Vec<u8> = mantissa
+    let whole = mantissa
         .iter()
-        .copied()
-        .filter(u8::is_ascii_digit)
-        .collect();
-    let leading = digits.iter().position(|&digit| digit != b'0').unwrap_or(0);
-    digits.drain(..leading);
-    let significant = digits
-        .iter()
-        .rposition(|&digit| digit != b'0')
-        .map_or(0, |last| last + 1);
-    digits.truncate(significant);
-    (digits, whole as i32 - leading as i32 + power)
+        .position(|byte| *byte == b'.')
+        .unwrap_or(mantissa.len());
+    let mut digits = Digits::default();
+    let mut leading = 0;
+    for digit in mantissa.iter().filter(|byte| byte.is_ascii_digit()) {
+        if digits.len == 0 && *digit == b'0' {
+            leading += 1;
+        } else {
+            digits.push(*digit);
+        }
+    }
+    digits.trim_zeros();
+    (digits, whole as i32 - leading + power)
+}
+
+/// The digits of a double: 17 at most tell any two apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Digits {
+    digits: [u8; 20],
+    len: usize,
+}
+
+impl Digits {
+    fn push(&mut self, digit: u8) {
+        self.digits[self.len] = digit;
+        self.len += 1;
+    }
+
+    /// Drops zeros at the end.
+    fn trim_zeros(&mut self) {
+        while self.len > 0 && self.digits[self.len - 1] == b'0' {
+            self.len -= 1;
+            self.digits[self.len] = 0;
+        }
+    }
+}
+
+impl std::ops::Deref for Digits {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.digits[..self.len]
+    }
 }
 
 /// Steele and White's free-format digits with the reference's choices: the bounds of the interval do not belong to it,
 /// and a last digit in the middle is rounded up.
-fn reference_digits(value: f64) -> (Vec<u8>, i32) {
+fn reference_digits(value: f64) -> (Digits, i32) {
     let (mantissa, exponent) = parts(value);
     // Below a power of two the next double is half as far away as above it.
     let narrow = mantissa == 1 << 52 && exponent > -1074;
@@ -305,7 +337,7 @@ fn reference_digits(value: f64) -> (Vec<u8>, i32) {
         point += 1;
     }
 
-    let mut digits = Vec::new();
+    let mut digits = Digits::default();
     loop {
         (rest, above, below) = (rest * 10, above * 10, below * 10);
         let mut digit = b'0';

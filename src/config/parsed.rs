@@ -206,6 +206,19 @@ impl<'a> Value<'a> {
         &self.parsed.nodes[self.at]
     }
 
+    /// Where on the tape this value is, in half the space of the value. Never 0.
+    pub(super) fn position(&self) -> u32 {
+        self.at as u32
+    }
+
+    /// The value of the same piece at a [`Value::position`].
+    pub(super) fn at_position(&self, position: u32) -> Self {
+        Self {
+            parsed: self.parsed,
+            at: position as usize,
+        }
+    }
+
     /// The tape index behind this value.
     fn end(&self) -> usize {
         match self.node() {

@@ -82,6 +82,9 @@ pub(super) struct Record {
 /// The most fields a record has.
 const FIELDS_MAX: usize = 64;
 
+/// The position of a value that is not there: position 0 is the piece itself.
+const ABSENT: u32 = 0;
+
 pub(super) const fn needed(key: &'static str, ty: Type) -> Field {
     Field {
         key,
@@ -219,14 +222,14 @@ impl Writer<'_> {
     }
 
     pub(super) fn name(&mut self, ty: &str, names: &[&str], value: Value<'_>) -> Result<(), Error> {
-        let name = expect(value, "a string", value.as_str())?;
-        if !names.contains(&name) {
+        let name = text(value)?;
+        if !names.contains(&&*name) {
             return Err(Error::new(format!(
                 "\"{}\" is no {ty}",
                 name.escape_debug()
             )));
         }
-        self.string(name)
+        self.string(&name)
     }
 
     fn any(&mut self, value: Value<'_>) -> Result<(), Error> {
@@ -375,7 +378,7 @@ impl Writer<'_> {
         record: &'static Record,
         value: Value<'_>,
     ) -> Result<(), Error> {
-        let mut slots: [Option<Value<'_>>; FIELDS_MAX] = [None; FIELDS_MAX];
+        let mut slots = [ABSENT; FIELDS_MAX];
         let mut unknown = Vec::new();
         let mut expected = 0;
         for (key, member) in members(value)? {
@@ -384,7 +387,7 @@ impl Writer<'_> {
                 unknown.push((key, member));
                 continue;
             };
-            if slots[found].replace(member).is_some() {
+            if std::mem::replace(&mut slots[found], member.position()) != ABSENT {
                 return Err(twice(key));
             }
             expected = found + 1;
@@ -394,7 +397,8 @@ impl Writer<'_> {
         }
         let object = self.open(b'{');
         for (field, slot) in record.fields.iter().zip(slots) {
-            self.field(record, field, slot, value)?;
+            let member = (slot != ABSENT).then(|| value.at_position(slot));
+            self.field(record, field, member, value)?;
         }
         for (key, member) in unknown {
             self.key(key)?;

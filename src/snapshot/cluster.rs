@@ -135,14 +135,13 @@ impl Cluster {
         let text = document.text();
         let serial = document.needed(&["cluster", "serial_no"]);
         let (nodes, by_uuid) = nodes(&document);
-        let names = nodes.iter().map(|node| Some(node.name));
-        let node_names = Directory::new(text, keys(&document, Section::Nodes).zip(names));
+        let names: Vec<_> = nodes.iter().map(|node| Some(node.name)).collect();
+        let node_names = Directory::new(text, keys(&document, Section::Nodes), &names);
 
         let fields = instance_fields(&document);
-        let names = fields
-            .iter()
-            .map(|fields| fields.name.filter(|name| name.start < name.end));
-        let instance_names = Directory::new(text, keys(&document, Section::Instances).zip(names));
+        let named = |fields: &InstanceFields| fields.name.filter(|name| name.start < name.end);
+        let names: Vec<_> = fields.iter().map(named).collect();
+        let instance_names = Directory::new(text, keys(&document, Section::Instances), &names);
 
         let drbd = drbd_trees(&document);
         let own_disks = own_disks(&document, &fields);
@@ -249,7 +248,7 @@ fn plain(text: &[u8], string: Span) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn keys(document: &Document, section: Section) -> impl Iterator<Item = Span> {
+fn keys(document: &Document, section: Section) -> impl ExactSizeIterator<Item = Span> {
     document.entries(section).iter().map(|entry| entry.key)
 }
 
@@ -505,14 +504,11 @@ fn minors<'t>(
     let mut written: Vec<Result<Vec<u8>, Box<str>>> =
         by_uuid.values().map(|_| Ok(b"[".to_vec())).collect();
     // The reference looks both nodes up by their uuids, as if these were names that somebody asked for.
-    let name = |uuid: Span| match names.find(text, uuid.of(text)) {
-        Ok(node) => Ok(nodes[node].name.of(text)),
-        Err(why) => Err(prereq_error_text(
-            "Node name",
-            &plain(text, uuid),
-            why.words(),
-        )),
-    };
+    let look_up = |uuid: &[u8]| names.find(text, uuid).map(|node| nodes[node].name.of(text));
+    let mut known: Vec<_> = by_uuid.values().map(|_| Err(NotFound::Unknown)).collect();
+    for (uuid, &group) in by_uuid {
+        known[group as usize] = look_up(uuid);
+    }
     for (instance, disks) in instances {
         for (position, disk) in disks.iter().enumerate() {
             for Drbd {
@@ -526,14 +522,22 @@ fn minors<'t>(
                 } else {
                     2
                 };
+                let groups =
+                    ends.map(|uuid| by_uuid.get(uuid.of(text)).map(|&group| group as usize));
+                let name = |end: usize| {
+                    let uuid = ends[end];
+                    let found =
+                        groups[end].map_or_else(|| look_up(uuid.of(text)), |group| known[group]);
+                    found.map_err(|why| {
+                        prereq_error_text("Node name", &plain(text, uuid), why.words())
+                    })
+                };
                 for (end, peer) in [(0, 1), (1, 0)].into_iter().take(ends_count) {
-                    let Some(&group) = by_uuid.get(ends[end].of(text)) else {
+                    let Some(group) = groups[end] else { continue };
+                    let Ok(out) = &mut written[group] else {
                         continue;
                     };
-                    let Ok(out) = &mut written[group as usize] else {
-                        continue;
-                    };
-                    match (name(ends[end]), name(ends[peer])) {
+                    match (name(end), name(peer)) {
                         (Ok(node), Ok(peer)) => {
                             let minor = Minor {
                                 node,
@@ -543,7 +547,7 @@ fn minors<'t>(
                             };
                             minor.write(text, instance, ends[end], out);
                         }
-                        (Err(why), _) | (_, Err(why)) => written[group as usize] = Err(why),
+                        (Err(why), _) | (_, Err(why)) => written[group] = Err(why),
                     }
                 }
             }
@@ -641,18 +645,7 @@ impl ReadyAnswers {
         let text = document.text();
         let serial = serial.of(text);
         let cluster_master = match master {
-            Ok(master) => {
-                let Span { start, end } = nodes[*master].name;
-                Ready::new(
-                    Status::Ok,
-                    Span {
-                        start: start - 1,
-                        end: end + 1,
-                    }
-                    .of(text),
-                    serial,
-                )
-            }
+            Ok(master) => Ready::new(Status::Ok, nodes[*master].name.quoted().of(text), serial),
             Err(missing) => Ready::error(&failure(&missing.name, missing.why)),
         };
         let pip_list = |wanted: &dyn Fn(usize) -> bool| {

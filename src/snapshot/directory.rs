@@ -5,7 +5,6 @@
 //!
 //! Source: `Ganeti.Config` (`getItem'`, `getNode`, `getInstance`), `Ganeti.BasicTypes` (`goodLookupResult`, `lookupName`).
 
-use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
@@ -32,11 +31,12 @@ impl NotFound {
     }
 }
 
+/// What a name means: the index of an object, and how it comes to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
-    /// The index of the object with this key or full name.
-    Exact(u32),
-    /// The index of the only object whose name continues with a dot.
+    Key(u32),
+    Name(u32),
+    /// The object is the only one whose name continues with a dot.
     Abbreviation(u32),
     Ambiguous,
 }
@@ -55,48 +55,69 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// A directory of `objects`: each one's key and, if it has one, its name; in map order.
-    pub(super) fn new(text: &[u8], objects: impl Iterator<Item = (Span, Option<Span>)>) -> Self {
+    /// A directory of objects, in map order: the key of each, and its name if it has one.
+    pub(super) fn new(
+        text: &[u8],
+        keys: impl ExactSizeIterator<Item = Span>,
+        names: &[Option<Span>],
+    ) -> Self {
         let mut directory = Self::default();
-        // Several objects of one name: the one with the greatest key is found.
-        let mut named = BTreeMap::new();
-        for (index, (key, name)) in objects.enumerate() {
-            let index = index as u32;
-            directory.insert(text, key, Target::Exact(index));
-            if let Some(name) = name {
-                named.insert(name.of(text), (name, index));
-            }
+        let dots = |name: Span| memchr::memchr_iter(b'.', name.of(text)).map(|dot| dot as u32);
+        let named = || {
+            names
+                .iter()
+                .zip(0..)
+                .filter_map(|(name, index)| Some(((*name)?, index)))
+        };
+        let abbreviations: usize = named().map(|(name, _)| dots(name).count()).sum();
+        let hasher = |known: &Name| directory.hasher.hash_one(known.text.of(text));
+        directory
+            .names
+            .reserve(keys.len() + names.len() + abbreviations, hasher);
+        for (key, index) in keys.zip(0..) {
+            directory.insert(text, key, Target::Key(index), |_| None);
         }
-        for (name, index) in named.values() {
-            directory.insert(text, *name, Target::Exact(*index));
+        for (name, index) in named() {
+            // Several objects of one name: the one with the greatest key is found.
+            let target = Target::Name(index);
+            directory.insert(text, name, target, |known| {
+                matches!(known, Target::Name(_)).then_some(target)
+            });
         }
-        for (name, index) in named.values() {
-            for dot in memchr::memchr_iter(b'.', name.of(text)) {
+        for (name, index) in named() {
+            let target = Target::Abbreviation(index);
+            let same_name = |other: u32| {
+                names[other as usize].is_some_and(|other| other.of(text) == name.of(text))
+            };
+            for dot in dots(name) {
                 let abbreviation = Span {
                     start: name.start,
-                    end: name.start + dot as u32,
+                    end: name.start + dot,
                 };
-                directory.insert(text, abbreviation, Target::Abbreviation(*index));
+                directory.insert(text, abbreviation, target, |known| match known {
+                    Target::Abbreviation(other) if same_name(other) => Some(target),
+                    Target::Abbreviation(_) => Some(Target::Ambiguous),
+                    _ => None,
+                });
             }
         }
         directory
     }
 
-    /// Adds an entry. What is there already stays, but two abbreviations make an ambiguous one.
-    fn insert(&mut self, text: &[u8], name: Span, target: Target) {
+    /// Adds an entry, or replaces its target by what `replace` makes of it.
+    fn insert(
+        &mut self,
+        text: &[u8],
+        name: Span,
+        target: Target,
+        replace: impl FnOnce(Target) -> Option<Target>,
+    ) {
         let hash = self.hasher.hash_one(name.of(text));
         match self
             .names
             .find_mut(hash, |known| known.text.of(text) == name.of(text))
         {
-            Some(known) => {
-                if matches!(
-                    (known.target, target),
-                    (Target::Abbreviation(_), Target::Abbreviation(_))
-                ) {
-                    known.target = Target::Ambiguous;
-                }
-            }
+            Some(known) => known.target = replace(known.target).unwrap_or(known.target),
             None => {
                 let hasher = |known: &Name| self.hasher.hash_one(known.text.of(text));
                 self.names
@@ -113,7 +134,9 @@ impl Directory {
             .find(hash, |known| known.text.of(text) == name)
             .map(|known| known.target)
         {
-            Some(Target::Exact(index) | Target::Abbreviation(index)) => Ok(index as usize),
+            Some(Target::Key(index) | Target::Name(index) | Target::Abbreviation(index)) => {
+                Ok(index as usize)
+            }
             Some(Target::Ambiguous) => Err(NotFound::Ambiguous),
             None => Err(NotFound::Unknown),
         }
@@ -140,12 +163,9 @@ mod tests {
             Span::new(at..at + word.len())
         };
         let objects = [("key1", "a.b.c"), ("key2", "a.b"), ("key3", "a.x.y")];
-        let directory = Directory::new(
-            text,
-            objects
-                .iter()
-                .map(|(key, name)| (span(key), Some(span(name)))),
-        );
+        let keys: Vec<_> = objects.iter().map(|(key, _)| span(key)).collect();
+        let names: Vec<_> = objects.iter().map(|(_, name)| Some(span(name))).collect();
+        let directory = Directory::new(text, keys.into_iter(), &names);
         let find = |name: &str| directory.find(text, name.as_bytes());
         assert_eq!(find("key2"), Ok(1));
         assert_eq!(find("a.b.c"), Ok(0));

@@ -22,7 +22,7 @@ pub(super) struct Registration {
 struct Link {
     name: Span,
     /// All its addresses, as a JSON list.
-    ips: Box<[u8]>,
+    ips: Vec<u8>,
 }
 
 /// Link, then address, to node.
@@ -35,53 +35,55 @@ pub(super) struct Links {
 
 impl Links {
     /// Indexes `registrations`, which come in map order of their instances: the last one of a link and address counts.
-    pub(super) fn new(text: &[u8], mut registrations: Vec<Registration>) -> Self {
-        let key =
-            |registration: &Registration| (registration.link.of(text), registration.ip.of(text));
-        registrations.sort_by(|left, right| {
-            let ((left_link, left_ip), (right_link, right_ip)) = (key(left), key(right));
-            left_link
-                .cmp(right_link)
-                .then_with(|| text::compare(left_ip, right_ip))
+    pub(super) fn new(text: &[u8], registrations: Vec<Registration>) -> Self {
+        let mut by_address: Vec<_> = registrations
+            .into_iter()
+            .map(|registration| (first_bytes(registration.ip.of(text)), registration))
+            .collect();
+        by_address.sort_by(|(left_bytes, left), (right_bytes, right)| {
+            let whole = || text::compare(left.ip.of(text), right.ip.of(text));
+            left_bytes.cmp(right_bytes).then_with(whole)
         });
-        // The sort is stable: of equal ones, the last came last.
-        registrations.reverse();
-        registrations.dedup_by(|later, kept| key(later) == key(kept));
-        registrations.reverse();
-
         let mut links = Self::default();
-        for group in registrations.chunk_by(|left, right| left.link.of(text) == right.link.of(text))
-        {
-            let mut ips = b"[".to_vec();
-            for registration in group {
-                if ips.len() > 1 {
-                    ips.push(b',');
-                }
-                let Span { start, end } = registration.ip;
-                ips.extend_from_slice(
-                    Span {
-                        start: start - 1,
-                        end: end + 1,
-                    }
-                    .of(text),
-                );
-            }
-            ips.push(b']');
-            let link = Link {
-                name: group[0].link,
-                ips: ips.into(),
-            };
-            let hash = |link: &Link| links.hasher.hash_one(link.name.of(text));
-            links.links.insert_unique(hash(&link), link, hash);
+        for (_, registration) in by_address {
+            links.insert(text, registration);
         }
-        let hash = |known: &Registration| links.hasher.hash_one(key(known));
-        links.ips.reserve(registrations.len(), hash);
-        for registration in registrations {
-            links
-                .ips
-                .insert_unique(hash(&registration), registration, hash);
+        for link in links.links.iter_mut() {
+            link.ips.push(b']');
+            link.ips.shrink_to_fit();
         }
         links
+    }
+
+    /// Adds an address that is not less than those before it.
+    fn insert(&mut self, text: &[u8], registration: Registration) {
+        let Registration { link, ip, .. } = registration;
+        let (link, ip) = (link.of(text), ip.of(text));
+        let hash = |known: &Registration| {
+            self.hasher
+                .hash_one((known.link.of(text), known.ip.of(text)))
+        };
+        let same = |known: &Registration| known.ip.of(text) == ip && known.link.of(text) == link;
+        if let Some(known) = self.ips.find_mut(hash(&registration), same) {
+            // The sort is stable: this one came later.
+            *known = registration;
+            return;
+        }
+        self.ips
+            .insert_unique(hash(&registration), registration, hash);
+
+        let hash = |known: &Link| self.hasher.hash_one(known.name.of(text));
+        let same = |known: &Link| known.name.of(text) == link;
+        let entry = self.links.entry(self.hasher.hash_one(link), same, hash);
+        let list = &mut entry
+            .or_insert_with(|| Link {
+                name: registration.link,
+                ips: Vec::new(),
+            })
+            .into_mut()
+            .ips;
+        list.push(if list.is_empty() { b'[' } else { b',' });
+        list.extend_from_slice(registration.ip.quoted().of(text));
     }
 
     /// The addresses on `link`, as a JSON list.
@@ -104,4 +106,13 @@ impl Links {
         let lists: usize = self.links.iter().map(|link| link.ips.len()).sum();
         self.links.allocation_size() + self.ips.allocation_size() + lists
     }
+}
+
+/// The first bytes of an address: they decide most comparisons without a look at the text.
+fn first_bytes(ip: &[u8]) -> u128 {
+    let mut bytes = [0; 16];
+    for (byte, first) in bytes.iter_mut().zip(text::unescape(ip)) {
+        *byte = first;
+    }
+    u128::from_be_bytes(bytes)
 }

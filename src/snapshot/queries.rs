@@ -112,11 +112,7 @@ impl Cluster {
             Ok(master) => &self.nodes[*master],
             Err(missing) => return not_found("", "Node name", &missing.name, missing.why, answer),
         };
-        let Span { start, end } = master.name;
-        let name = Span {
-            start: start - 1,
-            end: end + 1,
-        };
+        let name = master.name.quoted();
         let values = dict.fields().map(|field| match field {
             ReqField::Name => name.of(text),
             ReqField::Ip => self.master_ip.of(text),
