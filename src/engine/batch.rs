@@ -2,7 +2,7 @@
 //! can send in one pass (`UDP_SEGMENT`, udp(7)).
 //!
 //! Replies to one peer keep their order: a peer has one open train at a time, and trains leave in the order in which
-//! they were opened. Grouping costs a bounded number of steps per reply whatever the peers are: a peer that finds no place
+//! they were opened. (Those of a refused train leave again behind the batch.) Grouping costs a bounded number of steps per reply whatever the peers are: a peer that finds no place
 //! in the table goes without a train.
 #![forbid(unsafe_code)]
 

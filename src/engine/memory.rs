@@ -4,6 +4,12 @@ use std::io;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
+/// The distance between buffers of `bytes` bytes that follow one another: an odd number of cache lines, so that their first
+/// lines do not all fall into one cache set.
+pub(super) const fn stride(bytes: usize) -> usize {
+    (bytes.div_ceil(64) | 1) * 64
+}
+
 /// Zeroed memory at a fixed address, aligned to a page; a page that is never touched takes no memory.
 ///
 /// A [`Mapping`] itself never forms a reference to more than what it is asked for: the kernel may be writing to, or
@@ -69,6 +75,14 @@ impl Drop for Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stride_is_an_odd_number_of_lines() {
+        for bytes in [1, 64, 65, 128, 65_507, 65_536] {
+            assert!(stride(bytes) >= bytes);
+            assert_eq!(stride(bytes) % 128, 64);
+        }
+    }
 
     #[test]
     fn mapped_memory_is_zeroed_and_writable() {

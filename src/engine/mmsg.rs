@@ -2,7 +2,7 @@
 //!
 //! One turn of the loop receives a batch without waiting, answers it, and sends the replies; when the socket has no more it
 //! polls the socket and the worker's event. The kernel is done with all memory when a call returns, so nothing is in
-//! flight between calls. Pitfalls are decided in the same places as for uring: [`errno`](super::errno),
+//! flight between calls. Pitfalls are decided in the same places as for uring: [`errno`],
 //! [`Turn::answer`], [`super::batch`].
 
 use std::io;
@@ -16,7 +16,7 @@ use super::batch::{Batch, Reply, Segmentation};
 use super::control::{RECEIVED_BYTES, Received};
 use super::desk::{Arrival, Desk, Turn};
 use super::errno::{self, Patience};
-use super::memory::Mapping;
+use super::memory::{self, Mapping};
 use super::peer::{NAME_BYTES, Peer};
 use super::slots::{Slots, empty_header, empty_iovec};
 use super::{Answer, Signal};
@@ -27,12 +27,9 @@ const BATCH: usize = 64;
 
 /// What the kernel may write of a datagram: one byte more than a request may have, to tell a longer one.
 const KERNEL_BYTES: usize = REQUEST_BYTES_MAX + 1;
-/// Distance between buffers: an odd number of cache lines, so that their first lines do not all fall into one cache set.
-const STRIDE: usize = (KERNEL_BYTES + PADDING).div_ceil(128) * 128 + 64;
+const STRIDE: usize = memory::stride(KERNEL_BYTES + PADDING);
 
-const _: () = assert!(STRIDE >= KERNEL_BYTES + PADDING && STRIDE % 128 == 64);
-
-/// How long the replies wait for room in the socket's send queue before they are given up.
+/// How long the replies of a batch wait for room in the socket's send queue without any coming before they are given up.
 const SEND_PATIENCE_MS: i32 = 100;
 
 /// Where recvmmsg writes. Invariant: every header points to its own name, control and data, all of which live, unmoved, as
@@ -99,6 +96,10 @@ impl Inbox {
         let header = &self.headers[at];
         let name_len = (header.msg_hdr.msg_namelen as usize).min(NAME_BYTES);
         let peer = Peer::parse(&self.names[at].0[..name_len])?;
+        #[allow(
+            clippy::unnecessary_cast,
+            reason = "its type differs between C libraries"
+        )]
         let control_len = (header.msg_hdr.msg_controllen as usize).min(RECEIVED_BYTES);
         let control = Received::parse(&self.controls[at].0[..control_len]);
         let len = (header.msg_len as usize).min(KERNEL_BYTES);
@@ -129,6 +130,8 @@ pub(super) struct Worker<A> {
     desk: Desk<A>,
     signal: Arc<Signal>,
     patience: Patience,
+    /// The send queue was full and stayed so: nothing more of this batch waits for it.
+    stuck: bool,
 }
 
 impl<A: Answer> Worker<A> {
@@ -154,6 +157,7 @@ impl<A: Answer> Worker<A> {
             desk,
             signal,
             patience: Patience::default(),
+            stuck: false,
         })
     }
 
@@ -230,6 +234,7 @@ impl<A: Answer> Worker<A> {
             let train = self.batch.trains()[at];
             self.post(train.head, train.count);
         }
+        self.stuck = false;
         let mut at = 0;
         while at < self.batch.trains().len() {
             let train = self.batch.trains()[at];
@@ -267,7 +272,7 @@ impl<A: Answer> Worker<A> {
     /// Sends the outbox from `at` on: how many sends the kernel took, at least one.
     fn send_from(&mut self, at: usize) -> io::Result<usize> {
         let trains = &self.batch.trains()[at..];
-        let sent = send_messages(&self.socket, &self.signal, &mut self.outbox[at..])?;
+        let sent = send_messages(&self.socket, &mut self.stuck, &mut self.outbox[at..])?;
         let counters = self.desk.counters();
         for train in &trains[..sent] {
             counters.replied.add(train.count as u64);
@@ -287,7 +292,7 @@ impl<A: Answer> Worker<A> {
             let mut header = empty_message();
             // SAFETY: the message lives in its slot, and nothing else refers to it.
             header.msg_hdr = unsafe { *message };
-            let sent = send_messages(&self.socket, &self.signal, &mut [header]);
+            let sent = send_messages(&self.socket, &mut self.stuck, &mut [header]);
             let counters = self.desk.counters();
             match sent {
                 Ok(_) => counters.replied.add(1),
@@ -301,10 +306,9 @@ impl<A: Answer> Worker<A> {
 /// Sends `messages`, whose memory is pinned in the worker's slots: how many the kernel took, at least one.
 fn send_messages(
     socket: &Socket,
-    signal: &Signal,
+    stuck: &mut bool,
     messages: &mut [libc::mmsghdr],
 ) -> io::Result<usize> {
-    let mut waited = false;
     loop {
         let (start, count) = (messages.as_mut_ptr(), messages.len() as u32);
         let flags = libc::MSG_DONTWAIT;
@@ -316,11 +320,11 @@ fn send_messages(
         let error = io::Error::last_os_error();
         match errno::errno(&error) {
             libc::EINTR => {}
-            libc::EAGAIN if !waited && !signal.stopping() => {
+            libc::EAGAIN if !*stuck => {
                 // The send queue is full: a network device that is slower than we are.
-                waited = true;
                 let mut fds = [poll_for(socket.as_raw_fd(), libc::POLLOUT)];
                 poll(&mut fds, SEND_PATIENCE_MS)?;
+                *stuck = fds[0].revents & libc::POLLOUT == 0;
             }
             _ => return Err(error),
         }

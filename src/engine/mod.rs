@@ -559,6 +559,54 @@ mod tests {
         }
     }
 
+    /// Refuses io_uring to this thread and those it starts, as a container does.
+    fn refuse_io_uring() {
+        // Load the system call's number; if it is io_uring_setup, EPERM; else allow. (seccomp(2), bpf in linux/filter.h)
+        let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+        let jump_if_equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+        let end = (libc::BPF_RET | libc::BPF_K) as u16;
+        let step = |code, jt, k| libc::sock_filter { code, jt, jf: 0, k };
+        let mut filter = [
+            step(load, 0, 0),
+            step(jump_if_equal, 1, libc::SYS_io_uring_setup as u32),
+            step(end, 0, libc::SECCOMP_RET_ALLOW),
+            step(end, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        ];
+        let program = libc::sock_fprog {
+            len: filter.len() as u16,
+            filter: filter.as_mut_ptr(),
+        };
+        // SAFETY: this takes no pointers.
+        let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        assert_eq!(result, 0);
+        let mode = libc::SECCOMP_MODE_FILTER;
+        // SAFETY: the program and its filter live; the kernel copies both.
+        let result = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    }
+
+    #[test]
+    fn where_io_uring_is_refused_auto_falls_back_and_says_why() {
+        let in_container = || {
+            refuse_io_uring();
+            let bind = || bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+            let refused = start(bind(), Choice::Uring, &published(), || Echo::new().0);
+            let text = refused.unwrap_err().to_string();
+            assert!(text.contains("Operation not permitted"), "{text}");
+            assert!(text.contains("kernel.io_uring_disabled"), "{text}");
+
+            let workers = start(bind(), Choice::Auto, &published(), || Echo::new().0).unwrap();
+            assert_eq!(workers.kind(), Kind::Mmsg);
+            let reason = workers.fallback_reason().unwrap();
+            assert!(reason.contains("Operation not permitted"), "{reason}");
+            let client = client_of(workers.local_addr());
+            client.send(b"ping").unwrap();
+            assert_eq!(client.recv(&mut [0; 8]).unwrap(), 4);
+            workers.stop().unwrap();
+        };
+        thread::spawn(in_container).join().unwrap();
+    }
+
     #[test]
     fn a_start_error_names_the_remedy() {
         let error = StartError {

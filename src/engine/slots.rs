@@ -13,14 +13,11 @@ use std::mem;
 
 use super::batch::{Batch, SEGMENTS_MAX};
 use super::control::Control;
-use super::memory::Mapping;
+use super::memory::{self, Mapping};
 use super::peer::Peer;
 use crate::protocol::REPLY_BYTES_MAX;
 
-/// Distance between slots: an odd number of cache lines, so that their first lines do not all fall into one cache set.
-const STRIDE: usize = (REPLY_BYTES_MAX / 64 + 1) / 2 * 128 + 64;
-
-const _: () = assert!(STRIDE >= REPLY_BYTES_MAX && STRIDE % 128 == 64);
+const STRIDE: usize = memory::stride(REPLY_BYTES_MAX);
 
 /// What a slot is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

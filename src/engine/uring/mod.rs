@@ -7,7 +7,7 @@
 //!
 //! * the receive ends (an empty datagram, used-up buffers, an ICMP error): whatever the result, a completion without the
 //!   kernel's promise of more leads to re-arming ([`Worker::received`], [`Worker::rearm`]), after the buffers are back;
-//! * an error in place of a datagram: [`errno`](crate::engine::errno);
+//! * an error in place of a datagram: [`errno`];
 //! * a datagram longer than a request: [`Turn::answer`](crate::engine::desk::Turn::answer) counts and drops it;
 //! * a header that makes no sense: [`Lease::arrival`](recv_buffers::Lease::arrival);
 //! * no free send slot: [`Worker::answer`] leaves the datagrams in their buffers until a send completes;
@@ -473,37 +473,73 @@ mod tests {
         })
     }
 
-    /// Fewer slots than a batch has datagrams: the rest waits in the receive buffers for the sends to complete.
-    #[test]
-    fn slots_run_out() {
-        for (buffers, slots) in [(8, 1), (8, 3), (16, 16), (1, 1), (2, 4)] {
-            let (echo, is_held, let_on) = Echo::new();
-            let totals = serve(Sizes { buffers, slots }, echo, |sockets| {
-                let client = client_of(sockets.local_addr());
-                for round in 0..5 {
-                    client.send(b"hold").unwrap();
-                    is_held.recv_timeout(PATIENCE).unwrap();
-                    for i in 0..100u32 {
-                        client.send(&(round * 100 + i).to_le_bytes()).unwrap();
+    /// Bursts of 100 datagrams to a worker of these sizes, empty ones between them if asked for: all come back, in order.
+    fn bursts(sizes: Sizes, with_empty: bool) -> Option<Totals> {
+        let (echo, is_held, let_on) = Echo::new();
+        let totals = serve(sizes, echo, |sockets| {
+            let client = client_of(sockets.local_addr());
+            let mut reply = [0; 8];
+            for round in 0..5 {
+                client.send(b"hold").unwrap();
+                is_held.recv_timeout(PATIENCE).unwrap();
+                let numbers = (0..100u32).map(|i| (round * 100 + i).to_le_bytes());
+                for number in numbers.clone() {
+                    client.send(&number).unwrap();
+                    if with_empty {
                         client.send(&[]).unwrap();
                     }
-                    let_on.send(()).unwrap();
-                    let mut reply = [0; 8];
+                }
+                let_on.send(()).unwrap();
+                assert_eq!(client.recv(&mut reply).unwrap(), 4);
+                for number in numbers {
                     assert_eq!(client.recv(&mut reply).unwrap(), 4);
-                    for i in 0..100u32 {
-                        assert_eq!(client.recv(&mut reply).unwrap(), 4);
-                        assert_eq!(reply[..4], (round * 100 + i).to_le_bytes());
+                    assert_eq!(reply[..4], number);
+                    if with_empty {
                         assert_eq!(client.recv(&mut reply).unwrap(), 0);
                     }
                 }
-            });
-            let Some(totals) = totals else { return };
-            assert_eq!(totals.received, 5 * 201);
-            assert_eq!((totals.garbled, totals.send_errors), (0, 0), "{totals:?}");
-            assert!(
-                totals.starved > 0 && totals.rearmed > totals.starved,
-                "{totals:?}"
-            );
+            }
+        })?;
+        let received = if with_empty { 5 * 201 } else { 5 * 101 };
+        assert_eq!(totals.received, received);
+        assert_eq!((totals.garbled, totals.send_errors), (0, 0), "{totals:?}");
+        Some(totals)
+    }
+
+    /// The receive ends with `ENOBUFS`, and is armed again when the buffers are back: once each time, without spinning.
+    #[test]
+    fn buffers_run_out() {
+        for buffers in [1, 2, 8, 16] {
+            let Some(totals) = bursts(Sizes { buffers, slots: 16 }, false) else {
+                return;
+            };
+            assert!(totals.starved > 0, "{totals:?}");
+            assert!(totals.starved <= totals.received, "{totals:?}");
+            assert_eq!(totals.rearmed, totals.starved + 1, "{totals:?}");
+        }
+    }
+
+    /// Fewer slots than a batch has datagrams: the rest waits in the receive buffers for the sends to complete.
+    #[test]
+    fn slots_run_out() {
+        for (buffers, slots) in [(8, 1), (8, 3), (16, 16), (1, 1)] {
+            for with_empty in [false, true] {
+                if bursts(Sizes { buffers, slots }, with_empty).is_none() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// An empty datagram ends the receive each time.
+    #[test]
+    fn empty_datagrams_rearm() {
+        let sizes = Sizes {
+            buffers: 8,
+            slots: 8,
+        };
+        if let Some(totals) = bursts(sizes, true) {
+            assert!(totals.rearmed >= 500, "{totals:?}");
         }
     }
 
@@ -511,6 +547,7 @@ mod tests {
     #[test]
     fn a_worker_ends_with_datagrams_in_its_buffers() {
         for _ in 0..20 {
+            let start = std::time::Instant::now();
             let (echo, is_held, let_on) = Echo::new();
             let served = serve(
                 Sizes {
@@ -531,6 +568,8 @@ mod tests {
             if served.is_none() {
                 return;
             }
+            // Had the kernel not let go of everything, the end would have waited for it in vain.
+            assert!(start.elapsed() < QUIET_PAUSE * QUIET_ATTEMPTS);
         }
     }
 

@@ -16,7 +16,7 @@ use io_uring::types::{BufRingEntry, RecvMsgOut};
 use super::ring::Ring;
 use crate::engine::control::{self, Received};
 use crate::engine::desk::Arrival;
-use crate::engine::memory::Mapping;
+use crate::engine::memory::{self, Mapping};
 use crate::engine::peer::{NAME_BYTES, Peer};
 use crate::engine::slots::empty_header;
 use crate::protocol::{PADDING, REQUEST_BYTES_MAX};
@@ -27,10 +27,8 @@ const HEADER_BYTES: usize = 16;
 const PAYLOAD_AT: usize = HEADER_BYTES + NAME_BYTES + control::RECEIVED_BYTES;
 /// What the kernel may write: one byte of payload more than a request may have, to tell a longer one.
 const KERNEL_BYTES: usize = PAYLOAD_AT + REQUEST_BYTES_MAX + 1;
-/// Distance between buffers: an odd number of cache lines, so that their first lines do not all fall into one cache set.
-const STRIDE: usize = (KERNEL_BYTES + PADDING).div_ceil(128) * 128 + 64;
+const STRIDE: usize = memory::stride(KERNEL_BYTES + PADDING);
 
-const _: () = assert!(STRIDE >= KERNEL_BYTES + PADDING && STRIDE % 128 == 64);
 const _: () = assert!(size_of::<BufRingEntry>() == 16);
 
 /// The receive buffers of one worker.
