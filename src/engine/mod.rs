@@ -559,6 +559,53 @@ mod tests {
         }
     }
 
+    /// The kernel tells an unconnected socket nothing of the ICMP errors that its replies cause; it does tell a connected one, at
+    /// the next receive or send. So this worker's socket is connected, to a client that comes and goes.
+    #[test]
+    fn icmp_errors_are_survived() {
+        for choice in [Choice::Uring, Choice::Mmsg] {
+            let sockets = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+            let mut client = client_of(sockets.local_addr());
+            let client_addr = client.local_addr().unwrap();
+            sockets.sockets[0].connect(&client_addr.into()).unwrap();
+            let (echo, is_held, let_on) = Echo::new();
+            let mut echo = Some(echo);
+            let started = start(sockets, choice, &published(), || echo.take().unwrap());
+            let Some(workers) = (match choice {
+                Choice::Mmsg => Some(started.unwrap()),
+                _ => uring_or_skip(started),
+            }) else {
+                continue;
+            };
+            let errors = || workers.totals().receive_errors + workers.totals().send_errors;
+            for _ in 0..50 {
+                let before = errors();
+                client.send(b"hold").unwrap();
+                is_held.recv_timeout(PATIENCE).unwrap();
+                client.send(b"more").unwrap();
+                drop(client);
+                let_on.send(()).unwrap();
+                let deadline = Instant::now() + PATIENCE;
+                while errors() == before {
+                    assert!(Instant::now() < deadline, "no ICMP error came back");
+                    thread::sleep(Duration::from_millis(1));
+                }
+                client = UdpSocket::bind(client_addr).unwrap();
+                client.connect(workers.local_addr()).unwrap();
+                client
+                    .set_read_timeout(Some(Duration::from_millis(100)))
+                    .unwrap();
+                // A reply may still meet an error that was not told yet; soon one does not.
+                let mut attempts = 0..100;
+                while client.send(b"ping").is_err() || client.recv(&mut [0; 8]).is_err() {
+                    attempts.next().expect("an answer after the errors");
+                }
+            }
+            assert_eq!(workers.failed(), None);
+            workers.stop().unwrap();
+        }
+    }
+
     /// Refuses io_uring to this thread and those it starts, as a container does.
     fn refuse_io_uring() {
         // Load the system call's number; if it is io_uring_setup, EPERM; else allow. (seccomp(2), bpf in linux/filter.h)
