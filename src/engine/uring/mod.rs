@@ -99,6 +99,8 @@ pub(super) struct Worker<A> {
     receiving: bool,
     polling: bool,
     patience: Patience,
+    /// An error that receiving cannot go on after.
+    fault: Option<io::Error>,
 }
 
 impl<A: Answer> Worker<A> {
@@ -144,6 +146,7 @@ impl<A: Answer> Worker<A> {
             receiving: false,
             polling: false,
             patience: Patience::default(),
+            fault: None,
         };
         worker
             .rearm()
@@ -153,11 +156,10 @@ impl<A: Answer> Worker<A> {
             .sort_completions()
             .map_err(|e| refused("io_uring_enter", &e))?;
         // A kernel that does not know the multishot receive says so at once.
-        if let Some(errno) = worker.fatal_receipt() {
-            let error = io::Error::from_raw_os_error(errno);
-            return Err(refused("multishot recvmsg", &error));
+        match worker.fault.take() {
+            Some(error) => Err(refused("multishot recvmsg", &error)),
+            None => Ok(worker),
         }
-        Ok(worker)
     }
 
     /// Serves until told to stop.
@@ -167,13 +169,13 @@ impl<A: Answer> Worker<A> {
     /// What went wrong with the ring or the socket themselves; see [`errno`].
     pub(super) fn run(mut self) -> io::Result<()> {
         while !self.signal.stopping() {
-            if let Some(errno) = self.fatal_receipt() {
-                return Err(io::Error::from_raw_os_error(errno));
-            }
             self.answer()?;
             self.rearm()?;
             self.enter()?;
             self.sort_completions()?;
+            if let Some(error) = self.fault.take() {
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -215,8 +217,12 @@ impl<A: Answer> Worker<A> {
         if !cqueue::more(flags) {
             self.receiving = false;
         }
+        let result = completion.result();
+        if result < 0 && errno::ends_worker(-result) {
+            self.fault = Some(io::Error::from_raw_os_error(-result));
+        }
         self.receipts.push_back(Receipt {
-            result: completion.result(),
+            result,
             buffer: cqueue::buffer_select(flags),
         });
     }
@@ -258,14 +264,6 @@ impl<A: Answer> Worker<A> {
             member = self.batch.behind(slot);
         }
         Ok(())
-    }
-
-    /// An error that receiving cannot go on after.
-    fn fatal_receipt(&self) -> Option<i32> {
-        self.receipts
-            .iter()
-            .map(|receipt| -receipt.result)
-            .find(|errno| *errno > 0 && errno::ends_worker(*errno))
     }
 
     /// Answers what was received, as far as there are slots, and queues the replies.
