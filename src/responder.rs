@@ -44,6 +44,11 @@ impl<'a> Datagram<'a> {
         Self { buffer, len }
     }
 
+    /// The datagram, as long as it was not parsed.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+
     /// How long the datagram is, in bytes.
     pub fn len(&self) -> usize {
         self.len
