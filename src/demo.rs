@@ -160,7 +160,8 @@ impl Cluster {
         let uuid = self.random.uuid(0, 1);
         let master = self.nodes[0].uuid.clone();
         let highest_port = 11_000 + self.instances % 50_000;
-        self.out.push_str(r#"{"rsahostkeypub":"AAAAB3NzaC1yc2EAAAADAQABAAABgQ","#);
+        self.out
+            .push_str(r#"{"rsahostkeypub":"AAAAB3NzaC1yc2EAAAADAQABAAABgQ","#);
         put!(
             self.out,
             r#""highest_used_port":{highest_port},"tcpudp_port_pool":[],"mac_prefix":"aa:00:00","#
@@ -213,7 +214,11 @@ impl Cluster {
         );
         let uuid = uuid.clone();
         self.times();
-        let tags = if i.is_multiple_of(3) { r#""rack:a""# } else { "" };
+        let tags = if i.is_multiple_of(3) {
+            r#""rack:a""#
+        } else {
+            ""
+        };
         put!(
             self.out,
             r#","uuid":"{uuid}","serial_no":{},"tags":[{tags}]}}"#,
@@ -580,8 +585,15 @@ mod tests {
         }
         for disk in config["disks"].as_object().unwrap().values() {
             let nodes = disk["nodes"].as_array().unwrap();
-            assert!(nodes.iter().all(|n| config["nodes"][n.as_str().unwrap()].is_object()));
-            assert!(nodes.len() < 2 || nodes[0] != nodes[1], "a DRBD disk has two nodes");
+            assert!(
+                nodes
+                    .iter()
+                    .all(|n| config["nodes"][n.as_str().unwrap()].is_object())
+            );
+            assert!(
+                nodes.len() < 2 || nodes[0] != nodes[1],
+                "a DRBD disk has two nodes"
+            );
         }
         assert!(config["nodes"][config["cluster"]["master_node"].as_str().unwrap()].is_object());
     }
@@ -590,6 +602,9 @@ mod tests {
     fn an_instance_takes_its_share_of_the_file() {
         let bytes = configuration(50, 1_000, 1).len();
         let per_instance = (bytes - configuration(50, 0, 1).len()) / 1_000;
-        assert!((1_700..2_000).contains(&per_instance), "{per_instance} bytes");
+        assert!(
+            (1_700..2_000).contains(&per_instance),
+            "{per_instance} bytes"
+        );
     }
 }

@@ -3,6 +3,7 @@
 //! The tree knows only composites of at least [`BRANCH_BYTES_MIN`] bytes: what is shorter is scanned faster than it is looked up,
 //! and a tree of everything would be larger than the text.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ops::Range;
 
@@ -204,7 +205,7 @@ struct Loader<'a> {
     sections: [Box<[Entry]>; 6],
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
     fn config_data(&mut self, pieces: &[Piece]) -> Result<(), Error> {
         let keyed = self.by_key(pieces.iter().map(|piece| &piece.text))?;
         let find = |key: &str| {
@@ -320,15 +321,16 @@ impl Loader<'_> {
     fn by_key<'p>(
         &mut self,
         pieces: impl Iterator<Item = &'p Range<usize>>,
-    ) -> Result<Vec<(String, usize)>, Error> {
+    ) -> Result<Vec<(Cow<'a, str>, usize)>, Error> {
+        let source: &'a [u8] = self.source;
         let mut keyed = Vec::new();
         for (index, piece) in pieces.enumerate() {
-            let key = match split::raw_key(&self.source[piece.clone()]).map(str::from_utf8) {
-                Some(Ok(plain)) if !plain.contains('\\') => plain.to_owned(),
+            let key = match split::raw_key(&source[piece.clone()]).map(str::from_utf8) {
+                Some(Ok(plain)) if !plain.contains('\\') => Cow::Borrowed(plain),
                 // An escape in it, or no key at all: let the parser say.
-                _ => self
-                    .parser
-                    .member(self.source, piece.clone(), |key, _| Ok(key.to_owned()))?,
+                _ => self.parser.member(source, piece.clone(), |key, _| {
+                    Ok(Cow::Owned(key.to_owned()))
+                })?,
             };
             keyed.push((key, index));
         }

@@ -22,8 +22,6 @@ pub(super) struct Parser {
     buffers: Buffers,
     nodes: Vec<Node<'static>>,
     scratch: Vec<u8>,
-    /// The piece as it stands in the file, in braces.
-    source: Vec<u8>,
 }
 
 impl Parser {
@@ -33,7 +31,6 @@ impl Parser {
             buffers,
             nodes: Vec::new(),
             scratch: Vec::new(),
-            source: Vec::new(),
         }
     }
 
@@ -44,36 +41,25 @@ impl Parser {
         piece: std::ops::Range<usize>,
         read: impl FnOnce(&str, Value<'_>) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        self.source.clear();
-        self.source.push(b'{');
-        self.source.extend_from_slice(&text[piece.clone()]);
-        self.source.push(b'}');
-        let mut masked = false;
+        let source = &text[piece.clone()];
         let mut nodes = std::mem::take(&mut self.nodes);
         nodes.clear();
         let mut tape = Tape(nodes).reset();
-        let mut outcome = parse(
-            &self.source,
-            &mut self.scratch,
-            &mut self.buffers,
-            &mut tape,
-        );
-        if outcome.is_err() && mask_overflows(&mut self.source, self.buffers.structural_indexes()) {
-            masked = true;
-            tape = tape.reset();
-            outcome = parse(
-                &self.source,
-                &mut self.scratch,
-                &mut self.buffers,
-                &mut tape,
-            );
-            self.source[1..=piece.len()].copy_from_slice(&text[piece.clone()]);
+        let mut outcome = parse(source, &mut self.scratch, &mut self.buffers, &mut tape);
+        let mut masked = false;
+        if outcome.is_err() {
+            let mut copy = source.to_vec();
+            masked = mask_overflows(&mut copy, self.buffers.structural_indexes());
+            if masked {
+                tape = tape.reset();
+                outcome = parse(&copy, &mut self.scratch, &mut self.buffers, &mut tape);
+            }
         }
         let result = match (outcome, tape.0.as_slice()) {
             (Ok(()), [Node::Object { len: 1, .. }, Node::String(key), ..]) => {
                 let parsed = Parsed {
                     nodes: &tape.0,
-                    source: &self.source,
+                    source,
                     starts: self.buffers.structural_indexes(),
                     masked,
                 };
@@ -91,8 +77,7 @@ impl Parser {
                 "expected a member `\"key\": value`",
             )),
             (Err(error), _) => {
-                // The opening brace is ours: offsets are one less in the file.
-                let offset = (piece.start + error.index().saturating_sub(1)).min(piece.end);
+                let offset = (piece.start + error.index().saturating_sub(BRACE)).min(piece.end);
                 Err(Error::at_offset(
                     text,
                     offset,
@@ -105,23 +90,33 @@ impl Parser {
     }
 }
 
+/// The opening brace that is parsed before each piece: offsets in the piece are one less.
+const BRACE: usize = 1;
+
+/// Parses `source` in braces.
 fn parse<'t>(
     source: &[u8],
     scratch: &'t mut Vec<u8>,
     buffers: &mut Buffers,
     tape: &mut Tape<'t>,
 ) -> Result<(), simd_json::Error> {
+    let len = source.len() + 2 * BRACE;
     scratch.clear();
+    scratch.reserve(len + simd_json::INPUT_PADDING);
+    scratch.push(b'{');
     scratch.extend_from_slice(source);
-    scratch.resize(source.len() + simd_json::INPUT_PADDING, 0);
-    simd_json::fill_tape_padded(scratch, source.len(), buffers, tape)
+    scratch.push(b'}');
+    scratch.resize(len + simd_json::INPUT_PADDING, 0);
+    simd_json::fill_tape_padded(scratch, len, buffers, tape)
 }
 
 /// Replaces the numbers in `source` that are too large for a double; says whether there were any.
 fn mask_overflows(source: &mut [u8], starts: &[u32]) -> bool {
     let mut found = false;
     for &start in starts {
-        let start = start as usize;
+        let Some(start) = (start as usize).checked_sub(BRACE) else {
+            continue;
+        };
         let Some(token) = source.get(start..).map(number_token) else {
             continue;
         };
@@ -285,13 +280,19 @@ impl<'a> Value<'a> {
     /// The text of this number: the node's own among those structural indexes that start a value.
     fn number_text(&self) -> &'a [u8] {
         let source = self.parsed.source;
-        let starts_value = |start: &&u32| {
+        let in_source = self
+            .parsed
+            .starts
+            .iter()
+            .filter_map(|start| (*start as usize).checked_sub(BRACE));
+        let mut values = in_source.filter(|&start| {
             source
-                .get(**start as usize)
+                .get(start)
                 .is_some_and(|byte| !b",:]}".contains(byte))
-        };
-        let start = self.parsed.starts.iter().filter(starts_value).nth(self.at);
-        start.map_or(&[], |&start| number_token(&source[start as usize..]))
+        });
+        // The object of the braces has a node, but no start in the source.
+        let start = values.nth(self.at - 1);
+        start.map_or(&[], |start| number_token(&source[start..]))
     }
 
     /// The elements, if this is an array.
