@@ -17,7 +17,7 @@
 //! * One load at a time, and at most one a second; the last change is always loaded: see [`schedule`].
 //! * At most one copy of the file's text exists, and it is freed before the new snapshot is published. While a new snapshot
 //!   is made the old one is served on, so for that long there are two.
-//! * The control plane's thread never parses, and never waits for a disk save in `stat`.
+//! * The control plane's thread never parses, and waits for a disk in `stat` only.
 //!
 //! It does not decide what a configuration is ([`Snapshot::load`]) nor what a bad one means to a client (the snapshot).
 //!
@@ -51,7 +51,7 @@ use background::{Aborted, background};
 use file::{FileId, Unreadable};
 use policy::{Failure, Policy, Verdict};
 use retired::Retired;
-use schedule::{Schedule, Step};
+use schedule::{Hint, Schedule, Step};
 use watch::Watch;
 
 pub use key::{KeyError, load_key};
@@ -100,10 +100,6 @@ pub enum Io {
 /// Makes a snapshot of a file's text; [`Snapshot::load`] outside of tests.
 pub type Load = fn(&[u8]) -> Result<Loaded, config::Error>;
 
-/// The indexes of the two files in [`Watch`].
-const CONFIG: usize = 0;
-const KEY: usize = 1;
-
 /// Keeps what is served up to date with the files.
 #[derive(Debug)]
 pub struct Reader {
@@ -128,6 +124,7 @@ impl Reader {
             io,
             load: Snapshot::load,
             poll: POLL,
+            // In the order that `schedule_of` knows.
             watch: Watch::new(vec![files.config.clone(), files.key.clone()]),
             config: Schedule::new(now),
             key: Schedule::new(now),
@@ -226,13 +223,8 @@ impl Reader {
         };
         let now = Instant::now();
         let (watch, config, key) = (&mut self.watch, &mut self.config, &mut self.key);
-        let taken = ready.try_io(|_| {
-            watch.read(|file, hint| match file {
-                CONFIG => config.hint(now, hint),
-                KEY => key.hint(now, hint),
-                _ => unreachable!("two files are watched"),
-            })
-        });
+        let taken = ready
+            .try_io(|_| watch.read(|file, hint| schedule_of(file, config, key).hint(now, hint)));
         match taken {
             // There were events, or there are none any more.
             Ok(Ok(())) | Err(_) => {}
@@ -244,7 +236,12 @@ impl Reader {
 
     /// Watches what the paths name now, and says how long the next look may take if nothing is heard.
     fn renew_watch(&mut self, listening: bool) -> Duration {
-        if self.watch.renew() && listening {
+        let now = Instant::now();
+        let (config, key) = (&mut self.config, &mut self.key);
+        let watched = self
+            .watch
+            .renew(|file| schedule_of(file, config, key).hint(now, Hint::Moved));
+        if watched && listening {
             self.poll
         } else {
             self.poll.min(UNWATCHED_POLL)
@@ -375,6 +372,15 @@ impl Reader {
             tracing::error!("{error}; the old key stays in use");
         }
     }
+}
+
+/// The schedule of the file with the index `file` in the reader's [`Watch`].
+fn schedule_of<'a>(
+    file: usize,
+    config: &'a mut Schedule,
+    key: &'a mut Schedule,
+) -> &'a mut Schedule {
+    if file == 0 { config } else { key }
 }
 
 /// A `config.data` that was read and judged.

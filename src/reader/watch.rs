@@ -1,8 +1,9 @@
 //! The directories of the watched files, through inotify.
 //!
 //! Files are replaced by rename, which a watch on the file itself would lose, so their directories are watched and events
-//! are picked by name. A path that is a symbolic link is watched in two places, where the link is and where the file is; a
-//! change to a link in between is left to the safety poll, as are file systems that do not tell of changes made elsewhere.
+//! are picked by name. A path that is a symbolic link is watched in two places, where the link is and where the file is. Left
+//! to the safety poll are a change to a link in between, the renaming of a directory further up, and file systems that do
+//! not tell of changes made elsewhere.
 //!
 //! A watch is on a directory's inode, not on its name. So [`Watch::renew`] asks for all watches again before every look:
 //! it is the same watch if it is the same directory, and else a new one. A change after that is an event, a change
@@ -46,7 +47,7 @@ pub(super) struct Watch {
 }
 
 /// One name in one watched directory.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Place {
     directory: WatchDescriptor,
     name: OsString,
@@ -71,7 +72,7 @@ impl Watch {
             places: Vec::new(),
             trouble: None,
         };
-        watch.renew();
+        watch.renew(|_| ());
         watch
     }
 
@@ -81,7 +82,10 @@ impl Watch {
     }
 
     /// Watches the directories that the paths name now. Says whether every file is watched.
-    pub(super) fn renew(&mut self) -> bool {
+    ///
+    /// Calls `moved` with the index of each file that is watched elsewhere now, or not at all: it needs a look, because
+    /// what happened to its directory is not told any more.
+    pub(super) fn renew(&mut self, mut moved: impl FnMut(usize)) -> bool {
         let Some(inotify) = &self.inotify else {
             return false;
         };
@@ -109,7 +113,18 @@ impl Watch {
                 trouble = Some(format!("{}: {e}", real.display()));
             }
         }
-        for old in std::mem::replace(&mut self.places, places) {
+        let old_places = std::mem::replace(&mut self.places, places);
+        for file in 0..self.paths.len() {
+            let of_file = |place: &&Place| place.file == file;
+            if !old_places
+                .iter()
+                .filter(of_file)
+                .eq(self.places.iter().filter(of_file))
+            {
+                moved(file);
+            }
+        }
+        for old in old_places {
             if !self.places.iter().any(|new| new.directory == old.directory) {
                 // It is gone already if its directory is.
                 let _ = watches.remove(old.directory);
@@ -178,6 +193,10 @@ mod tests {
 
     use super::*;
 
+    fn renew(watch: &mut Watch) -> bool {
+        watch.renew(|_| ())
+    }
+
     /// The hints that wait for file 0 of `watch`. Events are there when the system call that causes them returns.
     fn hints(watch: &mut Watch) -> Vec<Hint> {
         let mut all = Vec::new();
@@ -218,18 +237,38 @@ mod tests {
         fs::create_dir(&dir).expect("created");
         let path = dir.join("config.data");
         let mut watch = Watch::new(vec![path.clone()]);
-        assert!(watch.renew());
+        assert!(renew(&mut watch));
 
         fs::rename(&dir, parent.path().join("old")).expect("renamed");
         assert_eq!(hints(&mut watch), [Hint::Moved]);
-        assert!(!watch.renew(), "there is no such directory");
+        assert!(!renew(&mut watch), "there is no such directory");
         fs::write(parent.path().join("old/config.data"), "1").expect("written");
         assert_eq!(hints(&mut watch), [], "it is not ours any more");
 
         fs::create_dir(&dir).expect("created");
-        assert!(watch.renew());
+        assert!(renew(&mut watch));
         fs::write(&path, "2").expect("written");
         assert_eq!(hints(&mut watch), [Hint::Touched, Hint::Changed]);
+    }
+
+    #[test]
+    fn says_which_files_lost_their_watch() {
+        let [gone, stays] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+        let path = gone.path().join("a");
+        let mut watch = Watch::new(vec![path.clone(), stays.path().join("b"), path]);
+        let moved = |watch: &mut Watch| {
+            let mut files = Vec::new();
+            watch.renew(|file| files.push(file));
+            files
+        };
+        assert_eq!(moved(&mut watch), []);
+        let path = gone.path().to_owned();
+        gone.close().expect("removed");
+        assert_eq!(moved(&mut watch), [0, 2]);
+        assert_eq!(moved(&mut watch), []);
+        fs::create_dir(&path).expect("created");
+        assert_eq!(moved(&mut watch), [0, 2]);
+        fs::remove_dir(&path).expect("removed");
     }
 
     #[test]
@@ -245,7 +284,7 @@ mod tests {
         assert_eq!(hints(&mut watch), [Hint::Changed]);
         fs::remove_file(&link).expect("removed");
         assert_eq!(hints(&mut watch), [Hint::Moved]);
-        assert!(watch.renew());
+        assert!(renew(&mut watch));
         fs::write(&real, "3").expect("written");
         assert_eq!(hints(&mut watch), [], "no link leads to it");
     }
