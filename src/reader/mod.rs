@@ -13,8 +13,8 @@
 //! Runs on the control plane. Invariants:
 //!
 //! * What is served changes in one swap, key and configuration together, and only here.
-//! * A worker never frees a snapshot: see [`retired`].
-//! * One load at a time, and at most one a second; the last change is always loaded: see [`schedule`].
+//! * A worker never frees a snapshot: see `retired`.
+//! * One load at a time, and at most one a second; the last change is always loaded: see `schedule`.
 //! * At most one copy of the file's text exists, and it is freed before the new snapshot is published. While a new snapshot
 //!   is made the old one is served on, so for that long there are two.
 //! * The control plane's thread never parses, and waits for a disk in `stat` only.

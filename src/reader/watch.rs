@@ -1,9 +1,9 @@
 //! The directories of the watched files, through inotify.
 //!
 //! Files are replaced by rename, which a watch on the file itself would lose, so their directories are watched and events
-//! are picked by name. A path that is a symbolic link is watched in two places, where the link is and where the file is. Left
-//! to the safety poll are a change to a link in between, the renaming of a directory further up, and file systems that do
-//! not tell of changes made elsewhere.
+//! are picked by name. A path that is a symbolic link is watched in two places, where the link is and where the file is.
+//! Left to the safety poll are a change to a link in between, the renaming of a directory further up, and file systems
+//! that do not tell of changes made elsewhere.
 //!
 //! A watch is on a directory's inode, not on its name. So [`Watch::renew`] asks for all watches again before every look:
 //! it is the same watch if it is the same directory, and else a new one. A change after that is an event, a change
