@@ -1,4 +1,5 @@
-//! All integration tests in one binary, which links once.
+//! All integration tests in one binary: it links once.
 
 mod common;
 mod engine;
+mod reload;
