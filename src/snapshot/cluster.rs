@@ -110,9 +110,12 @@ struct InstanceFields {
     serial: Span,
 }
 
-/// A DRBD disk: what its logical id says. Nodes without quotes.
+/// A DRBD disk: what its logical id says.
 struct Drbd {
+    /// Without quotes.
     nodes: [Span; 2],
+    /// The nodes' numbers among the values of the uuid field, if they have one.
+    groups: [Option<u32>; 2],
     minors: [Span; 2],
 }
 
@@ -143,7 +146,7 @@ impl Cluster {
         let names: Vec<_> = fields.iter().map(named).collect();
         let instance_names = Directory::new(text, keys(&document, Section::Instances), &names);
 
-        let drbd = drbd_trees(&document);
+        let drbd = drbd_trees(&document, &by_uuid);
         let own_disks = own_disks(&document, &fields);
         let (instances, disk_lists) = instances(text, &fields, &own_disks, &instance_names);
         let with_disks = instances
@@ -340,10 +343,10 @@ fn instance_fields(document: &Document) -> Vec<InstanceFields> {
 }
 
 /// For each disk entry, the DRBD disks in its tree.
-fn drbd_trees(document: &Document) -> Vec<DrbdTree> {
+fn drbd_trees(document: &Document, by_uuid: &Index<'_>) -> Vec<DrbdTree> {
     let collect = |at: Span| {
         let mut tree = DrbdTree::default();
-        tree.is_drbd = collect_drbd(document.text(), at, &mut tree.all);
+        tree.is_drbd = collect_drbd(document.text(), at, by_uuid, &mut tree.all);
         tree
     };
     document
@@ -354,19 +357,19 @@ fn drbd_trees(document: &Document) -> Vec<DrbdTree> {
 }
 
 /// Collects `disk` and what is below it, depth first; says whether it is DRBD itself.
-fn collect_drbd(text: &[u8], disk: Span, found: &mut Vec<Drbd>) -> bool {
+fn collect_drbd(text: &[u8], disk: Span, by_uuid: &Index<'_>, found: &mut Vec<Drbd>) -> bool {
     let mut logical_id = None;
     let mut is_drbd = false;
     for (key, value) in text::members(text, disk.start as usize) {
         match &text[key] {
             b"logical_id" => logical_id = Some(value.start),
             b"dev_type" if &text[value.clone()] == b"\"drbd\"" => {
-                found.extend(logical_id.map(|at| drbd(text, at)));
+                found.extend(logical_id.map(|at| drbd(text, at, by_uuid)));
                 is_drbd = true;
             }
             b"children" => {
                 for child in text::elements(text, value.start) {
-                    collect_drbd(text, Span::new(child), found);
+                    collect_drbd(text, Span::new(child), by_uuid, found);
                 }
                 // The fields come in the table's order, and these are all that matter here.
                 break;
@@ -378,13 +381,14 @@ fn collect_drbd(text: &[u8], disk: Span, found: &mut Vec<Drbd>) -> bool {
 }
 
 /// Reads `[node A, node B, port, minor A, minor B, secret]`.
-fn drbd(text: &[u8], logical_id: usize) -> Drbd {
+fn drbd(text: &[u8], logical_id: usize, by_uuid: &Index<'_>) -> Drbd {
     let mut parts = text::elements(text, logical_id).map(Span::new);
     let mut next = || given(parts.next());
     let nodes = [next().unquoted(), next().unquoted()];
     next();
     Drbd {
         nodes,
+        groups: nodes.map(|uuid| by_uuid.get(uuid.of(text)).copied()),
         minors: [next(), next()],
     }
 }
@@ -435,13 +439,11 @@ fn host(
         }
         // Only disks that are DRBD themselves count, not those with DRBD children.
         for disk in disks[index].iter().flatten() {
-            let Some(Drbd { nodes: [a, b], .. }) = drbd[*disk as usize].own() else {
+            let Some(Drbd { nodes, groups, .. }) = drbd[*disk as usize].own() else {
                 continue;
             };
-            let other = if a.of(text) == primary { b } else { a };
-            let Some(&group) = by_uuid.get(other.of(text)) else {
-                continue;
-            };
+            let other = usize::from(nodes[0].of(text) == primary);
+            let Some(group) = groups[other] else { continue };
             let secondary = &mut hosted[group as usize].secondary;
             if secondary.last() != Some(&(index as u32)) {
                 secondary.push(index as u32);
@@ -513,6 +515,7 @@ fn minors<'t>(
         for (position, disk) in disks.iter().enumerate() {
             for Drbd {
                 nodes: ends,
+                groups,
                 minors,
             } in &drbd[*disk as usize].all
             {
@@ -522,18 +525,18 @@ fn minors<'t>(
                 } else {
                     2
                 };
-                let groups =
-                    ends.map(|uuid| by_uuid.get(uuid.of(text)).map(|&group| group as usize));
                 let name = |end: usize| {
                     let uuid = ends[end];
-                    let found =
-                        groups[end].map_or_else(|| look_up(uuid.of(text)), |group| known[group]);
+                    let found = groups[end]
+                        .map_or_else(|| look_up(uuid.of(text)), |group| known[group as usize]);
                     found.map_err(|why| {
                         prereq_error_text("Node name", &plain(text, uuid), why.words())
                     })
                 };
                 for (end, peer) in [(0, 1), (1, 0)].into_iter().take(ends_count) {
-                    let Some(group) = groups[end] else { continue };
+                    let Some(group) = groups[end].map(|group| group as usize) else {
+                        continue;
+                    };
                     let Ok(out) = &mut written[group] else {
                         continue;
                     };
