@@ -1,5 +1,6 @@
 //! All integration tests in one binary: it links once.
 
 mod common;
+mod differences;
 mod engine;
 mod reload;
