@@ -102,9 +102,11 @@ impl Log {
         Ok(())
     }
 
-    /// Tells the parent that the daemon serves, and leaves the terminal.
+    /// In the background: tells the parent that the daemon serves, and leaves its terminal.
     pub(super) fn leave_terminal(&self) {
-        if let Some(file) = &*self.file() {
+        if let Some(file) = &*self.file()
+            && !self.0.settings.foreground
+        {
             super::detach::ready(file);
         }
     }

@@ -222,9 +222,7 @@ async fn serve_cluster(
     info!(target: NOTICE, "ganeti-confd daemon startup");
     let sockets = bound(engine::bind(address, options.workers()), address)?;
     let service = Service::start(sockets, options.engine(), paths.files.clone(), io).await?;
-    if detach::is_child() {
-        log.leave_terminal();
-    }
+    log.leave_terminal();
     let ending = service.run(signals, log).await;
     drop(pid_file);
     info!(target: NOTICE, "ganeti-confd daemon shutdown");

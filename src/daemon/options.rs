@@ -31,7 +31,7 @@ Examples:
   ganeti-confd                       start the daemon, as Ganeti's daemon-util does
   ganeti-confd -f -d                 stay in the foreground and say more
   ganeti-confd --check               try the configuration and the key, change nothing
-  ganeti-confd --demo                serve a sample cluster on 127.0.0.1, without any of Ganeti's files
+  ganeti-confd --demo                serve a sample cluster, without any of Ganeti's files
   ganeti-confd --demo=50:500 -p 0    a larger one, on any free port
 
 Files (below $GANETI_ROOTDIR, if that is set):
@@ -295,7 +295,7 @@ fn refusal(error: &clap::Error) -> Refusal {
             "this program doesn't take any arguments, but got '{option}'"
         )),
         _ => Refusal {
-            text: error.render().to_string(),
+            text: format!("{}\nFor more information, try '--help'.\n", error.render()),
             status: 2,
         },
     }
