@@ -32,14 +32,17 @@
 //! * [`engine`]: sockets, rings and batches; the only module with unsafe code.
 //! * [`reader`]: watching, reading and publishing files.
 //! * [`daemon`]: options, logging, process, signals; the wiring.
+//! * [`demo`]: sample clusters of any size.
 //!
 //! Imports point one way: `protocol` and `config` know nobody, `snapshot` knows `config` and `protocol`, `responder` knows these
 //! three, `engine` and `reader` know `responder`, `daemon` knows all.
 
 pub mod config;
 pub mod daemon;
+pub mod demo;
 pub mod engine;
 pub mod protocol;
 pub mod reader;
 pub mod responder;
 pub mod snapshot;
+mod text;

@@ -1,10 +1,16 @@
 //! One datagram in; one reply, or one reason for silence, out.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::protocol::{Key, PADDING, Reject};
-use crate::snapshot::Snapshot;
+use crate::protocol::reply::ErrorCode;
+use crate::protocol::request::Request;
+use crate::protocol::signed_message::{self, SignedMessage};
+use crate::protocol::{
+    FOURCC, Key, PADDING, Parser, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reject, SKEW_SECONDS_MAX,
+};
+use crate::snapshot::{Answer, Outcome, Snapshot};
 
 /// What is served at one moment: published as a whole, so that no reply mixes two of them.
 #[derive(Debug, Clone)]
@@ -38,6 +44,11 @@ impl<'a> Datagram<'a> {
         Self { buffer, len }
     }
 
+    /// The datagram, as long as it was not parsed.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+
     /// How long the datagram is, in bytes.
     pub fn len(&self) -> usize {
         self.len
@@ -52,7 +63,7 @@ impl<'a> Datagram<'a> {
 /// An answered datagram: the reply stands in the first `len` bytes of the caller's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
-    /// The reply's length in bytes, at most [`crate::protocol::REPLY_BYTES_MAX`].
+    /// The reply's length in bytes, at most [`REPLY_BYTES_MAX`].
     pub len: usize,
     /// The request's type, 0 to 11.
     pub kind: u8,
@@ -61,22 +72,40 @@ pub struct Reply {
 }
 
 /// Answers datagrams one after another. Holds the scratch memory of one worker and nothing that outlives a call.
-#[derive(Debug, Default)]
-pub struct Responder {}
+#[derive(Debug)]
+pub struct Responder {
+    parser: Parser,
+    answer: Answer,
+    out: Vec<u8>,
+}
+
+impl Default for Responder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Responder {
     /// Takes all the memory that answering needs.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            parser: Parser::new(),
+            answer: Answer::new(),
+            out: Vec::with_capacity(REPLY_BYTES_MAX),
+        }
     }
 
-    /// Answers `datagram` from `served` into `out`, which must hold [`crate::protocol::REPLY_BYTES_MAX`] bytes.
+    /// Answers `datagram` from `served` into `out`, which must hold [`REPLY_BYTES_MAX`] bytes.
     ///
     /// `now` is the daemon's clock in whole seconds since the epoch.
     ///
     /// # Errors
     ///
     /// Why there is no answer.
+    ///
+    /// # Panics
+    ///
+    /// If `out` is too short for the reply.
     pub fn respond(
         &mut self,
         datagram: Datagram<'_>,
@@ -84,7 +113,82 @@ impl Responder {
         served: &Served,
         out: &mut [u8],
     ) -> Result<Reply, Reject> {
-        let _ = (datagram.buffer, datagram.len, now, served, out);
-        Err(Reject::BadFourcc)
+        let Datagram { buffer, len } = datagram;
+        if len > REQUEST_BYTES_MAX {
+            return Err(Reject::TooLong);
+        }
+        if len < FOURCC.len() || buffer[..FOURCC.len()] != FOURCC {
+            return Err(Reject::BadFourcc);
+        }
+        let message = self.authenticate(
+            &mut buffer[FOURCC.len()..],
+            len - FOURCC.len(),
+            now,
+            &served.key,
+        )?;
+        let text = &mut buffer[FOURCC.len() + message.start..];
+        if text[0] != b'{' {
+            return Err(Reject::BadRequest);
+        }
+        let Self {
+            parser,
+            answer,
+            out: scratch,
+        } = self;
+        let reply = parser.parse(text, message.len(), |nodes| {
+            let request = Request::from_nodes(nodes)?;
+            let outcome = served.snapshot.answer(&request, answer);
+            let fits = match outcome {
+                Outcome::Ready(ready) => signed_message::write(
+                    &served.key,
+                    request.rsalt,
+                    &ready.message,
+                    Some(&ready.escaped),
+                    scratch,
+                ),
+                Outcome::Written => {
+                    !answer.is_too_large()
+                        && signed_message::write(
+                            &served.key,
+                            request.rsalt,
+                            answer.message(),
+                            None,
+                            scratch,
+                        )
+                }
+            };
+            if !fits {
+                // A request's rsalt leaves room for this one: it is shorter than a request.
+                answer.error_code(ErrorCode::Internal);
+                signed_message::write(&served.key, request.rsalt, answer.message(), None, scratch);
+            }
+            out[..scratch.len()].copy_from_slice(scratch);
+            Some(Reply {
+                len: scratch.len(),
+                kind: request.kind as u8,
+                too_large: !fits,
+            })
+        });
+        reply.flatten().ok_or(Reject::BadRequest)
+    }
+
+    /// Checks the envelope in the first `len` bytes of `text`; gives the place of its message there, unescaped.
+    fn authenticate(
+        &mut self,
+        text: &mut [u8],
+        len: usize,
+        now: u64,
+        key: &Key,
+    ) -> Result<Range<usize>, Reject> {
+        let base = text.as_ptr().addr();
+        let is_ascii = text[..len].is_ascii();
+        let signed = SignedMessage::parse(&mut self.parser, text, len)?;
+        if is_ascii && signed.has_surrogate_pairs() {
+            return Err(Reject::BadHmac);
+        }
+        signed.verify(key)?;
+        signed.check_clock(now, SKEW_SECONDS_MAX)?;
+        let start = signed.message.as_ptr().addr() - base;
+        Ok(start..start + signed.message.len())
     }
 }

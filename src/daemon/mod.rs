@@ -1,4 +1,357 @@
-//! To be written.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! The daemon: options, checks, detaching, log, pid file, signals; the wiring of the other modules.
+//!
+//! In order, each step undone by leaving it:
+//!
+//! ```text
+//! options -> accounts -> address          said on the terminal, by the process that was started
+//!   [detach]                              from here on in the child; the parent waits for the outcome
+//! log -> signals -> pid file -> socket
+//!   -> key and configuration -> workers
+//! ready                                   the parent ends with 0; a service manager is told
+//! control loop                            signals, reader, counters, failed workers
+//! workers -> pid file -> log
+//! ```
+//!
+//! Invariants: there is no half-dead daemon (whatever fails ends the process, with status 1); signals are caught before the
+//! pid file says whom to send them to; only this module prints.
+//!
+//! Source: ganeti-confd(8), `Ganeti.Daemon.genericMain` of version 3.0.2.
+#![forbid(unsafe_code)]
+
+mod accounts;
+mod address;
+mod check;
+mod demo;
+mod detach;
+mod failure;
+mod log;
+mod options;
+mod pid_file;
+mod report;
+mod signals;
+
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
+use tokio::io::unix::AsyncFd;
+use tokio::time::MissedTickBehavior;
+use tracing::{error, info, warn};
+
+use crate::engine::{self, Choice, Sockets, Workers};
+use crate::reader::{Files, Io, Reader};
+use crate::responder::{Responder, Served};
+use demo::Demo;
+use failure::Failure;
+use log::{Log, NOTICE};
+use options::{Options, Syslog};
+use pid_file::PidFile;
+use report::Report;
+use signals::{Request, Signals};
+
+/// Runs `ganeti-confd` with this process's command line and environment.
+pub fn main() -> ExitCode {
+    // As the reference's, the main thread goes by this name however the executable is called: daemon-util finds the daemon by
+    // it (start-stop-daemon --name).
+    let _ = nix::sys::prctl::set_name(c"ganeti-confd");
+    let ending = match Options::parse_from_args(std::env::args_os()) {
+        Ok(options) => execute(&options),
+        Err(refusal) => {
+            print_error(&refusal.text);
+            return ExitCode::from(refusal.status);
+        }
+    };
+    match ending {
+        Ok(Ending::Exit(code)) => code,
+        Ok(Ending::Interrupted) => die_of_interrupt(),
+        Err(failure) => {
+            print_error(&format!("ganeti-confd: {failure}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How the process ends when nothing is wrong with its start.
+#[derive(Debug)]
+enum Ending {
+    Exit(ExitCode),
+    /// By SIGINT, after the orderly end.
+    Interrupted,
+}
+
+fn print_error(text: &str) {
+    // A closed standard error is no reason to die otherwise.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Ends as a process without a handler would: shells see 130, service managers no failure.
+fn die_of_interrupt() -> ExitCode {
+    let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGINT);
+    ExitCode::from(130)
+}
+
+fn execute(options: &Options) -> Result<Ending, Failure> {
+    if let Some(text) = options.information() {
+        let _ = io::stdout().write_all(text.as_bytes());
+        return Ok(Ending::Exit(ExitCode::SUCCESS));
+    }
+    let paths = Paths::from_environment(options);
+    if options.check {
+        return Ok(Ending::Exit(check::check(&paths.files)));
+    }
+    if let Some(size) = options.demo {
+        let demo = Demo::create(size, options)?;
+        let log = Log::open(log_settings(options, None, true))?;
+        return on_control_plane(&log, |io| serve_demo(&demo, options, &log, io));
+    }
+    if !options.no_user_checks {
+        accounts::check()?;
+    }
+    let address = address::choose(options.bind, options.port, &paths.family)?;
+    let child = detach::is_child();
+    if !options.foreground && !child {
+        return detach::start().map(Ending::Exit);
+    }
+    if child {
+        detach::enter_background()?;
+    }
+    let log = Log::open(log_settings(options, Some(paths.log.clone()), !child))?;
+    on_control_plane(&log, |io| serve_cluster(&paths, address, options, &log, io))
+}
+
+/// Where everything is.
+#[derive(Debug)]
+struct Paths {
+    files: Files,
+    family: PathBuf,
+    pid: PathBuf,
+    log: PathBuf,
+}
+
+impl Paths {
+    /// Ganeti's paths behind `GANETI_ROOTDIR`, nothing between them (`Ganeti.Path`), unless options name others.
+    fn from_environment(options: &Options) -> Self {
+        let root = std::env::var_os("GANETI_ROOTDIR").unwrap_or_default();
+        let below = |path: &str| {
+            let mut whole = root.clone();
+            whole.push(path);
+            absolute(Path::new(&whole))
+        };
+        let given = |path: &Option<PathBuf>| path.as_deref().map(absolute);
+        Self {
+            files: Files {
+                config: given(&options.config)
+                    .unwrap_or_else(|| below("/var/lib/ganeti/config.data")),
+                key: given(&options.key).unwrap_or_else(|| below("/var/lib/ganeti/hmac.key")),
+                on_bad_config: options.on_bad_config(),
+            },
+            family: below("/var/lib/ganeti/ssconf_primary_ip_family"),
+            pid: below("/var/run/ganeti/ganeti-confd.pid"),
+            log: below("/var/log/ganeti/conf-daemon.log"),
+        }
+    }
+}
+
+/// The path as it is if it does not depend on the working directory, which changes when detaching: error answers quote it.
+fn absolute(path: &Path) -> PathBuf {
+    if path.is_absolute() {
+        return path.to_owned();
+    }
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn log_settings(options: &Options, file: Option<PathBuf>, foreground: bool) -> log::Settings {
+    log::Settings {
+        syslog: if file.is_some() {
+            options.syslog()
+        } else {
+            Syslog::No
+        },
+        file,
+        foreground,
+        debug: options.debug,
+    }
+}
+
+/// Runs `serve` on a tokio-uring runtime, or on a plain one where io_uring is refused.
+fn on_control_plane<F: Future<Output = Result<Ending, Failure>>>(
+    log: &Log,
+    serve: impl FnOnce(Io) -> F,
+) -> Result<Ending, Failure> {
+    let ending = match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+        Ok(runtime) => runtime.block_on(serve(Io::Uring)),
+        Err(why) => match tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+        {
+            Ok(runtime) => {
+                info!("Reading files without io_uring, which is refused: {why}");
+                runtime.block_on(serve(Io::Blocking))
+            }
+            Err(error) => Err(Failure::new(format!(
+                "cannot start the control plane: {error}"
+            ))),
+        },
+    };
+    ending.inspect_err(|failure| log.record(failure))
+}
+
+async fn serve_demo(demo: &Demo, options: &Options, log: &Log, io: Io) -> Result<Ending, Failure> {
+    let signals = Signals::catch()?;
+    let sockets = demo::bind(options)?;
+    let service = Service::start(sockets, options.engine(), demo.files.clone(), io).await?;
+    demo.print_demo_help(service.workers.local_addr());
+    Ok(service.run(signals, log).await)
+}
+
+async fn serve_cluster(
+    paths: &Paths,
+    address: SocketAddr,
+    options: &Options,
+    log: &Log,
+    io: Io,
+) -> Result<Ending, Failure> {
+    let signals = Signals::catch()?;
+    let pid_file = PidFile::create(&paths.pid)?;
+    info!(target: NOTICE, "ganeti-confd daemon startup");
+    let sockets = bound(engine::bind(address, options.workers()), address)?;
+    let service = Service::start(sockets, options.engine(), paths.files.clone(), io).await?;
+    log.leave_terminal();
+    let ending = service.run(signals, log).await;
+    drop(pid_file);
+    info!(target: NOTICE, "ganeti-confd daemon shutdown");
+    Ok(ending)
+}
+
+/// The sockets, or what to do about not having them.
+fn bound(sockets: io::Result<Sockets>, address: SocketAddr) -> Result<Sockets, Failure> {
+    sockets.map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "stop the process that has this port (see: ss -ulpn), or give another --port"
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                "give --bind an address of this host (see: ip address)"
+            }
+            io::ErrorKind::PermissionDenied => "give a --port above 1023, or start it as root",
+            _ => "give another --bind or --port",
+        };
+        Failure::new(format!("cannot bind UDP {address}: {error}; {remedy}"))
+    })
+}
+
+/// The two planes, running.
+struct Service {
+    workers: Workers,
+    reader: Reader,
+    served: Arc<ArcSwap<Served>>,
+}
+
+impl Service {
+    /// Loads the files and starts the workers.
+    async fn start(
+        sockets: Sockets,
+        engine: Choice,
+        files: Files,
+        io: Io,
+    ) -> Result<Self, Failure> {
+        let mut reader = Reader::new(files, io);
+        let first = reader
+            .first_load()
+            .await
+            .map_err(|error| Failure::new(error.to_string()))?;
+        let served = Arc::new(ArcSwap::from_pointee(first));
+        let workers = engine::start(sockets, engine, &served, Responder::new)
+            .map_err(|error| Failure::new(error.to_string()))?;
+        if let Some(why) = workers.fallback_reason() {
+            warn!("Serving through recvmmsg, for io_uring is refused: {why}");
+        }
+        info!(
+            "Serving {}/udp, {} workers, engine {}",
+            workers.local_addr(),
+            workers.counters().len(),
+            workers.kind()
+        );
+        Ok(Self {
+            workers,
+            reader,
+            served,
+        })
+    }
+
+    /// Serves until told to stop, or until a worker fails.
+    async fn run(self, mut signals: Signals, log: &Log) -> Ending {
+        notify(NotifyState::Ready);
+        let workers = &self.workers;
+        let mut report = Report::default();
+        let ending = {
+            let mut reading = pin!(self.reader.run(Arc::clone(&self.served), || workers.wake()));
+            let mut failure = pin!(failure(workers));
+            let mut ticks = tokio::time::interval(report::INTERVAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    request = signals.next() => match request {
+                        Request::Terminate => break Ending::Exit(ExitCode::SUCCESS),
+                        Request::Interrupt => break Ending::Interrupted,
+                        Request::ReopenLog => reopen(log),
+                        Request::LogCounters => report::log_all(workers.counters()),
+                    },
+                    why = &mut failure => {
+                        error!("Stopping, for a worker has failed: {why}");
+                        break Ending::Exit(ExitCode::FAILURE);
+                    }
+                    _ = ticks.tick() => report.log_growth(workers.counters()),
+                    never = &mut reading => match never {},
+                }
+            }
+        };
+        notify(NotifyState::Stopping);
+        report.log_growth(workers.counters());
+        if let Err(error) = self.workers.stop() {
+            error!("A worker does not end: {error}");
+            return Ending::Exit(ExitCode::FAILURE);
+        }
+        ending
+    }
+}
+
+/// Waits for a worker to end by itself, and says why it has.
+#[expect(
+    deprecated,
+    reason = "its successor is an unsafe function, which asks for what a BorrowedFd keeps by itself"
+)]
+async fn failure(workers: &Workers) -> String {
+    let why = || {
+        workers
+            .failed()
+            .unwrap_or_else(|| "without a word".to_owned())
+    };
+    match AsyncFd::new(workers.failure_fd()) {
+        Ok(fd) => match fd.readable().await {
+            Ok(_) => why(),
+            Err(error) => error.to_string(),
+        },
+        Err(error) => format!("cannot watch the workers: {error}"),
+    }
+}
+
+fn reopen(log: &Log) {
+    match log.reopen() {
+        Ok(()) => info!("Log file opened again"),
+        Err(failure) => error!("{failure}"),
+    }
+}
+
+/// Tells the service manager, if there is one that asked to be told (`NOTIFY_SOCKET`).
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!("Cannot tell the service manager: {error}");
+    }
 }

@@ -1,10 +1,36 @@
 //! The confd wire protocol, version 1, without I/O.
+//!
+//! A request is a fourcc and a signed message; so is its reply:
+//!
+//! ```text
+//! plj0{"msg": "{\"protocol\":1,\"type\":0,\"rsalt\":\"R\"}", "salt": "1795354392", "hmac": "40 hex digits"}
+//! plj0{"hmac":"40 hex digits","msg":"{\"protocol\":1,\"status\":0,\"answer\":3000000,\"serial\":0}","salt":"R"}
+//! ```
+//!
+//! The signature is HMAC-SHA1 over `salt` and `msg`, both as text, after unescaping. A request's salt is the sender's clock; a reply's
+//! salt is the `rsalt` that the request asked for, and binds the reply to it.
+//!
+//! * [`signed_message`]: fourcc and envelope, in and out.
+//! * [`Key`]: signing and verifying.
+//! * [`request`]: the inner message of a request, by query type.
+//! * [`reply`]: the inner message of a reply.
+//! * [`Reject`]: why a datagram gets no answer.
+//!
+//! What is JSON here is RFC 8259, parsed by simd-json in the receive buffer; the reference's wider reading of JSON is left out on
+//! purpose. The reference takes no white space before an object, and neither do we.
+//!
+//! Source: `Ganeti.Confd.Server`, `Ganeti.Confd.Utils` (`parseRequest`, `signMessage`), `Ganeti.Confd.Types`, `Ganeti.HashUtils`.
 #![forbid(unsafe_code)]
 
 mod key;
+mod parser;
 mod reject;
+pub mod reply;
+pub mod request;
+pub mod signed_message;
 
 pub use key::{EmptyKey, Key};
+pub(crate) use parser::Parser;
 pub use reject::Reject;
 
 /// The four bytes every datagram starts with, in both directions (`confdMagicFourcc`).

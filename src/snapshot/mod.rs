@@ -1,12 +1,43 @@
 //! One configuration, ready to be asked.
+//!
+//! All cost is paid when a configuration is loaded, none when a datagram is answered: a query is a lookup in an index and a few
+//! slices of the document's text.
+//!
+//! * `cluster`: what is known about one configuration, and how it is found out.
+//! * `directory`: names to nodes and instances; `links`: addresses to nodes.
+//! * `queries`: one function per query, named as the query.
+//! * `answer`: the inner message of a reply while it is put together.
+//! * `path`, `show`: the reference's ways with configuration paths, and with quoted names.
+//!
+//! Invariants: a snapshot never changes; every span in it lies in its document's text; the cost of a query depends on
+//! what it answers, not on the size of the cluster.
+//!
+//! Source: `Ganeti.Confd.Server` (`buildResponse`), `Ganeti.Config`, `Ganeti.Confd.Utils`.
 #![forbid(unsafe_code)]
 
-use crate::config;
+mod answer;
+mod cluster;
+mod directory;
+mod links;
+mod path;
+mod queries;
+mod show;
+
+pub(crate) use answer::{Answer, Ready};
+use cluster::Cluster;
+
+use crate::config::{self, Document, Section, Warnings};
+use crate::protocol::request::Request;
 
 /// Everything a worker needs to answer any query about one version of `config.data`; immutable.
 #[derive(Debug)]
-pub struct Snapshot {
-    unavailable: String,
+pub struct Snapshot(State);
+
+#[derive(Debug)]
+enum State {
+    Loaded(Box<Cluster>),
+    /// The same error for every request.
+    Unavailable(Ready),
 }
 
 /// What [`Snapshot::load`] read.
@@ -25,7 +56,7 @@ pub struct Summary {
     pub cluster_name: String,
     /// The top-level `serial_no`.
     pub serial_no: String,
-    /// How many nodes, node groups, instances, disks, networks and filters, in this order.
+    /// Nodes.
     pub nodes: usize,
     /// Node groups.
     pub groups: usize,
@@ -41,6 +72,14 @@ pub struct Summary {
     pub bytes: usize,
 }
 
+/// How a request was answered.
+pub(crate) enum Outcome<'a> {
+    /// With a message that was made when the snapshot was.
+    Ready(&'a Ready),
+    /// With the message in the [`Answer`] that was given.
+    Written,
+}
+
 impl Snapshot {
     /// Reads a whole `config.data`.
     ///
@@ -48,23 +87,51 @@ impl Snapshot {
     ///
     /// What is wrong with the text, and where.
     pub fn load(text: &[u8]) -> Result<Loaded, config::Error> {
-        let _ = text;
-        Err(config::Error {
-            path: String::new(),
-            what: "not written yet".into(),
+        let mut warnings = Warnings::default();
+        let document = Document::read(text, &mut warnings)?;
+        let snapshot = Self(State::Loaded(Box::new(Cluster::new(document))));
+        Ok(Loaded {
+            snapshot,
+            warnings: warnings.lines(),
         })
     }
 
     /// A snapshot for when there is no usable configuration: every request gets the error `why` (status 1, serial 0).
     pub fn unavailable(why: &str) -> Self {
-        Self {
-            unavailable: why.to_owned(),
-        }
+        Self(State::Unavailable(Ready::error(why)))
     }
 
     /// What this snapshot is about; `None` when it is [`Snapshot::unavailable`].
     pub fn summary(&self) -> Option<Summary> {
-        let _ = &self.unavailable;
-        None
+        let State::Loaded(cluster) = &self.0 else {
+            return None;
+        };
+        let document = &cluster.document;
+        let count = |section| document.entries(section).len();
+        let shown = |keys: &[&str]| {
+            let text = document
+                .find(keys)
+                .map_or(&b"?"[..], |span| span.of(document.text()));
+            String::from_utf8_lossy(text).trim_matches('"').to_owned()
+        };
+        Some(Summary {
+            cluster_name: shown(&["cluster", "cluster_name"]),
+            serial_no: shown(&["serial_no"]),
+            nodes: count(Section::Nodes),
+            groups: count(Section::NodeGroups),
+            instances: count(Section::Instances),
+            disks: count(Section::Disks),
+            networks: count(Section::Networks),
+            filters: count(Section::Filters),
+            bytes: cluster.bytes(),
+        })
+    }
+
+    /// Answers `request`, in `answer` unless there is one ready.
+    pub(crate) fn answer<'a>(&'a self, request: &Request<'_>, answer: &mut Answer) -> Outcome<'a> {
+        match &self.0 {
+            State::Loaded(cluster) => cluster.answer(request, answer),
+            State::Unavailable(ready) => Outcome::Ready(ready),
+        }
     }
 }

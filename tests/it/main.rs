@@ -1,7 +1,11 @@
-//! All integration tests are one binary: it links once.
+//! All integration tests in one binary: it links once.
 
 mod common;
 mod confd_client;
 mod conformance;
+mod daemon;
+mod differences;
 mod differential;
+mod engine;
 mod generate;
+mod reload;

@@ -1,0 +1,68 @@
+//! The user check: Ganeti's accounts exist, and this process has the one that is for confd.
+//!
+//! The names are those of Debian's build (`lib/_constants.py`: `*_USER`, `*_GROUP`). Builds with other names need
+//! `--no-user-checks`.
+//!
+//! Source: `Ganeti.Runtime.getEnts`, `Ganeti.Runtime.verifyDaemonUser` of version 3.0.2.
+
+use nix::unistd::{self, Group, Uid, User};
+
+use super::failure::Failure;
+
+/// Whose files confd reads.
+const CONFD_USER: &str = "gnt-confd";
+/// The accounts of all daemons.
+const USERS: [&str; 5] = ["root", "gnt-masterd", "gnt-confd", "gnt-rapi", "gnt-metad"];
+const GROUPS: [&str; 8] = [
+    "root",
+    "gnt-masterd",
+    "gnt-confd",
+    "gnt-luxid",
+    "gnt-rapi",
+    "gnt-metad",
+    "gnt-daemons",
+    "gnt-admin",
+];
+
+/// Checks all of it.
+///
+/// # Errors
+///
+/// Which account is missing, or who we are.
+pub(super) fn check() -> Result<(), Failure> {
+    let mut expected = Uid::from_raw(0);
+    for name in USERS {
+        let user =
+            User::from_name(name).map_err(|errno| unknown("user", name, &errno.to_string()))?;
+        let user = user.ok_or_else(|| missing("user", name))?;
+        if name == CONFD_USER {
+            expected = user.uid;
+        }
+    }
+    for name in GROUPS {
+        Group::from_name(name)
+            .map_err(|errno| unknown("group", name, &errno.to_string()))?
+            .ok_or_else(|| missing("group", name))?;
+    }
+    let own = unistd::getuid();
+    if own != expected {
+        return Err(Failure::new(format!(
+            "started using wrong user ID ({own}), expected {expected} ({CONFD_USER}); \
+             start it with daemon-util, or give --no-user-checks"
+        )));
+    }
+    Ok(())
+}
+
+fn missing(kind: &str, name: &str) -> Failure {
+    Failure::new(format!(
+        "can't find required user/groups: there is no {kind} {name}; \
+         create the accounts of Ganeti's package, or give --no-user-checks"
+    ))
+}
+
+fn unknown(kind: &str, name: &str, error: &str) -> Failure {
+    Failure::new(format!(
+        "cannot look up the {kind} {name}: {error}; or give --no-user-checks"
+    ))
+}

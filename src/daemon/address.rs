@@ -1,0 +1,158 @@
+//! The address to serve: `--bind` and `--port`, else the cluster's address family and the services database.
+//!
+//! No name is resolved, our own host's neither (the reference does, and dies if that fails).
+//!
+//! Source: `Ganeti.Daemon.parseAddress`, `Ganeti.Ssconf.getPrimaryIPFamily` of version 3.0.2; services(5).
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
+
+use super::failure::Failure;
+use crate::protocol::PORT_DEFAULT;
+
+/// An IP address, with its zone if it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Numeric(SocketAddr);
+
+impl Numeric {
+    /// The address with a port.
+    pub(super) fn with_port(self, port: u16) -> SocketAddr {
+        let mut address = self.0;
+        address.set_port(port);
+        address
+    }
+}
+
+/// Reads a numeric address: dotted IPv4, or IPv6 with or without a zone. Names, ports and brackets are none, nor are the
+/// older forms of `inet_aton` (`127.1`, `2130706433`).
+pub(super) fn parse(text: &str) -> Result<Numeric, String> {
+    let refused = "is no numeric address; give one like 192.0.2.1, :: or fe80::1%eth0";
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(Numeric(SocketAddr::new(ip, 0)));
+    }
+    let (ip, _zone) = text.split_once('%').ok_or(refused)?;
+    ip.parse::<Ipv6Addr>().map_err(|_| refused)?;
+    // A numeric address: only the zone is looked up, among this host's interfaces.
+    let mut found = (text, 0).to_socket_addrs().map_err(|_| {
+        "has a zone that is no interface of this host; see them with: ip link".to_owned()
+    })?;
+    found.next().map(Numeric).ok_or_else(|| refused.into())
+}
+
+/// The address to bind.
+///
+/// # Errors
+///
+/// The cluster's address family is none that we know.
+pub(super) fn choose(
+    bind: Option<Numeric>,
+    port: Option<u16>,
+    family_file: &Path,
+) -> Result<SocketAddr, Failure> {
+    let port = port.unwrap_or_else(|| service_port(Path::new("/etc/services")));
+    Ok(match bind {
+        Some(bind) => bind.with_port(port),
+        None => SocketAddr::new(any_address(family_file)?, port),
+    })
+}
+
+/// The wildcard address of the family in `ssconf_primary_ip_family`; IPv4 without that file.
+fn any_address(path: &Path) -> Result<IpAddr, Failure> {
+    let shown = path.display();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "2".to_owned(),
+        Err(error) => {
+            return Err(Failure::new(format!(
+                "cannot read the cluster's address family from {shown}: {error}; or give --bind"
+            )));
+        }
+    };
+    match text.trim() {
+        "2" => Ok(Ipv4Addr::UNSPECIFIED.into()),
+        "10" => Ok(Ipv6Addr::UNSPECIFIED.into()),
+        other => Err(Failure::new(format!(
+            "{shown} has the address family {other:?}, which is neither 2 (IPv4) nor 10 (IPv6); \
+             restore it with gnt-cluster redist-conf, or give --bind"
+        ))),
+    }
+}
+
+/// The port of `ganeti-confd/udp`, or the default.
+fn service_port(services: &Path) -> u16 {
+    let text = std::fs::read(services).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    text.lines().find_map(confd_entry).unwrap_or(PORT_DEFAULT)
+}
+
+/// The port in a line like `ganeti-confd 1814/udp # a comment`, by name or alias.
+fn confd_entry(line: &str) -> Option<u16> {
+    let line = line.split('#').next().unwrap_or_default();
+    let mut words = line.split_ascii_whitespace();
+    let name = words.next()?;
+    let port = words.next()?.strip_suffix("/udp")?.parse().ok()?;
+    (name == "ganeti-confd" || words.any(|alias| alias == "ganeti-confd")).then_some(port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numeric_addresses() {
+        for (text, address) in [
+            ("127.0.0.1", "127.0.0.1:0"),
+            ("::", "[::]:0"),
+            ("::1", "[::1]:0"),
+            ("fe80::1%lo", "[fe80::1%1]:0"),
+            ("fe80::1%1", "[fe80::1%1]:0"),
+        ] {
+            assert_eq!(parse(text), Ok(Numeric(address.parse().unwrap())), "{text}");
+        }
+        for text in [
+            "localhost",
+            "",
+            " 127.0.0.1",
+            "127.0.0.1.",
+            "[::1]",
+            "127.0.0.1:1",
+            "127.1",
+            "127.0.0.1%lo",
+            "fe80::1%no-such-interface",
+            "fe80::1%",
+        ] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn families() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ssconf_primary_ip_family");
+        assert_eq!(any_address(&path).unwrap(), Ipv4Addr::UNSPECIFIED);
+        for (text, address) in [("2\n", "0.0.0.0"), (" 10 \n", "::")] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(any_address(&path).unwrap().to_string(), address);
+        }
+        for text in ["4\n", "x", ""] {
+            std::fs::write(&path, text).unwrap();
+            let failure = any_address(&path).unwrap_err().to_string();
+            assert!(failure.contains(path.to_str().unwrap()), "{failure}");
+        }
+    }
+
+    #[test]
+    fn services() {
+        assert_eq!(
+            confd_entry("ganeti-confd\t1815/udp\t\t# Ganeti"),
+            Some(1815)
+        );
+        assert_eq!(confd_entry("other 1816/udp ganeti-confd"), Some(1816));
+        assert_eq!(confd_entry("ganeti-confd 1815/tcp"), None);
+        assert_eq!(confd_entry("# ganeti-confd 1815/udp"), None);
+        assert_eq!(confd_entry("ganeti-confd 99999/udp"), None);
+        assert_eq!(confd_entry(""), None);
+        assert_eq!(service_port(Path::new("/nonexistent")), PORT_DEFAULT);
+    }
+}

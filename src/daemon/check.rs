@@ -1,0 +1,57 @@
+//! `--check`: everything is loaded, nothing is served.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use super::failure::Failure;
+use crate::reader::{self, Files};
+use crate::snapshot::{Loaded, Snapshot};
+
+/// Loads both files; prints what they hold on standard output, what is wrong with them on standard error.
+pub(super) fn check(files: &Files) -> ExitCode {
+    let key = reader::load_key(&files.key)
+        .map(|_| format!("{}: usable\n", files.key.display()))
+        .map_err(|error| Failure::new(error.to_string()));
+    let mut status = ExitCode::SUCCESS;
+    for result in [load(files), key] {
+        // Without an audience the exit status still tells.
+        let _ = match result {
+            Ok(text) => io::stdout().write_all(text.as_bytes()),
+            Err(failure) => {
+                status = ExitCode::FAILURE;
+                writeln!(io::stderr(), "ganeti-confd: {failure}")
+            }
+        };
+    }
+    status
+}
+
+fn load(files: &Files) -> Result<String, Failure> {
+    let path = files.config.display();
+    let text = std::fs::read(&files.config).map_err(|error| {
+        Failure::new(format!(
+            "cannot read {path}: {error}; is this node a master candidate? (or name another file: --config)"
+        ))
+    })?;
+    let Loaded { snapshot, warnings } = Snapshot::load(&text).map_err(|error| {
+        Failure::new(format!(
+            "{path} cannot be served: {error}; restore it from the master node (gnt-cluster redist-conf)"
+        ))
+    })?;
+    let mut lines = vec![match snapshot.summary() {
+        Some(about) => format!(
+            "{path}: cluster {}, serial {}: {} nodes, {} node groups, {} instances, {} disks, {} networks, {} filters",
+            about.cluster_name,
+            about.serial_no,
+            about.nodes,
+            about.groups,
+            about.instances,
+            about.disks,
+            about.networks,
+            about.filters,
+        ),
+        None => format!("{path}: usable"),
+    }];
+    lines.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
+    Ok(lines.join("\n") + "\n")
+}

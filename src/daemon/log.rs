@@ -1,0 +1,295 @@
+//! The log: a file, standard error in the foreground, and syslog, fed by `tracing`.
+//!
+//! Invariants: an event is one line whatever it contains; logging never blocks on syslog and never fails loudly, for there
+//! is no other place to say so; no lock is held across anything but the write.
+//!
+//! Line format as the reference's, without its thread: `2026-11-22 13:40:21,472245 UTC: ganeti-confd pid=19830 INFO message`.
+//!
+//! Source: `Ganeti.Logging.setupLogging` of version 3.0.2; syslog(3), RFC 3164 section 4.1 for the priority.
+
+use std::fmt::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer, Registry};
+
+use super::failure::Failure;
+use super::options::Syslog;
+
+/// The target of events that matter more than `INFO` and are no warnings, as `NOTICE` is in syslog.
+pub(super) const NOTICE: &str = "ganeti_confd::notice";
+
+const SYSLOG_SOCKET: &str = "/dev/log";
+/// Facility `daemon`, in the place it has in a priority.
+const SYSLOG_FACILITY: u8 = 3 << 3;
+
+/// What to log, and where to.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// The log file, appended to; none for a demo.
+    pub(super) file: Option<PathBuf>,
+    /// Whether standard error is somebody's terminal, to be logged to as well.
+    pub(super) foreground: bool,
+    pub(super) syslog: Syslog,
+    pub(super) debug: bool,
+}
+
+/// The open log. A clone is another handle to the same.
+#[derive(Clone, Debug)]
+pub(super) struct Log(Arc<Sinks>);
+
+#[derive(Debug)]
+struct Sinks {
+    settings: Settings,
+    file: Mutex<Option<File>>,
+    syslog: Option<UnixDatagram>,
+}
+
+impl Log {
+    /// Opens what is logged to, and makes it where all of this process's events go.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened, or nobody listens for syslog messages.
+    pub(super) fn open(settings: Settings) -> Result<Self, Failure> {
+        let file = settings.file().map(open_file).transpose()?;
+        let syslog = match settings.syslog {
+            Syslog::No => None,
+            Syslog::Yes | Syslog::Only => Some(open_syslog()?),
+        };
+        let level = if settings.debug {
+            Level::DEBUG
+        } else {
+            Level::INFO
+        };
+        let filter = Targets::new()
+            .with_default(Level::WARN)
+            .with_target("ganeti_confd", level);
+        let log = Self(Arc::new(Sinks {
+            settings,
+            file: Mutex::new(file),
+            syslog,
+        }));
+        let layer = LogLayer(log.clone()).with_filter(filter);
+        // Only one log is ever opened in a process.
+        let _ = Registry::default().with(layer).try_init();
+        Ok(log)
+    }
+
+    /// Opens the file again, by its name, after it was rotated. The old one stays if that fails.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Log::open`].
+    pub(super) fn reopen(&self) -> Result<(), Failure> {
+        if let Some(path) = self.0.settings.file() {
+            let file = open_file(path)?;
+            if !self.0.settings.foreground {
+                super::detach::redirect(&file);
+            }
+            *self.file() = Some(file);
+        }
+        Ok(())
+    }
+
+    /// In the background: tells the parent that the daemon serves, and leaves its terminal.
+    pub(super) fn leave_terminal(&self) {
+        if let Some(file) = &*self.file()
+            && !self.0.settings.foreground
+        {
+            super::detach::ready(file);
+        }
+    }
+
+    /// Logs why the daemon does not start, to all places but standard error, where it is said anyway.
+    pub(super) fn record(&self, failure: &Failure) {
+        self.write(Severity::Error, &failure.to_string(), false);
+    }
+
+    fn file(&self) -> MutexGuard<'_, Option<File>> {
+        self.0.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, severity: Severity, message: &str, to_stderr: bool) {
+        let message = one_line(message);
+        let line = format!(
+            "{} ganeti-confd pid={} {severity} {message}\n",
+            timestamp(),
+            std::process::id()
+        );
+        // Errors of the log itself are nobody's to handle: a full disk must not stop the daemon.
+        if self.0.settings.syslog != Syslog::Only
+            && let Some(file) = &mut *self.file()
+        {
+            let _ = file.write_all(line.as_bytes());
+        }
+        if to_stderr && self.0.settings.foreground {
+            let _ = io::stderr().write_all(line.as_bytes());
+        }
+        if let Some(socket) = &self.0.syslog
+            && severity != Severity::Debug
+        {
+            let priority = SYSLOG_FACILITY | severity as u8;
+            let datagram = format!(
+                "<{priority}>ganeti-confd[{}]: {message}",
+                std::process::id()
+            );
+            // By name each time: the listener may have been restarted.
+            let _ = socket.send_to(datagram.as_bytes(), SYSLOG_SOCKET);
+        }
+    }
+}
+
+impl Settings {
+    /// The file to hold open: in the background it takes what is printed even if all messages go to syslog.
+    fn file(&self) -> Option<&Path> {
+        let wanted = self.syslog != Syslog::Only || !self.foreground;
+        self.file.as_deref().filter(|_| wanted)
+    }
+}
+
+fn open_file(path: &Path) -> Result<File, Failure> {
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    opened.map_err(|error| {
+        Failure::new(format!(
+            "cannot open the log file {}: {error}; make sure that its directory exists and is writable for this user",
+            path.display()
+        ))
+    })
+}
+
+fn open_syslog() -> Result<UnixDatagram, Failure> {
+    let connect = || {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        // Only to see whether somebody listens; messages are sent by name.
+        UnixDatagram::unbound()?.connect(SYSLOG_SOCKET)?;
+        Ok(socket)
+    };
+    connect().map_err(|error: io::Error| {
+        Failure::new(format!(
+            "cannot log to syslog at {SYSLOG_SOCKET}: {error}; start a syslog daemon, or give --syslog=no"
+        ))
+    })
+}
+
+/// Now, as `2026-11-22 13:40:21,472245 UTC:`.
+fn timestamp() -> String {
+    let mut text = String::with_capacity(32);
+    // RFC 3339 in UTC with microseconds; the clock cannot fail to print.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut text));
+    text.replace('T', " ")
+        .replace('.', ",")
+        .replace('Z', " UTC:")
+}
+
+/// `text` without control characters: names from files must not forge lines.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// How bad it is, with syslog's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Severity {
+    Error = 3,
+    Warning = 4,
+    Notice = 5,
+    Info = 6,
+    Debug = 7,
+}
+
+impl Severity {
+    fn of(event: &Metadata<'_>) -> Self {
+        match *event.level() {
+            Level::ERROR => Self::Error,
+            Level::WARN => Self::Warning,
+            Level::INFO if event.target() == NOTICE => Self::Notice,
+            Level::INFO => Self::Info,
+            Level::DEBUG | Level::TRACE => Self::Debug,
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "ERROR",
+            Self::Warning => "WARNING",
+            Self::Notice => "NOTICE",
+            Self::Info => "INFO",
+            Self::Debug => "DEBUG",
+        })
+    }
+}
+
+/// Hands events to the log.
+struct LogLayer(Log);
+
+impl<S: Subscriber> Layer<S> for LogLayer {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut text = EventText::default();
+        event.record(&mut text);
+        self.0.write(Severity::of(event.metadata()), &text.0, true);
+    }
+}
+
+/// An event's message, then its fields as `name=value`.
+#[derive(Default)]
+struct EventText(String);
+
+impl Visit for EventText {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = &mut self.0;
+        // A String takes any text.
+        let _ = match field.name() {
+            "message" => write!(text, "{value:?}"),
+            name => write!(text, " {name}={value:?}"),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_is_the_references() {
+        let now = timestamp();
+        let shape: String = now
+            .chars()
+            .map(|c| if c.is_ascii_digit() { '0' } else { c })
+            .collect();
+        assert_eq!(shape, "0000-00-00 00:00:00,000000 UTC:");
+    }
+
+    #[test]
+    fn nothing_makes_two_lines_of_one() {
+        assert_eq!(
+            one_line("a\nb\r\x1b[1mü\u{85}"),
+            "a\\nb\\r\\u{1b}[1mü\\u{85}"
+        );
+    }
+}

@@ -1,0 +1,456 @@
+//! The command line: `ganeti-confd`'s own options, and ours beside them.
+//!
+//! Differences from the reference's getopt (`Ganeti.Daemon.parseOpts`): values are checked as they are met, so that of two
+//! mistakes the first is reported; ports are decimal and in range; `--syslog` alone means `yes`.
+//!
+//! Source: ganeti-confd(8), `Ganeti.Daemon`, `Ganeti.Common` of version 3.0.2.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
+
+use super::address;
+use crate::engine;
+use crate::reader;
+
+/// The most workers that can be asked for: each takes a socket, a ring and its buffers.
+const WORKERS_MAX: u64 = 256;
+/// The largest demo: about 2 GB of `config.data`.
+const DEMO_NODES_MAX: usize = 10_000;
+const DEMO_INSTANCES_MAX: usize = 1_000_000;
+
+const ABOUT: &str =
+    "Answers queries about a Ganeti cluster's configuration, as HMAC-signed JSON over UDP.
+
+A drop-in replacement for Ganeti's ganeti-confd: same protocol, files, options and signals.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  ganeti-confd                       start the daemon, as Ganeti's daemon-util does
+  ganeti-confd -f -d                 stay in the foreground and say more
+  ganeti-confd --check               try the configuration and the key, change nothing
+  ganeti-confd --demo                serve a sample cluster, without any of Ganeti's files
+  ganeti-confd --demo=50:500 -p 0    a larger one, on any free port
+
+Files (below $GANETI_ROOTDIR, if that is set):
+  /var/lib/ganeti/config.data               the configuration; loaded again when it changes
+  /var/lib/ganeti/hmac.key                  the key; loaded again when it changes
+  /var/lib/ganeti/ssconf_primary_ip_family  2 or 10: IPv4 or IPv6, without --bind
+  /var/run/ganeti/ganeti-confd.pid          the pid, locked for as long as the daemon lives
+  /var/log/ganeti/conf-daemon.log           the log
+  /etc/services                             the port, as ganeti-confd/udp, without --port
+
+Signals:
+  TERM, INT  end orderly; INT then ends the process as SIGINT does (status 130 in a shell)
+  HUP        open the log file again, after rotation
+  USR1       log all counters (the original dies of it)
+  QUIT       ignored
+
+Exit status:
+  0  success; without --foreground: the daemon is serving
+  1  a bad value, or the daemon cannot start or has failed
+  2  an option that does not exist, or a value missing
+
+The user check: the daemon must run as gnt-confd, and the accounts of Ganeti's daemons must exist.";
+
+/// What was asked for on the command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ganeti-confd",
+    about = ABOUT,
+    after_help = AFTER_HELP,
+    disable_help_flag = true,
+    disable_version_flag = true,
+    infer_long_args = true,
+    args_override_self = true,
+    max_term_width = 100
+)]
+pub(super) struct Options {
+    /// Don't detach from the current terminal
+    #[arg(short, long)]
+    pub(super) foreground: bool,
+
+    /// Ignore user checks
+    #[arg(long)]
+    pub(super) no_user_checks: bool,
+
+    /// Enable debug messages
+    // The reference takes --d and --de for --debug, which --demo would make ambiguous.
+    #[arg(short, long, aliases = ["d", "de"])]
+    pub(super) debug: bool,
+
+    /// Network port, 1 to 65535, or 0 for any free one, named in the log [default: from /etc/services, else 1814]
+    #[arg(short, long, value_parser = port, allow_hyphen_values = true)]
+    pub(super) port: Option<u16>,
+
+    /// Bind address: numeric IPv4 or IPv6, like 192.0.2.1, ::1 or fe80::1%eth0 [default: any, IPv4 or IPv6 as in the cluster]
+    #[arg(short, long, value_name = "ADDR", value_parser = address::parse)]
+    pub(super) bind: Option<address::Numeric>,
+
+    /// Log to syslog, except debug messages: not at all, too, or instead of the log file [default: no]
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, default_missing_value = "yes")]
+    syslog: Option<Syslog>,
+
+    /// Serve this configuration [default: /var/lib/ganeti/config.data]
+    #[arg(long, value_name = "FILE", help_heading = "Beyond the original")]
+    pub(super) config: Option<PathBuf>,
+
+    /// Use this HMAC key [default: /var/lib/ganeti/hmac.key]
+    #[arg(long, value_name = "FILE", help_heading = "Beyond the original")]
+    pub(super) key: Option<PathBuf>,
+
+    /// Serve datagrams through io_uring, through recvmmsg(2), or through the first of them that works [default: auto]
+    #[arg(long, help_heading = "Beyond the original")]
+    engine: Option<Engine>,
+
+    /// Threads that serve datagrams [default: the cores available, at most 4]
+    #[arg(long, value_name = "N", value_parser = workers, allow_hyphen_values = true, help_heading = "Beyond the original")]
+    workers: Option<usize>,
+
+    /// When config.data becomes unusable, serve the last good one, or answer errors as the original does [default: keep]
+    #[arg(long, value_name = "WHAT", help_heading = "Beyond the original")]
+    on_bad_config: Option<OnBadConfig>,
+
+    /// Load the configuration and the key, print what they hold or what is wrong with them and where, and exit
+    #[arg(long, help_heading = "Beyond the original")]
+    pub(super) check: bool,
+
+    /// Serve a sample cluster of this size with a new key, from a temporary directory on loopback [default: 3:10]
+    #[arg(
+        long,
+        value_name = "NODES:INSTANCES",
+        num_args = 0..=1,
+        default_missing_value = "3:10",
+        value_parser = demo_size,
+        conflicts_with_all = ["check", "config", "key"],
+        help_heading = "Beyond the original"
+    )]
+    pub(super) demo: Option<DemoSize>,
+
+    /// Show help
+    #[arg(short, long, action = ArgAction::SetTrue)]
+    help: bool,
+
+    /// Show the version of the program
+    #[arg(short = 'V', long, action = ArgAction::SetTrue)]
+    version: bool,
+
+    /// Show completion info
+    #[arg(long, action = ArgAction::SetTrue)]
+    help_completion: bool,
+}
+
+/// `SyslogUsage` of `Ganeti.Logging`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Syslog {
+    No,
+    Yes,
+    Only,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Engine {
+    Auto,
+    Uring,
+    Mmsg,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnBadConfig {
+    Keep,
+    Error,
+}
+
+/// How large a demo's cluster is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DemoSize {
+    pub(super) nodes: usize,
+    pub(super) instances: usize,
+}
+
+/// A command line that is not followed: what to print, and the exit status.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) text: String,
+    pub(super) status: u8,
+}
+
+impl Options {
+    /// Reads a command line, the program's name first.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it: status 2 for an option that does not exist or lacks its value, 1 for a bad value.
+    pub(super) fn parse_from_args(
+        args: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self, Refusal> {
+        Self::try_parse_from(args).map_err(|error| refusal(&error))
+    }
+
+    /// What to print instead of doing anything, if that is what was asked for.
+    pub(super) fn information(&self) -> Option<String> {
+        if self.help {
+            Some(Self::command().render_help().to_string())
+        } else if self.version {
+            Some(version())
+        } else {
+            self.help_completion.then(completion)
+        }
+    }
+
+    /// The use of syslog.
+    pub(super) fn syslog(&self) -> Syslog {
+        self.syslog.unwrap_or(Syslog::No)
+    }
+
+    /// The engine asked for.
+    pub(super) fn engine(&self) -> engine::Choice {
+        match self.engine {
+            None | Some(Engine::Auto) => engine::Choice::Auto,
+            Some(Engine::Uring) => engine::Choice::Uring,
+            Some(Engine::Mmsg) => engine::Choice::Mmsg,
+        }
+    }
+
+    /// How many workers to start.
+    pub(super) fn workers(&self) -> usize {
+        let available = || std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        self.workers.unwrap_or_else(|| available().min(4))
+    }
+
+    /// What a bad configuration does.
+    pub(super) fn on_bad_config(&self) -> reader::OnBadConfig {
+        match self.on_bad_config {
+            None | Some(OnBadConfig::Keep) => reader::OnBadConfig::KeepLast,
+            Some(OnBadConfig::Error) => reader::OnBadConfig::Error,
+        }
+    }
+}
+
+fn version() -> String {
+    format!(
+        "ganeti-confd (ganeti-confd in Rust) version {}\ncompatible with ganeti 3.0\nrunning on {} {}\n",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    )
+}
+
+/// One line per option, in the reference's words: `-p,--port integer` (`Ganeti.Common.ComplOpt`).
+fn completion() -> String {
+    let line = |arg: &clap::Arg| {
+        let long = arg.get_long()?;
+        let short = arg.get_short().map_or(String::new(), |c| format!("-{c},"));
+        let kind = match long {
+            "port" | "workers" => "integer".to_owned(),
+            "bind" => "inetaddr".to_owned(),
+            "config" | "key" => "file".to_owned(),
+            "demo" => "string".to_owned(),
+            _ if arg.get_num_args().is_some_and(|n| n.takes_values()) => {
+                let values = arg.get_possible_values();
+                let names: Vec<_> = values
+                    .iter()
+                    .map(clap::builder::PossibleValue::get_name)
+                    .collect();
+                format!("choices={}", names.join(","))
+            }
+            _ => "none".to_owned(),
+        };
+        Some(format!("{short}--{long} {kind}\n"))
+    };
+    let mut command = Options::command();
+    command.build();
+    command.get_arguments().filter_map(line).collect()
+}
+
+/// Clap's error in one line where it is about a value, as it is (with usage) where it is about syntax.
+fn refusal(error: &clap::Error) -> Refusal {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let value = context(ContextKind::InvalidValue);
+    let option = context(ContextKind::InvalidArg);
+    let option = option.split([' ', '=', '[']).next().unwrap_or_default();
+    let one_line = |text: String| Refusal {
+        text: format!("ganeti-confd: {text}\n"),
+        status: 1,
+    };
+    match error.kind() {
+        ErrorKind::ValueValidation => {
+            let reason =
+                std::error::Error::source(error).map_or(String::new(), ToString::to_string);
+            one_line(format!("{option}: '{value}' {reason}"))
+        }
+        ErrorKind::InvalidValue if !value.is_empty() => {
+            let choices = match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(choices)) => choices.join(", "),
+                _ => String::new(),
+            };
+            one_line(format!("{option}: '{value}' is none of {choices}"))
+        }
+        ErrorKind::UnknownArgument if !option.starts_with('-') => one_line(format!(
+            "this program doesn't take any arguments, but got '{option}'"
+        )),
+        _ => Refusal {
+            text: format!("{}\nFor more information, try '--help'.\n", error.render()),
+            status: 2,
+        },
+    }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    parse_decimal(text)
+        .and_then(|port| u16::try_from(port).ok())
+        .ok_or_else(|| "is no port; give a number from 1 to 65535, or 0 for any free port".into())
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    parse_decimal(text)
+        .filter(|n| (1..=WORKERS_MAX).contains(n))
+        .map(|n| n as usize)
+        .ok_or_else(|| format!("is no number of workers; give one from 1 to {WORKERS_MAX}"))
+}
+
+fn demo_size(text: &str) -> Result<DemoSize, String> {
+    let part = |text: &str, range: std::ops::RangeInclusive<usize>| {
+        let number = usize::try_from(parse_decimal(text)?).ok()?;
+        range.contains(&number).then_some(number)
+    };
+    text.split_once(':')
+        .and_then(|(nodes, instances)| {
+            Some(DemoSize {
+                nodes: part(nodes, 1..=DEMO_NODES_MAX)?,
+                instances: part(instances, 0..=DEMO_INSTANCES_MAX)?,
+            })
+        })
+        .ok_or_else(|| {
+            format!(
+                "is no size; give NODES:INSTANCES like 3:10, at most {DEMO_NODES_MAX}:{DEMO_INSTANCES_MAX}"
+            )
+        })
+}
+
+/// Digits and nothing else; `str::parse` would take a sign.
+fn parse_decimal(text: &str) -> Option<u64> {
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Options, Refusal> {
+        let args = ["ganeti-confd"].iter().chain(args).map(OsString::from);
+        Options::parse_from_args(args)
+    }
+
+    #[test]
+    fn clap_finds_no_contradiction() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn bundles_abbreviations_and_repetitions() {
+        let options = parse(&["-fdp18153", "--no", "--port=1", "--po", "18154"]).unwrap();
+        assert!(options.foreground && options.debug && options.no_user_checks);
+        assert_eq!(options.port, Some(18_154));
+        assert!(parse(&["--d"]).unwrap().debug);
+        assert!(parse(&["--fore", "--fore"]).unwrap().foreground);
+        assert_eq!(parse(&["--sys", "only"]).unwrap().syslog(), Syslog::Only);
+        assert_eq!(parse(&["--syslog"]).unwrap().syslog(), Syslog::Yes);
+        assert_eq!(parse(&[]).unwrap().syslog(), Syslog::No);
+    }
+
+    #[test]
+    fn demo_sizes() {
+        let size = |args: &[&str]| parse(args).unwrap().demo.map(|d| (d.nodes, d.instances));
+        assert_eq!(size(&[]), None);
+        assert_eq!(size(&["--demo"]), Some((3, 10)));
+        assert_eq!(size(&["--demo", "-f"]), Some((3, 10)));
+        assert_eq!(size(&["--demo=50:500"]), Some((50, 500)));
+        for bad in ["0:1", "3", ":", "3:", "3:-1", "10001:1", "a:b", "3:10:2"] {
+            assert_eq!(parse(&["--demo", bad]).unwrap_err().status, 1, "{bad}");
+        }
+    }
+
+    #[test]
+    fn bad_values_are_one_line_that_names_option_and_remedy() {
+        for (args, expected) in [
+            (
+                &["-p", "abc"][..],
+                "ganeti-confd: --port: 'abc' is no port; give a number from 1 to 65535, or 0 for any free port\n",
+            ),
+            (
+                &["--syslog=maybe"],
+                "ganeti-confd: --syslog: 'maybe' is none of no, yes, only\n",
+            ),
+            (
+                &["--workers", "0"],
+                "ganeti-confd: --workers: '0' is no number of workers; give one from 1 to 256\n",
+            ),
+            (
+                &["now"],
+                "ganeti-confd: this program doesn't take any arguments, but got 'now'\n",
+            ),
+        ] {
+            let refusal = parse(args).unwrap_err();
+            assert_eq!(
+                (refusal.text.as_str(), refusal.status),
+                (expected, 1),
+                "{args:?}"
+            );
+        }
+        for bad in [
+            "65536", "-5", "99999999", " 18153", "0x46E9", "(18153)", "+5", "",
+        ] {
+            assert_eq!(parse(&["-p", bad]).unwrap_err().status, 1, "{bad}");
+        }
+    }
+
+    #[test]
+    fn bad_syntax_shows_usage_and_ends_with_2() {
+        for args in [
+            &["--bogus"][..],
+            &["-p"],
+            &["--key"],
+            &["--key", ""],
+            &["--help=now"],
+            &["--hel"],
+            &["-x"],
+            &["--demo", "--check"],
+        ] {
+            let refusal = parse(args).unwrap_err();
+            assert_eq!(refusal.status, 2, "{args:?}: {}", refusal.text);
+        }
+    }
+
+    #[test]
+    fn help_goes_before_version_before_completion() {
+        let text = |args: &[&str]| parse(args).unwrap().information().unwrap();
+        assert!(text(&["--help-completion", "-V", "-h"]).contains("Usage: ganeti-confd"));
+        assert!(text(&["--help-completion", "-V"]).starts_with("ganeti-confd ("));
+        let completion = text(&["--help-completion"]);
+        for line in [
+            "-f,--foreground none",
+            "--no-user-checks none",
+            "-d,--debug none",
+            "-p,--port integer",
+            "-b,--bind inetaddr",
+            "--syslog choices=no,yes,only",
+            "-h,--help none",
+            "-V,--version none",
+            "--help-completion none",
+            "--engine choices=auto,uring,mmsg",
+        ] {
+            assert!(
+                completion.lines().any(|l| l == line),
+                "{line} in {completion}"
+            );
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What the workers counted, as log lines at a bounded rate.
+//!
+//! The control plane asks at most every [`INTERVAL`]; each reason then gets at most one line, however many datagrams met it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::engine::{Counters, Totals};
+use crate::protocol::Reject;
+
+/// At most one line per reason in this time.
+pub(super) const INTERVAL: Duration = Duration::from_secs(10);
+
+/// The request types by number, in Ganeti's words (`Ganeti.Confd.Types`).
+const REQUEST_NAMES: [&str; crate::engine::REQUEST_TYPES] = [
+    "ping",
+    "node role by name",
+    "node primary ip by instance ip",
+    "cluster master",
+    "node primary ip list",
+    "master candidate ip list",
+    "instance ip list",
+    "node drbd minors",
+    "node instances",
+    "instance disks",
+    "configuration query",
+    "data collectors",
+];
+
+/// What was logged already.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    seen: Vec<Totals>,
+}
+
+impl Report {
+    /// Logs what has grown since the last time.
+    pub(super) fn log_growth(&mut self, workers: &[Arc<Counters>]) {
+        let now: Vec<_> = workers.iter().map(|counters| counters.snapshot()).collect();
+        self.seen.resize_with(now.len(), Totals::default);
+        for reason in Reject::ALL {
+            let (count, worker) = self.growth(&now, |totals| totals.rejected(reason));
+            if count > 0 {
+                let peer = workers[worker].last_rejected(reason);
+                info!("{}", ignored(reason, count, peer));
+            }
+        }
+        for (kind, name) in REQUEST_NAMES.iter().enumerate() {
+            let (count, _) = self.growth(&now, |totals| totals.too_large[kind]);
+            if count > 0 {
+                warn!(
+                    "Answered {} with an error: the answer to \"{name}\" (type {kind}) is larger than a datagram",
+                    queries(count)
+                );
+            }
+        }
+        let (count, _) = self.growth(&now, |totals| totals.send_errors);
+        if count > 0 {
+            warn!(
+                "The kernel refused to send {count} replies (no route, a firewall, or a full queue)"
+            );
+        }
+        self.seen = now;
+    }
+
+    /// By how much a number grew in all workers, and in which of them most.
+    fn growth(&self, now: &[Totals], number: impl Fn(&Totals) -> u64) -> (u64, usize) {
+        let each = || {
+            let pairs = now.iter().zip(&self.seen);
+            pairs.map(|(now, seen)| number(now).saturating_sub(number(seen)))
+        };
+        let most = each().enumerate().max_by_key(|&(_, growth)| growth);
+        (each().sum(), most.map_or(0, |(worker, _)| worker))
+    }
+}
+
+/// Logs every counter of every worker, one line each.
+pub(super) fn log_all(workers: &[Arc<Counters>]) {
+    for (index, counters) in workers.iter().enumerate() {
+        info!("Counters of worker {index}: {:?}", counters.snapshot());
+    }
+}
+
+fn ignored(reason: Reject, count: u64, peer: Option<SocketAddr>) -> String {
+    let datagrams = if count == 1 { "datagram" } else { "datagrams" };
+    let peer = peer.map_or(String::new(), |peer| format!(", last from {peer}"));
+    format!("Ignored {count} {datagrams}: {}{peer}", reason.explain())
+}
+
+fn queries(count: u64) -> String {
+    match count {
+        1 => "1 query".to_owned(),
+        _ => format!("{count} queries"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn totals(bad_hmac: u64) -> Totals {
+        let mut totals = Totals::default();
+        totals.rejects[Reject::BadHmac as usize] = bad_hmac;
+        totals
+    }
+
+    #[test]
+    fn growth_is_of_all_workers_and_finds_the_busiest() {
+        let report = Report {
+            seen: vec![totals(5), totals(0)],
+        };
+        let growth = |now: [u64; 2]| {
+            report.growth(&now.map(totals), |totals| totals.rejected(Reject::BadHmac))
+        };
+        assert_eq!(growth([6, 2]), (3, 1));
+        assert_eq!(growth([5, 0]).0, 0);
+    }
+
+    #[test]
+    fn a_line_says_how_many_why_and_who() {
+        assert_eq!(
+            ignored(Reject::BadFourcc, 2, Some("127.0.0.1:5".parse().unwrap())),
+            "Ignored 2 datagrams: not a confd datagram (no plj0 magic), last from 127.0.0.1:5"
+        );
+    }
+}

@@ -1,0 +1,66 @@
+//! Signals, as events of the control plane.
+//!
+//! PIPE is ignored by Rust's runtime from the start.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::failure::Failure;
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// TERM.
+    Terminate,
+    /// INT.
+    Interrupt,
+    /// HUP: open the log file again.
+    ReopenLog,
+    /// USR1: log all counters.
+    LogCounters,
+}
+
+/// The signals that are caught from [`Signals::catch`] on.
+#[derive(Debug)]
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    user1: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    /// Catches them. Needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub(super) fn catch() -> Result<Self, Failure> {
+        Self::try_catch().map_err(|error| Failure::new(format!("cannot catch signals: {error}")))
+    }
+
+    fn try_catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    /// The next thing asked for. May be dropped at any time without losing a signal.
+    pub(super) async fn next(&mut self) -> Request {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return Request::Terminate,
+                _ = self.interrupt.recv() => return Request::Interrupt,
+                _ = self.hangup.recv() => return Request::ReopenLog,
+                _ = self.user1.recv() => return Request::LogCounters,
+                _ = self.quit.recv() => {}
+            }
+        }
+    }
+}

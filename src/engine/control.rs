@@ -1,0 +1,234 @@
+//! Control messages: the address a datagram was sent to, the kernel's drop counter, and segmentation.
+//!
+//! Built and read as bytes of the kernel's ABI (`include/linux/socket.h`: `struct cmsghdr { size_t cmsg_len; int
+//! cmsg_level; int cmsg_type; }`, data behind it, everything aligned to `size_t`), so that this needs no unsafe code and
+//! a garbled message from the kernel costs nothing but the message. Sources: cmsg(3), ip(7) `IP_PKTINFO`, RFC 3542
+//! section 6.1 `IPV6_PKTINFO`, udp(7) `UDP_SEGMENT`, socket(7) `SO_RXQ_OVFL`.
+#![forbid(unsafe_code)]
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+const ALIGN: usize = size_of::<usize>();
+const HEADER_BYTES: usize = size_of::<usize>() + 2 * size_of::<i32>();
+const IN_PKTINFO_BYTES: usize = size_of::<libc::in_pktinfo>();
+const IN6_PKTINFO_BYTES: usize = size_of::<libc::in6_pktinfo>();
+
+/// Bytes of control data reserved behind each received datagram's name: the larger packet info and the drop counter.
+pub(super) const RECEIVED_BYTES: usize = space(IN6_PKTINFO_BYTES) + space(size_of::<u32>());
+
+/// Bytes of control data at most sent with a reply: the larger packet info and a segment size.
+const SENT_BYTES: usize = space(IN6_PKTINFO_BYTES) + space(size_of::<u16>());
+
+/// Bytes that a control message with `data` bytes takes (`CMSG_SPACE`).
+const fn space(data: usize) -> usize {
+    HEADER_BYTES + data.next_multiple_of(ALIGN)
+}
+
+/// The address a reply leaves from: the one that was asked, or whatever the kernel picks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The socket is bound to one address, or the datagram was sent to a group.
+    #[default]
+    Any,
+    /// Of an IPv4 socket.
+    V4(Ipv4Addr),
+    /// Of an IPv6 socket; IPv4-mapped where a dual-stack socket was asked over IPv4.
+    V6(Ipv6Addr),
+}
+
+/// What the control data of a received datagram says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Received {
+    /// The local address that was asked.
+    pub(super) source: Source,
+    /// Datagrams this socket has lost because its queue was full, modulo 2^32, if any were.
+    pub(super) overruns: Option<u32>,
+}
+
+impl Received {
+    /// Reads control data; what is not understood is skipped, what is garbled ends the reading.
+    pub(super) fn parse(mut control: &[u8]) -> Self {
+        let mut received = Self::default();
+        while let Some((level, kind, data, rest)) = split_message(control) {
+            match (level, kind) {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    // ipi_spec_dst: unlike ipi_addr it is an address of ours even if a broadcast address was asked.
+                    if let Some(octets) = data.get(4..8).and_then(|b| b.first_chunk::<4>()) {
+                        received.source = source_v4((*octets).into());
+                    }
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    if let Some(octets) = data.first_chunk::<16>() {
+                        received.source = source_v6((*octets).into());
+                    }
+                }
+                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                    received.overruns = data.first_chunk().map(|b| u32::from_ne_bytes(*b));
+                }
+                _ => {}
+            }
+            control = rest;
+        }
+        received
+    }
+}
+
+fn source_v4(address: Ipv4Addr) -> Source {
+    if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
+        Source::Any
+    } else {
+        Source::V4(address)
+    }
+}
+
+fn source_v6(address: Ipv6Addr) -> Source {
+    if address.is_unspecified() || address.is_multicast() {
+        return Source::Any;
+    }
+    match address.to_ipv4_mapped().map(source_v4) {
+        Some(Source::Any) => Source::Any,
+        _ => Source::V6(address),
+    }
+}
+
+/// Level, type and data of the first message, and what follows it.
+fn split_message(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
+    let (len, after) = control.split_first_chunk()?;
+    let (level, after) = after.split_first_chunk()?;
+    let (kind, _) = after.split_first_chunk()?;
+    let len = usize::from_ne_bytes(*len);
+    let data = control.get(HEADER_BYTES..len)?;
+    let rest = control.get(len.next_multiple_of(ALIGN)..).unwrap_or(&[]);
+    Some((
+        i32::from_ne_bytes(*level),
+        i32::from_ne_bytes(*kind),
+        data,
+        rest,
+    ))
+}
+
+/// The control data of one reply, or of a train of replies.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(8))]
+pub(super) struct Control {
+    bytes: [u8; SENT_BYTES],
+    len: usize,
+}
+
+impl Control {
+    /// No control data.
+    pub(super) const EMPTY: Self = Self {
+        bytes: [0; SENT_BYTES],
+        len: 0,
+    };
+
+    /// Control data that sends from `source`, cut into datagrams of `segment_bytes` if given.
+    pub(super) fn new(source: Source, segment_bytes: Option<u16>) -> Self {
+        let mut control = Self::EMPTY;
+        match source {
+            Source::Any => {}
+            Source::V4(address) => {
+                // No interface index: routing decides, as it would for any reply.
+                let mut info = [0; IN_PKTINFO_BYTES];
+                info[4..8].copy_from_slice(&address.octets());
+                control.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
+            }
+            Source::V6(address) => {
+                // The interface of a link-local peer is in its sin6_scope_id.
+                let mut info = [0; IN6_PKTINFO_BYTES];
+                info[..16].copy_from_slice(&address.octets());
+                control.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
+            }
+        }
+        if let Some(segment_bytes) = segment_bytes {
+            control.push(
+                libc::SOL_UDP,
+                libc::UDP_SEGMENT,
+                &segment_bytes.to_ne_bytes(),
+            );
+        }
+        control
+    }
+
+    /// The bytes of `msg_control`; empty if there is nothing to say.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    fn push(&mut self, level: i32, kind: i32, data: &[u8]) {
+        let message = &mut self.bytes[self.len..][..space(data.len())];
+        let len = HEADER_BYTES + data.len();
+        message[..ALIGN].copy_from_slice(&len.to_ne_bytes());
+        message[ALIGN..ALIGN + 4].copy_from_slice(&level.to_ne_bytes());
+        message[ALIGN + 4..HEADER_BYTES].copy_from_slice(&kind.to_ne_bytes());
+        message[HEADER_BYTES..len].copy_from_slice(data);
+        self.len += space(data.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_reads_back() {
+        for source in [
+            Source::V4(Ipv4Addr::new(127, 0, 0, 2)),
+            Source::V6(Ipv6Addr::LOCALHOST),
+            Source::V6(Ipv4Addr::new(127, 0, 0, 2).to_ipv6_mapped()),
+            Source::Any,
+        ] {
+            let control = Control::new(source, Some(400));
+            assert_eq!(Received::parse(control.as_bytes()).source, source);
+        }
+        assert!(Control::new(Source::Any, None).as_bytes().is_empty());
+    }
+
+    #[test]
+    fn groups_are_no_source() {
+        for address in ["224.0.0.1", "255.255.255.255", "0.0.0.0"] {
+            let v4: Ipv4Addr = address.parse().unwrap();
+            assert_eq!(source_v4(v4), Source::Any);
+            assert_eq!(source_v6(v4.to_ipv6_mapped()), Source::Any);
+        }
+        assert_eq!(source_v6("ff02::1".parse().unwrap()), Source::Any);
+    }
+
+    #[test]
+    fn the_drop_counter_follows_packet_info() {
+        let mut control = Control::new(Source::V4(Ipv4Addr::LOCALHOST), None);
+        control.push(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &7u32.to_ne_bytes());
+        assert_eq!(
+            Received::parse(control.as_bytes()),
+            Received {
+                source: Source::V4(Ipv4Addr::LOCALHOST),
+                overruns: Some(7)
+            }
+        );
+    }
+
+    #[test]
+    fn garbled_control_data_is_survived() {
+        let control = Control::new(Source::V6(Ipv6Addr::LOCALHOST), Some(9));
+        let bytes = control.as_bytes();
+        for cut in 0..bytes.len() {
+            Received::parse(&bytes[..cut]);
+        }
+        for at in 0..bytes.len() {
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut garbled = bytes.to_vec();
+                garbled[at] = value;
+                Received::parse(&garbled);
+            }
+        }
+        Received::parse(&[0; RECEIVED_BYTES]);
+        Received::parse(&[0xff; RECEIVED_BYTES]);
+    }
+
+    #[test]
+    fn the_layout_is_the_c_librarys() {
+        assert_eq!(HEADER_BYTES, size_of::<libc::cmsghdr>());
+        assert_eq!(ALIGN, align_of::<libc::cmsghdr>());
+        assert_eq!(libc::IPPROTO_IPV6, libc::SOL_IPV6);
+    }
+}

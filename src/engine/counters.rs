@@ -1,0 +1,204 @@
+//! What each worker counts.
+//!
+//! Every [`Counters`] has one writer, the worker, and any number of readers; all accesses are relaxed. Numbers that
+//! belong together may therefore be seen one datagram apart, and a last peer's address may be torn from its port: they
+//! are for logs and metrics.
+#![forbid(unsafe_code)]
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::peer::Peer;
+use crate::protocol::Reject;
+
+/// Request types, 0 to 11 (`Ganeti.Constants`, `confdReq*`).
+pub const REQUEST_TYPES: usize = 12;
+
+const REJECTS: usize = Reject::ALL.len();
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// One worker's counters, alone on its cache lines.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct Counters {
+            $(pub(super) $name: Counter,)*
+            rejects: [Counter; REJECTS],
+            too_large: [Counter; REQUEST_TYPES],
+            last_rejected: [LastPeer; REJECTS],
+        }
+
+        /// The numbers of one worker, or of several, at one moment.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Totals {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Datagrams that got no answer, by [`Reject`] as an index.
+            pub rejects: [u64; REJECTS],
+            /// Answers too large for a datagram, in whose place an error was sent, by request type.
+            pub too_large: [u64; REQUEST_TYPES],
+        }
+
+        impl Counters {
+            /// The numbers now.
+            pub fn snapshot(&self) -> Totals {
+                Totals {
+                    $($name: self.$name.value(),)*
+                    rejects: std::array::from_fn(|i| self.rejects[i].value()),
+                    too_large: std::array::from_fn(|i| self.too_large[i].value()),
+                }
+            }
+        }
+
+        impl std::ops::AddAssign for Totals {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)*
+                add_each(&mut self.rejects, other.rejects);
+                add_each(&mut self.too_large, other.too_large);
+            }
+        }
+    };
+}
+
+counters! {
+    /// Datagrams taken from the socket, answered or not.
+    received,
+    /// Replies that the kernel took for sending.
+    replied,
+    /// Replies that the kernel refused: no route, a firewall, a full queue.
+    send_errors,
+    /// Datagrams cut by the kernel because they are longer than any request.
+    truncated,
+    /// Datagrams without an address to answer (source port 0), or with a header that makes no sense.
+    garbled,
+    /// Errors in place of a datagram; an ICMP error that came back is one.
+    receive_errors,
+    /// Times that a burst used up all receive buffers. The datagrams wait in the socket's queue.
+    starved,
+    /// Times that the multishot receive was armed again. Empty datagrams and used-up buffers end it.
+    rearmed,
+    /// Datagrams lost because the socket's queue was full (as the kernel last told with a datagram, modulo 2^32).
+    overruns,
+    /// Batches of datagrams answered.
+    batches,
+    /// Sends that carried more than one reply (`UDP_SEGMENT`).
+    trains,
+    /// Such sends that the kernel refused; their replies were sent one by one.
+    trains_refused,
+    /// Times that a worker was woken from outside.
+    wakes,
+}
+
+impl Totals {
+    /// Datagrams that got no answer for this reason.
+    pub fn rejected(&self, reason: Reject) -> u64 {
+        self.rejects[reason as usize]
+    }
+}
+
+impl std::iter::Sum for Totals {
+    fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
+        let mut sum = Self::default();
+        for totals in iter {
+            sum += totals;
+        }
+        sum
+    }
+}
+
+impl Counters {
+    /// Who sent the last datagram that was rejected for this reason.
+    pub fn last_rejected(&self, reason: Reject) -> Option<SocketAddr> {
+        self.last_rejected[reason as usize].load()
+    }
+
+    pub(super) fn reject(&self, reason: Reject, peer: &Peer) {
+        self.rejects[reason as usize].add(1);
+        self.last_rejected[reason as usize].store(peer.socket_addr());
+    }
+
+    pub(super) fn answer_too_large(&self, kind: u8) {
+        if let Some(counter) = self.too_large.get(usize::from(kind)) {
+            counter.add(1);
+        }
+    }
+}
+
+fn add_each<const N: usize>(sums: &mut [u64; N], others: [u64; N]) {
+    for (sum, other) in sums.iter_mut().zip(others) {
+        *sum += other;
+    }
+}
+
+/// A number with one writer: no locked instruction needed.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    pub(super) fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
+    fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// An address in three words: an IPv6 or IPv4-mapped address, and the port, 0 for none yet.
+#[derive(Debug, Default)]
+struct LastPeer {
+    address: [AtomicU64; 2],
+    port: AtomicU64,
+}
+
+impl LastPeer {
+    fn store(&self, peer: SocketAddr) {
+        let address = match peer.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        let bits = address.to_bits();
+        self.address[0].store((bits >> 64) as u64, Relaxed);
+        self.address[1].store(bits as u64, Relaxed);
+        self.port.store(u64::from(peer.port()), Relaxed);
+    }
+
+    fn load(&self) -> Option<SocketAddr> {
+        let port = self.port.load(Relaxed) as u16;
+        let high = u128::from(self.address[0].load(Relaxed));
+        let low = u128::from(self.address[1].load(Relaxed));
+        let address = Ipv6Addr::from_bits(high << 64 | low);
+        (port != 0).then(|| SocketAddr::new(address.to_canonical(), port))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejects_are_counted_with_their_last_peer() {
+        let counters = Counters::default();
+        assert_eq!(counters.last_rejected(Reject::BadHmac), None);
+        for text in ["127.0.0.1:5", "[2001:db8::7]:65535"] {
+            let peer = text.parse().unwrap();
+            counters.reject(Reject::BadHmac, &Peer::from_socket_addr(peer));
+            assert_eq!(counters.last_rejected(Reject::BadHmac), Some(peer));
+        }
+        assert_eq!(counters.snapshot().rejected(Reject::BadHmac), 2);
+        assert_eq!(counters.snapshot().rejected(Reject::BadRequest), 0);
+    }
+
+    #[test]
+    fn totals_add_up() {
+        let counters = Counters::default();
+        counters.received.add(3);
+        counters.answer_too_large(11);
+        counters.answer_too_large(200);
+        let sum: Totals = [counters.snapshot(), counters.snapshot()].into_iter().sum();
+        assert_eq!((sum.received, sum.too_large[11]), (6, 2));
+    }
+}

@@ -1,0 +1,109 @@
+//! What both engines do with a received datagram: have it answered, and count.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::{ArcSwap, Cache};
+
+use super::Answer;
+use super::control::Source;
+use super::counters::Counters;
+use super::peer::Peer;
+use crate::protocol::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reject};
+use crate::responder::{Datagram, Served};
+
+/// A datagram as an engine received it.
+pub(super) struct Arrival<'a> {
+    pub(super) peer: Peer,
+    /// The address it was sent to, from which the reply is to leave.
+    pub(super) source: Source,
+    /// The kernel cut it.
+    pub(super) truncated: bool,
+    /// The socket's drop counter, if it was told.
+    pub(super) overruns: Option<u32>,
+    /// The datagram in its first `len` bytes, then the parser's padding.
+    pub(super) buffer: &'a mut [u8],
+    pub(super) len: usize,
+}
+
+/// One worker's means of answering.
+pub(super) struct Desk<A> {
+    answer: A,
+    served: Cache<Arc<ArcSwap<Served>>, Arc<Served>>,
+    counters: Arc<Counters>,
+}
+
+/// A [`Desk`] for one batch: one look at what is published, one at the clock.
+pub(super) struct Turn<'a, A> {
+    answer: &'a mut A,
+    served: &'a Served,
+    now: u64,
+    pub(super) counters: &'a Counters,
+}
+
+impl<A: Answer> Desk<A> {
+    pub(super) fn new(answer: A, served: Arc<ArcSwap<Served>>, counters: Arc<Counters>) -> Self {
+        Self {
+            answer,
+            served: Cache::new(served),
+            counters,
+        }
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Looks at what is published, and lets go of what was before.
+    pub(super) fn refresh(&mut self) {
+        self.served.load();
+    }
+
+    /// Starts a batch.
+    pub(super) fn turn(&mut self) -> Turn<'_, A> {
+        Turn {
+            answer: &mut self.answer,
+            served: self.served.load(),
+            // A clock before 1970 is as wrong as can be: every request is then too new.
+            now: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+            counters: &self.counters,
+        }
+    }
+}
+
+impl<A: Answer> Turn<'_, A> {
+    /// Answers one datagram into `out`; the reply's length, or `None` if there is none.
+    pub(super) fn answer(&mut self, arrival: Arrival<'_>, out: &mut [u8]) -> Option<usize> {
+        let counters = self.counters;
+        counters.received.add(1);
+        if let Some(overruns) = arrival.overruns {
+            counters.overruns.set(u64::from(overruns));
+        }
+        let answer = if arrival.truncated || arrival.len > REQUEST_BYTES_MAX {
+            counters.truncated.add(1);
+            Err(Reject::TooLong)
+        } else {
+            let datagram = Datagram::new(arrival.buffer, arrival.len);
+            self.answer.answer(datagram, self.now, self.served, out)
+        };
+        match answer {
+            Ok(reply) => {
+                assert!(
+                    reply.len <= REPLY_BYTES_MAX,
+                    "a reply is as long as its buffer at most"
+                );
+                if reply.too_large {
+                    counters.answer_too_large(reply.kind);
+                }
+                Some(reply.len)
+            }
+            Err(reject) => {
+                counters.reject(reject, &arrival.peer);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Send slots: where a reply is written, and stays until the kernel has sent it.
+//!
+//! Each slot has room for the largest reply and for the message header of a send that starts with it. Invariants:
+//!
+//! 1. A slot is free, being filled, or being sent. Its bytes are ours only while it is being filled, and
+//!    [`Slots::bytes_mut`] checks that.
+//! 2. From [`Slots::pin`] to [`Slots::release`] the slot is being sent: neither its bytes nor its message change. The engine
+//!    releases it when the kernel is done with it: at the completion (uring), or when the call has returned (mmsg).
+//! 3. All memory is taken at start and does not move.
+
+use std::io;
+use std::mem;
+
+use super::batch::{Batch, SEGMENTS_MAX};
+use super::control::Control;
+use super::memory::{self, Mapping};
+use super::peer::Peer;
+use crate::protocol::REPLY_BYTES_MAX;
+
+const STRIDE: usize = memory::stride(REPLY_BYTES_MAX);
+
+/// What a slot is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Free,
+    Filling,
+    /// The first of this many replies being sent.
+    Head(usize),
+    /// Being sent behind a head.
+    Behind,
+}
+
+/// What `sendmsg` is told, pinned with its slot.
+struct Message {
+    header: libc::msghdr,
+    name: Peer,
+    control: Control,
+    iovecs: [libc::iovec; SEGMENTS_MAX],
+}
+
+/// A single reply for `sendto`, whose memory is pinned with its slot.
+#[derive(Clone, Copy)]
+pub(super) struct Plain {
+    pub(super) bytes: *const u8,
+    pub(super) len: usize,
+    pub(super) name: *const libc::sockaddr,
+    pub(super) name_len: libc::socklen_t,
+}
+
+/// The send slots of one worker.
+pub(super) struct Slots {
+    bytes: Mapping,
+    messages: Box<[Message]>,
+    states: Box<[State]>,
+    /// Last in, first out: the slot used last is the one still in the cache.
+    free: Vec<u16>,
+}
+
+impl Slots {
+    /// Takes memory for `count` slots.
+    pub(super) fn new(count: usize) -> io::Result<Self> {
+        assert!(count > 0 && count <= usize::from(u16::MAX));
+        Ok(Self {
+            bytes: Mapping::new(count * STRIDE)?,
+            messages: (0..count).map(|_| Message::new()).collect(),
+            states: vec![State::Free; count].into(),
+            free: (0..count as u16).rev().collect(),
+        })
+    }
+
+    /// A free slot, now being filled.
+    pub(super) fn take(&mut self) -> Option<u16> {
+        let slot = self.free.pop()?;
+        self.states[usize::from(slot)] = State::Filling;
+        Some(slot)
+    }
+
+    /// The bytes of a slot being filled.
+    ///
+    /// # Panics
+    ///
+    /// If the slot is in another state.
+    pub(super) fn bytes_mut(&mut self, slot: u16) -> &mut [u8] {
+        let at = usize::from(slot);
+        assert_eq!(self.states[at], State::Filling, "slots invariant 1");
+        let start = at * STRIDE;
+        // SAFETY: the slot is being filled, so the kernel does not know its bytes (invariant 1, kept by `states`).
+        unsafe { self.bytes.bytes_mut(start..start + REPLY_BYTES_MAX) }
+    }
+
+    /// Frees a slot that was not filled after all.
+    pub(super) fn discard(&mut self, slot: u16) {
+        debug_assert_eq!(self.states[usize::from(slot)], State::Filling);
+        self.free(slot);
+    }
+
+    /// Hands the `count` replies from `head` on to the kernel, as one send.
+    pub(super) fn pin(&mut self, batch: &Batch, head: u16, count: usize) {
+        for slot in batch.members(head, count) {
+            self.states[usize::from(slot)] = State::Behind;
+        }
+        self.states[usize::from(head)] = State::Head(count);
+    }
+
+    /// How many replies the send that starts with `head` carries; `None` if there is no such send.
+    pub(super) fn sending(&self, head: u16) -> Option<usize> {
+        match self.states.get(usize::from(head))? {
+            State::Head(count) => Some(*count),
+            _ => None,
+        }
+    }
+
+    /// Frees all slots of the send that starts with `head`: the kernel is done with them.
+    pub(super) fn release(&mut self, batch: &Batch, head: u16, count: usize) {
+        for slot in batch.members(head, count) {
+            self.free(slot);
+        }
+    }
+
+    fn free(&mut self, slot: u16) {
+        self.states[usize::from(slot)] = State::Free;
+        self.free.push(slot);
+    }
+
+    /// Whether the kernel has no slot.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.states
+            .iter()
+            .all(|state| matches!(state, State::Free | State::Filling))
+    }
+
+    /// Where the kernel finds the single reply in `slot`, for a send that needs no control data.
+    pub(super) fn plain(&mut self, batch: &Batch, slot: u16) -> Plain {
+        let message = &mut self.messages[usize::from(slot)];
+        let reply = batch.reply(slot);
+        message.name = reply.peer;
+        Plain {
+            bytes: self.bytes.at(usize::from(slot) * STRIDE),
+            len: reply.len,
+            name: message.name.name().as_ptr().cast(),
+            name_len: message.name.name().len() as libc::socklen_t,
+        }
+    }
+
+    /// Fills the message header for the send of `count` replies from `head` on.
+    pub(super) fn message(&mut self, batch: &Batch, head: u16, count: usize) -> *mut libc::msghdr {
+        let first = batch.reply(head);
+        let message = &mut self.messages[usize::from(head)];
+        for (iovec, slot) in message.iovecs.iter_mut().zip(batch.members(head, count)) {
+            iovec.iov_base = self.bytes.at(usize::from(slot) * STRIDE).cast();
+            iovec.iov_len = batch.reply(slot).len;
+        }
+        message.name = first.peer;
+        // A segment fits sixteen bits: Train::new admits no longer ones to a train.
+        let segment_bytes = (count > 1).then_some(first.len as u16);
+        message.control = Control::new(first.source, segment_bytes);
+
+        let control = message.control.as_bytes();
+        let header = &mut message.header;
+        header.msg_name = message.name.name().as_ptr().cast_mut().cast();
+        header.msg_namelen = message.name.name().len() as libc::socklen_t;
+        header.msg_iov = message.iovecs.as_mut_ptr();
+        header.msg_iovlen = count as _;
+        header.msg_control = control.as_ptr().cast_mut().cast();
+        header.msg_controllen = control.len() as _;
+        &raw mut message.header
+    }
+
+    /// Gives all memory up without freeing it, for when the kernel may still be using it.
+    pub(super) fn leak(&mut self) {
+        self.bytes.leak();
+        mem::forget(mem::take(&mut self.messages));
+    }
+}
+
+impl Message {
+    fn new() -> Self {
+        Self {
+            header: empty_header(),
+            name: Peer::default(),
+            control: Control::EMPTY,
+            iovecs: [empty_iovec(); SEGMENTS_MAX],
+        }
+    }
+}
+
+/// A `msghdr` that says nothing.
+pub(super) fn empty_header() -> libc::msghdr {
+    // SAFETY: a msghdr is integers and pointers, for which zeros are values. (Some C libraries add padding fields, so it
+    // cannot be written as a literal.)
+    unsafe { mem::zeroed() }
+}
+
+/// An `iovec` of nothing.
+pub(super) fn empty_iovec() -> libc::iovec {
+    libc::iovec {
+        iov_base: std::ptr::null_mut(),
+        iov_len: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::batch::Reply;
+    use crate::engine::control::Source;
+
+    #[test]
+    fn slots_run_out_and_come_back() {
+        let mut slots = Slots::new(2).unwrap();
+        let mut batch = Batch::new(2);
+        let (a, b) = (slots.take().unwrap(), slots.take().unwrap());
+        assert_eq!(slots.take(), None);
+        for slot in [a, b] {
+            slots.bytes_mut(slot).fill(1);
+            batch.push(slot, Reply::new(Peer::default(), Source::Any, 3), true);
+        }
+        assert_eq!(batch.trains().len(), 1);
+        slots.pin(&batch, a, 2);
+        assert_eq!((slots.sending(a), slots.sending(b)), (Some(2), None));
+        assert!(!slots.is_quiet());
+        slots.release(&batch, a, 2);
+        assert!(slots.is_quiet());
+        assert_eq!((slots.sending(a), slots.sending(999)), (None, None));
+        assert!(slots.take().is_some() && slots.take().is_some());
+    }
+
+    #[test]
+    #[should_panic(expected = "slots invariant 1")]
+    fn a_slot_being_sent_is_not_writable() {
+        let mut slots = Slots::new(1).unwrap();
+        let mut batch = Batch::new(1);
+        let slot = slots.take().unwrap();
+        batch.push(slot, Reply::default(), false);
+        slots.pin(&batch, slot, 1);
+        slots.bytes_mut(slot);
+    }
+
+    #[test]
+    fn neighbours_do_not_overlap() {
+        let mut slots = Slots::new(2).unwrap();
+        let (a, b) = (slots.take().unwrap(), slots.take().unwrap());
+        slots.bytes_mut(a).fill(1);
+        slots.bytes_mut(b).fill(2);
+        assert!(slots.bytes_mut(a).iter().all(|byte| *byte == 1));
+    }
+}

@@ -1,0 +1,586 @@
+//! The io_uring engine: one ring, one socket, one multishot receive, and sends batched with the wait for the next batch.
+//!
+//! One turn of the loop takes all completions, answers what was received, queues the replies, gives the receive buffers
+//! back, re-arms what has ended, and enters the kernel once: to send, and to wait.
+//!
+//! Pitfalls, and where each is decided:
+//!
+//! * the receive ends (an empty datagram, used-up buffers, an ICMP error): whatever the result, a completion without the
+//!   kernel's promise of more leads to re-arming ([`Worker::received`], [`Worker::rearm`]), after the buffers are back;
+//! * an error in place of a datagram: [`errno`];
+//! * a datagram longer than a request: [`Turn::answer`](crate::engine::desk::Turn::answer) counts and drops it;
+//! * a header that makes no sense: [`Lease::arrival`](recv_buffers::Lease::arrival);
+//! * no free send slot: [`Worker::answer`] leaves the datagrams in their buffers until a send completes;
+//! * a full submission queue: cannot be by the sizes below; [`Ring::push`] submits first;
+//! * an overflowing completion queue: cannot be by the sizes below; the kernel keeps what does not fit until the next enter;
+//! * a train that the kernel refuses: [`Worker::sent`] sends its replies one by one;
+//! * operations in flight at the end: [`Worker`]'s `Drop`.
+
+mod recv_buffers;
+mod ring;
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::types::{Fd, Fixed};
+use io_uring::{cqueue, opcode};
+use socket2::Socket;
+
+use super::batch::{Batch, Reply, Segmentation};
+use super::control::Source;
+use super::desk::{Desk, Turn};
+use super::errno::{self, Patience};
+use super::slots::Slots;
+use super::{Answer, Signal};
+use recv_buffers::{Lease, RecvBuffers};
+use ring::{Ring, UserData};
+
+/// How much of everything a worker has.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    buffers: u16,
+    slots: u16,
+}
+
+/// A batch is at most as large as the buffers; a burst beyond waits in the socket's queue.
+const SIZES: Sizes = Sizes {
+    buffers: 256,
+    slots: 256,
+};
+
+/// Operations that are queued besides sends: the receive and the poll.
+const OTHERS: u16 = 2;
+const ENTRIES: u32 = 512;
+const COMPLETIONS: u32 = 1_024;
+
+/// The socket, as the ring's fixed file.
+const SOCKET: Fixed = Fixed(0);
+
+/// How long the end may wait for the kernel to give the memory back.
+const QUIET_ATTEMPTS: u32 = 100;
+const QUIET_PAUSE: Duration = Duration::from_millis(10);
+
+const _: () = assert!(SIZES.buffers.is_power_of_two());
+// A batch finds slots for all its replies unless earlier sends are stuck.
+const _: () = assert!(SIZES.slots >= SIZES.buffers);
+// Each slot is in one queued send at most.
+const _: () = assert!(ENTRIES >= SIZES.slots as u32 + OTHERS as u32);
+// Each buffer, each send and each other operation has one completion at most; the receive has a last one of its own.
+const _: () = assert!(COMPLETIONS > SIZES.buffers as u32 + SIZES.slots as u32 + OTHERS as u32);
+
+/// A datagram, or an error in its place, as the kernel told it.
+#[derive(Clone, Copy, Debug)]
+struct Receipt {
+    result: i32,
+    buffer: Option<u16>,
+}
+
+/// One worker.
+///
+/// Fields are dropped in this order: the ring before the memory that its operations use.
+pub(super) struct Worker<A> {
+    ring: Ring,
+    buffers: RecvBuffers,
+    slots: Slots,
+    batch: Batch,
+    segmentation: Segmentation,
+    desk: Desk<A>,
+    signal: Arc<Signal>,
+    /// Keeps the fixed file's socket; the ring has it by number.
+    _socket: Arc<Socket>,
+    completions: Vec<cqueue::Entry>,
+    /// Not answered yet.
+    receipts: VecDeque<Receipt>,
+    /// Whether the kernel has the multishot receive, and the poll on the event.
+    receiving: bool,
+    polling: bool,
+    patience: Patience,
+    /// An error that receiving cannot go on after.
+    fault: Option<io::Error>,
+}
+
+impl<A: Answer> Worker<A> {
+    /// Sets everything up on the calling thread, which must be the one that runs the worker, and arms the receive.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refused, and why.
+    pub(super) fn new(
+        socket: Arc<Socket>,
+        segmentation: bool,
+        desk: Desk<A>,
+        signal: Arc<Signal>,
+    ) -> Result<Self, String> {
+        Self::with_sizes(SIZES, socket, segmentation, desk, signal)
+    }
+
+    fn with_sizes(
+        sizes: Sizes,
+        socket: Arc<Socket>,
+        segmentation: bool,
+        desk: Desk<A>,
+        signal: Arc<Signal>,
+    ) -> Result<Self, String> {
+        let ring = Ring::new(ENTRIES, COMPLETIONS).map_err(|e| refused("io_uring_setup", &e))?;
+        ring.register_file(socket.as_raw_fd())
+            .map_err(|e| refused("registering the socket", &e))?;
+        let buffers = RecvBuffers::new(sizes.buffers).map_err(|e| refused("mmap", &e))?;
+        buffers
+            .register(&ring)
+            .map_err(|e| refused("registering the receive buffers", &e))?;
+        let mut worker = Self {
+            ring,
+            buffers,
+            slots: Slots::new(usize::from(sizes.slots)).map_err(|e| refused("mmap", &e))?,
+            batch: Batch::new(usize::from(sizes.slots)),
+            segmentation: Segmentation::new(segmentation),
+            desk,
+            signal,
+            _socket: socket,
+            completions: Vec::with_capacity(COMPLETIONS as usize),
+            receipts: VecDeque::with_capacity(usize::from(sizes.buffers) + 1),
+            receiving: false,
+            polling: false,
+            patience: Patience::default(),
+            fault: None,
+        };
+        worker
+            .rearm()
+            .and_then(|()| worker.ring.submit())
+            .map_err(|e| refused("io_uring_enter", &e))?;
+        worker
+            .sort_completions()
+            .map_err(|e| refused("io_uring_enter", &e))?;
+        // A kernel that does not know the multishot receive says so at once.
+        match worker.fault.take() {
+            Some(error) => Err(refused("multishot recvmsg", &error)),
+            None => Ok(worker),
+        }
+    }
+
+    /// Serves until told to stop.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong with the ring or the socket themselves; see [`errno`].
+    pub(super) fn run(mut self) -> io::Result<()> {
+        while !self.signal.stopping() {
+            self.answer()?;
+            self.rearm()?;
+            self.enter()?;
+            self.sort_completions()?;
+            if let Some(error) = self.fault.take() {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits what is queued and waits for something to do.
+    fn enter(&mut self) -> io::Result<()> {
+        match self.ring.submit_and_wait(1) {
+            Ok(()) => Ok(()),
+            Err(error) => match errno::errno(&error) {
+                libc::EINTR => Ok(()),
+                // The kernel wants completions taken first, or is out of memory for a moment.
+                libc::EBUSY | libc::EAGAIN | libc::ENOMEM => {
+                    self.patience.wear();
+                    Ok(())
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Takes all completions: sends free their slots at once, datagrams queue up.
+    fn sort_completions(&mut self) -> io::Result<()> {
+        let mut completions = mem::take(&mut self.completions);
+        self.ring.drain(&mut completions);
+        for completion in completions.drain(..) {
+            match UserData::decode(completion.user_data()) {
+                Some(UserData::Receive) => self.received(&completion),
+                Some(UserData::Send(head)) => self.sent(head, completion.result())?,
+                Some(UserData::Wake) => self.woken(),
+                None => self.desk.counters().garbled.add(1),
+            }
+        }
+        self.completions = completions;
+        Ok(())
+    }
+
+    fn received(&mut self, completion: &cqueue::Entry) {
+        let flags = completion.flags();
+        if !cqueue::more(flags) {
+            self.receiving = false;
+        }
+        let result = completion.result();
+        if result < 0 && errno::ends_worker(-result) {
+            self.fault = Some(io::Error::from_raw_os_error(-result));
+        }
+        self.receipts.push_back(Receipt {
+            result,
+            buffer: cqueue::buffer_select(flags),
+        });
+    }
+
+    fn woken(&mut self) {
+        self.polling = false;
+        self.signal.event.clear();
+        self.desk.counters().wakes.add(1);
+    }
+
+    /// The send that starts with slot `head` is over.
+    fn sent(&mut self, head: u16, result: i32) -> io::Result<()> {
+        let counters = self.desk.counters();
+        let Some(count) = self.slots.sending(head) else {
+            counters.garbled.add(1);
+            return Ok(());
+        };
+        if result >= 0 {
+            counters.replied.add(count as u64);
+            if count > 1 {
+                counters.trains.add(1);
+                self.segmentation.accepted();
+            }
+        } else if count > 1 && errno::refuses_train(-result) {
+            counters.trains_refused.add(1);
+            self.segmentation.refused();
+            return self.send_singly(head);
+        } else {
+            counters.send_errors.add(count as u64);
+        }
+        self.slots.release(&self.batch, head, count);
+        Ok(())
+    }
+
+    fn send_singly(&mut self, head: u16) -> io::Result<()> {
+        let mut member = Some(head);
+        while let Some(slot) = member {
+            self.send(slot, 1)?;
+            member = self.batch.behind(slot);
+        }
+        Ok(())
+    }
+
+    /// Answers what was received, as far as there are slots, and queues the replies.
+    fn answer(&mut self) -> io::Result<()> {
+        if self.receipts.is_empty() {
+            // Perhaps this is a wake-up, to look at what is published.
+            self.desk.refresh();
+            return Ok(());
+        }
+        let mut turn = self.desk.turn();
+        turn.counters.batches.add(1);
+        let grouped = self.segmentation.next_batch();
+        self.batch.clear();
+        while let Some(slot) = self.slots.take() {
+            let Some(receipt) = self.receipts.pop_front() else {
+                self.slots.discard(slot);
+                break;
+            };
+            let buffers = &mut self.buffers;
+            let out = self.slots.bytes_mut(slot);
+            match answer_receipt(receipt, buffers, &mut self.patience, &mut turn, out) {
+                Some(reply) => self.batch.push(slot, reply, grouped),
+                None => self.slots.discard(slot),
+            }
+        }
+        for at in 0..self.batch.trains().len() {
+            let train = self.batch.trains()[at];
+            self.send(train.head, train.count)?;
+        }
+        Ok(())
+    }
+
+    /// Queues one send: a single reply, or a train.
+    fn send(&mut self, head: u16, count: usize) -> io::Result<()> {
+        self.slots.pin(&self.batch, head, count);
+        let entry = if count == 1 && self.batch.reply(head).source == Source::Any {
+            let plain = self.slots.plain(&self.batch, head);
+            opcode::Send::new(SOCKET, plain.bytes, plain.len as u32)
+                .dest_addr(plain.name)
+                .dest_addr_len(plain.name_len)
+                .build()
+        } else {
+            let message = self.slots.message(&self.batch, head, count);
+            opcode::SendMsg::new(SOCKET, message).build()
+        };
+        let entry = entry.user_data(UserData::Send(head).encode());
+        // SAFETY: the replies, the name and the message are pinned with their slots until the completion (slots invariant 2,
+        // kept by `sent`), or leaked by `drop` if that does not come.
+        unsafe { self.ring.push(&entry) }
+    }
+
+    /// Gives the buffers back, and arms again what has ended.
+    fn rearm(&mut self) -> io::Result<()> {
+        self.buffers.publish();
+        // Datagrams that wait for a slot hold buffers: the others would only run out again.
+        if !self.receiving && self.receipts.is_empty() {
+            let header = self.buffers.header();
+            let entry = opcode::RecvMsgMulti::new(SOCKET, header, RecvBuffers::GROUP)
+                .build()
+                .user_data(UserData::Receive.encode());
+            // SAFETY: header and buffers live until the receive has ended (recv_buffers invariant 3, kept by `drop`).
+            unsafe { self.ring.push(&entry) }?;
+            self.receiving = true;
+            self.desk.counters().rearmed.add(1);
+        }
+        if !self.polling {
+            let event = Fd(self.signal.event.as_raw_fd());
+            let entry = opcode::PollAdd::new(event, libc::POLLIN as u32)
+                .build()
+                .user_data(UserData::Wake.encode());
+            // SAFETY: a poll points to no memory.
+            unsafe { self.ring.push(&entry) }?;
+            self.polling = true;
+        }
+        Ok(())
+    }
+}
+
+impl<A> Worker<A> {
+    /// Cancels everything in flight and waits, for a bounded time, until the kernel is done with our memory.
+    fn quiesce(&mut self) -> bool {
+        // What is queued and was never submitted must not look like in flight for ever.
+        let _ = self.ring.submit();
+        self.ring.cancel_all(QUIET_PAUSE);
+        for _ in 0..QUIET_ATTEMPTS {
+            let mut completions = mem::take(&mut self.completions);
+            completions.clear();
+            self.ring.drain(&mut completions);
+            for completion in &completions {
+                match UserData::decode(completion.user_data()) {
+                    Some(UserData::Receive) => self.receiving &= cqueue::more(completion.flags()),
+                    Some(UserData::Wake) => self.polling = false,
+                    Some(UserData::Send(head)) => {
+                        if let Some(count) = self.slots.sending(head) {
+                            self.slots.release(&self.batch, head, count);
+                        }
+                    }
+                    None => {}
+                }
+            }
+            self.completions = completions;
+            if !self.receiving && !self.polling && self.slots.is_quiet() {
+                return true;
+            }
+            self.ring.wait_for(QUIET_PAUSE);
+        }
+        false
+    }
+}
+
+impl<A> Drop for Worker<A> {
+    fn drop(&mut self) {
+        if self.quiesce() {
+            self.ring.unregister_file();
+        } else {
+            // Closing the ring does not wait for the kernel either. Lost memory is better than memory written to later.
+            self.buffers.leak();
+            self.slots.leak();
+        }
+    }
+}
+
+/// Answers one datagram into `out`, or counts the error in its place. Its buffer is given back.
+fn answer_receipt<A: Answer>(
+    receipt: Receipt,
+    buffers: &mut RecvBuffers,
+    patience: &mut Patience,
+    turn: &mut Turn<'_, A>,
+    out: &mut [u8],
+) -> Option<Reply> {
+    let written = usize::try_from(receipt.result);
+    let mut lease = receipt
+        .buffer
+        .and_then(|id| buffers.lease(id, written.unwrap_or(0)));
+    if written.is_err() {
+        // The buffers are back before the receive is armed again, so running out of them repeats only with datagrams between.
+        patience.wear();
+        if receipt.result == -libc::ENOBUFS {
+            turn.counters.starved.add(1);
+        } else {
+            turn.counters.receive_errors.add(1);
+        }
+        return None;
+    }
+    patience.restore();
+    let Some(arrival) = lease.as_mut().and_then(Lease::arrival) else {
+        turn.counters.garbled.add(1);
+        return None;
+    };
+    let (peer, source) = (arrival.peer, arrival.source);
+    let len = turn.answer(arrival, out)?;
+    Some(Reply::new(peer, source, len))
+}
+
+/// Why the engine cannot be had, and what an administrator can do about it.
+fn refused(what: &str, error: &io::Error) -> String {
+    let remedy = match errno::errno(error) {
+        libc::EPERM | libc::EACCES => {
+            "set the sysctl kernel.io_uring_disabled to 0, and allow io_uring in the container's seccomp profile"
+        }
+        libc::ENOSYS => {
+            "use a kernel with io_uring, and allow it in the container's seccomp profile"
+        }
+        libc::EINVAL | libc::EOPNOTSUPP => "use Linux 6.1 or later",
+        libc::ENOMEM => "raise the memory limits (RLIMIT_MEMLOCK, the service's cgroup)",
+        libc::EMFILE | libc::ENFILE => "raise the limit of open files",
+        _ => "use the mmsg engine",
+    };
+    format!("{what}: {error}; {remedy}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::counters::{Counters, Totals};
+    use crate::engine::tests::{Echo, PATIENCE, client_of, published, uring_or_skip};
+    use crate::engine::{Sockets, bind};
+
+    /// Runs a worker of the given sizes while `test` talks to it; its counters at the end.
+    fn serve(sizes: Sizes, echo: Echo, test: impl FnOnce(&Sockets)) -> Option<Totals> {
+        let sockets = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let counters = Arc::new(Counters::default());
+        let signal = Arc::new(Signal::new().unwrap());
+        let desk = Desk::new(echo, published(), Arc::clone(&counters));
+        let socket = Arc::clone(&sockets.sockets[0]);
+        std::thread::scope(|scope| {
+            let (ready, started) = std::sync::mpsc::channel();
+            let told = Arc::clone(&signal);
+            let worker = scope.spawn(move || {
+                // The ring belongs to the thread that makes it.
+                let worker = Worker::with_sizes(sizes, socket, true, desk, told);
+                ready
+                    .send(worker.as_ref().map(drop).map_err(String::clone))
+                    .unwrap();
+                worker.map_or(Ok(()), Worker::run)
+            });
+            uring_or_skip(started.recv().unwrap())?;
+            test(&sockets);
+            signal
+                .stop
+                .store(true, std::sync::atomic::Ordering::Release);
+            signal.event.signal();
+            worker.join().unwrap().unwrap();
+            Some(counters.snapshot())
+        })
+    }
+
+    /// Bursts of 100 datagrams to a worker of these sizes, empty ones between them if asked for: all come back, in order.
+    fn bursts(sizes: Sizes, with_empty: bool) -> Option<Totals> {
+        let (echo, is_held, let_on) = Echo::new();
+        let totals = serve(sizes, echo, |sockets| {
+            let client = client_of(sockets.local_addr());
+            let mut reply = [0; 8];
+            for round in 0..5 {
+                client.send(b"hold").unwrap();
+                is_held.recv_timeout(PATIENCE).unwrap();
+                let numbers = (0..100u32).map(|i| (round * 100 + i).to_le_bytes());
+                for number in numbers.clone() {
+                    client.send(&number).unwrap();
+                    if with_empty {
+                        client.send(&[]).unwrap();
+                    }
+                }
+                let_on.send(()).unwrap();
+                assert_eq!(client.recv(&mut reply).unwrap(), 4);
+                for number in numbers {
+                    assert_eq!(client.recv(&mut reply).unwrap(), 4);
+                    assert_eq!(reply[..4], number);
+                    if with_empty {
+                        assert_eq!(client.recv(&mut reply).unwrap(), 0);
+                    }
+                }
+            }
+        })?;
+        let received = if with_empty { 5 * 201 } else { 5 * 101 };
+        assert_eq!(totals.received, received);
+        assert_eq!((totals.garbled, totals.send_errors), (0, 0), "{totals:?}");
+        Some(totals)
+    }
+
+    /// The receive ends with `ENOBUFS`, and is armed again when the buffers are back: once each time, without spinning.
+    #[test]
+    fn buffers_run_out() {
+        for buffers in [1, 2, 8, 16] {
+            let Some(totals) = bursts(Sizes { buffers, slots: 16 }, false) else {
+                return;
+            };
+            assert!(totals.starved > 0, "{totals:?}");
+            assert!(totals.starved <= totals.received, "{totals:?}");
+            assert_eq!(totals.rearmed, totals.starved + 1, "{totals:?}");
+        }
+    }
+
+    /// Fewer slots than a batch has datagrams: the rest waits in the receive buffers for the sends to complete.
+    #[test]
+    fn slots_run_out() {
+        for (buffers, slots) in [(8, 1), (8, 3), (16, 16), (1, 1)] {
+            for with_empty in [false, true] {
+                if bursts(Sizes { buffers, slots }, with_empty).is_none() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// An empty datagram ends the receive each time.
+    #[test]
+    fn empty_datagrams_rearm() {
+        let sizes = Sizes {
+            buffers: 8,
+            slots: 8,
+        };
+        if let Some(totals) = bursts(sizes, true) {
+            assert!(totals.rearmed >= 500, "{totals:?}");
+        }
+    }
+
+    /// The kernel must be done with the memory before it is unmapped, whatever is in flight.
+    #[test]
+    fn a_worker_ends_with_datagrams_in_its_buffers() {
+        for _ in 0..20 {
+            let start = std::time::Instant::now();
+            let (echo, is_held, let_on) = Echo::new();
+            let served = serve(
+                Sizes {
+                    buffers: 8,
+                    slots: 2,
+                },
+                echo,
+                |sockets| {
+                    let client = client_of(sockets.local_addr());
+                    client.send(b"hold").unwrap();
+                    is_held.recv_timeout(PATIENCE).unwrap();
+                    for _ in 0..50 {
+                        client.send(b"more").unwrap();
+                    }
+                    let_on.send(()).unwrap();
+                },
+            );
+            if served.is_none() {
+                return;
+            }
+            // Had the kernel not let go of everything, the end would have waited for it in vain.
+            assert!(start.elapsed() < QUIET_PAUSE * QUIET_ATTEMPTS);
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_remedy() {
+        for (errno, remedy) in [
+            (libc::EPERM, "kernel.io_uring_disabled"),
+            (libc::ENOSYS, "seccomp"),
+            (libc::EINVAL, "Linux 6.1"),
+            (libc::ENOMEM, "RLIMIT_MEMLOCK"),
+        ] {
+            let text = refused("io_uring_setup", &io::Error::from_raw_os_error(errno));
+            assert!(text.contains(remedy), "{text}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! One io_uring instance, used by the thread that made it.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, squeue};
+
+/// What an operation's completion is about: the kernel hands `user_data` back as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UserData {
+    /// The multishot receive.
+    Receive,
+    /// The poll on the worker's event.
+    Wake,
+    /// The send that starts with this slot.
+    Send(u16),
+}
+
+impl UserData {
+    const RECEIVE: u64 = 1 << 16;
+    const WAKE: u64 = 2 << 16;
+    const SEND: u64 = 3 << 16;
+
+    pub(super) fn encode(self) -> u64 {
+        match self {
+            Self::Receive => Self::RECEIVE,
+            Self::Wake => Self::WAKE,
+            Self::Send(slot) => Self::SEND | u64::from(slot),
+        }
+    }
+
+    /// `None` for what [`UserData::encode`] never made.
+    pub(super) fn decode(user_data: u64) -> Option<Self> {
+        match (user_data & !0xffff, user_data as u16) {
+            (Self::RECEIVE, 0) => Some(Self::Receive),
+            (Self::WAKE, 0) => Some(Self::Wake),
+            (Self::SEND, slot) => Some(Self::Send(slot)),
+            _ => None,
+        }
+    }
+}
+
+/// The ring. Dropping it closes it, after which the kernel may still be using the memory of operations in flight: see the
+/// drop order in the engine's documentation.
+pub(super) struct Ring(IoUring);
+
+impl Ring {
+    /// A ring for this thread alone, with room for `entries` submissions and `completions` completions.
+    pub(super) fn new(entries: u32, completions: u32) -> io::Result<Self> {
+        let mut builder = IoUring::builder();
+        builder
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_submit_all()
+            .setup_cqsize(completions);
+        let ring = match builder.clone().setup_no_sqarray().build(entries) {
+            // NO_SQARRAY is of Linux 6.6, the rest of 6.1.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => builder.build(entries)?,
+            built => built?,
+        };
+        Ok(Self(ring))
+    }
+
+    /// The io_uring instance, for registering things with it.
+    pub(super) fn submitter(&self) -> io_uring::Submitter<'_> {
+        self.0.submitter()
+    }
+
+    /// Makes `fd` the ring's fixed file 0.
+    pub(super) fn register_file(&self, fd: RawFd) -> io::Result<()> {
+        self.0.submitter().register_files(&[fd])
+    }
+
+    /// Lets go of the fixed file, at once and not when the kernel gets to tearing down the closed ring.
+    pub(super) fn unregister_file(&self) {
+        // Fails only if nothing was registered.
+        let _ = self.0.submitter().unregister_files();
+    }
+
+    /// Queues an operation; the kernel sees it at the next submit. A full queue is submitted first.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if the kernel does not take the queue either.
+    ///
+    /// # Safety
+    ///
+    /// All memory that `entry` points to must stay valid and unaliased as the operation requires until its completion,
+    /// or for ever.
+    pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        // SAFETY: the caller keeps the entry's memory.
+        if unsafe { self.0.submission().push(entry) }.is_ok() {
+            return Ok(());
+        }
+        self.submit()?;
+        // SAFETY: as above; the first attempt did not take the entry.
+        unsafe { self.0.submission().push(entry) }.map_err(|_| io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Submits what is queued, without waiting.
+    pub(super) fn submit(&self) -> io::Result<()> {
+        self.0.submit().map(drop)
+    }
+
+    /// Submits what is queued, and waits until `want` completions are there.
+    pub(super) fn submit_and_wait(&self, want: usize) -> io::Result<()> {
+        self.0.submit_and_wait(want).map(drop)
+    }
+
+    /// Waits for one completion, for `timeout` at most.
+    pub(super) fn wait_for(&self, timeout: Duration) {
+        let timeout = Timespec::from(timeout);
+        let args = SubmitArgs::new().timespec(&timeout);
+        // ETIME or EINTR: the caller looks at what has completed, and counts its attempts.
+        let _ = self.0.submitter().submit_with_args(1, &args);
+    }
+
+    /// Cancels every operation in flight; their completions follow.
+    pub(super) fn cancel_all(&self, timeout: Duration) {
+        // ENOENT if there was none, ETIME if it takes longer: the caller counts the completions.
+        let _ = self
+            .0
+            .submitter()
+            .register_sync_cancel(Some(timeout.into()), CancelBuilder::any());
+    }
+
+    /// Moves all completions to `out`. What overflowed the queue is kept by the kernel and comes with the next submit.
+    pub(super) fn drain(&mut self, out: &mut Vec<cqueue::Entry>) {
+        out.extend(self.0.completion());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use io_uring::opcode;
+
+    #[test]
+    fn user_data_round_trips() {
+        for data in [
+            UserData::Receive,
+            UserData::Wake,
+            UserData::Send(0),
+            UserData::Send(u16::MAX),
+        ] {
+            assert_eq!(UserData::decode(data.encode()), Some(data));
+        }
+        for garbage in [0, 1, u64::MAX, UserData::RECEIVE | 1, 4 << 16] {
+            assert_eq!(UserData::decode(garbage), None);
+        }
+    }
+
+    /// More operations than either queue holds: none is lost.
+    #[test]
+    fn full_queues_lose_nothing() {
+        let Some(mut ring) = crate::engine::tests::uring_or_skip(Ring::new(4, 8)) else {
+            return;
+        };
+        for slot in 0..40 {
+            let entry = opcode::Nop::new()
+                .build()
+                .user_data(UserData::Send(slot).encode());
+            // SAFETY: a nop points nowhere.
+            unsafe { ring.push(&entry) }.unwrap();
+        }
+        let mut completed = Vec::new();
+        for _ in 0..40 {
+            let _ = ring.submit_and_wait(1);
+            ring.drain(&mut completed);
+            if completed.len() == 40 {
+                break;
+            }
+        }
+        let mut slots: Vec<_> = completed
+            .iter()
+            .map(|entry| UserData::decode(entry.user_data()).unwrap())
+            .collect();
+        slots.sort_by_key(|data| data.encode());
+        assert_eq!(slots, (0..40).map(UserData::Send).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,237 @@
+//! The inner message of a request.
+//!
+//! ```json
+//! {"protocol": 1, "type": 2, "query": {"0": "br0", "1": "192.0.2.7"}, "rsalt": "any text"}
+//! ```
+
+use simd_json::{Node, StaticNode};
+
+/// What is asked (`ConfdRequestType`), by its number on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum RequestType {
+    /// `ReqPing`: is the daemon there? Answers the configuration's version.
+    Ping,
+    /// `ReqNodeRoleByName`: 0 master, 1 candidate, 2 offline, 3 drained, 4 regular.
+    NodeRoleByName,
+    /// `ReqNodePipByInstPip`: the primary node's address, by an instance's address (and its link).
+    NodePipByInstPip,
+    /// `ReqClusterMaster`: the master's name, or fields of it.
+    ClusterMaster,
+    /// `ReqNodePipList`: all nodes' primary addresses.
+    NodePipList,
+    /// `ReqMcPipList`: all master candidates' primary addresses.
+    McPipList,
+    /// `ReqInstIpsList`: all instances' addresses on a link.
+    InstIpsList,
+    /// `ReqNodeDrbd`: a node's DRBD minors.
+    NodeDrbd,
+    /// `ReqNodeInstances`: a node's primary and secondary instances.
+    NodeInstances,
+    /// `ReqInstanceDisks`: an instance's disks.
+    InstanceDisks,
+    /// `ReqConfigQuery`: any value of the configuration, by its path.
+    ConfigQuery,
+    /// `ReqDataCollectors`: which data collectors run, and how often.
+    DataCollectors,
+}
+
+impl RequestType {
+    /// All types; `ALL[t as usize] == t`.
+    pub const ALL: [Self; 12] = [
+        Self::Ping,
+        Self::NodeRoleByName,
+        Self::NodePipByInstPip,
+        Self::ClusterMaster,
+        Self::NodePipList,
+        Self::McPipList,
+        Self::InstIpsList,
+        Self::NodeDrbd,
+        Self::NodeInstances,
+        Self::InstanceDisks,
+        Self::ConfigQuery,
+        Self::DataCollectors,
+    ];
+}
+
+/// A request that passed all checks; borrowed from its datagram.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What is asked.
+    pub kind: RequestType,
+    /// About what.
+    pub query: Query<'a>,
+    /// The reply's salt.
+    pub rsalt: &'a str,
+}
+
+/// A request's argument (`ConfdQuery`).
+#[derive(Debug, Clone, Copy)]
+pub enum Query<'a> {
+    /// None, or null.
+    Empty,
+    /// A string: a name, a link, a path.
+    Plain(&'a str),
+    /// An object.
+    Dict(Dict<'a>),
+}
+
+/// A request's argument if it is an object (`ConfdReqQ`): keys `"0"` to `"3"`, all optional.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Dict<'a> {
+    /// `"0"`: a link.
+    pub link: Option<&'a str>,
+    /// `"1"`: an address.
+    pub ip: Option<&'a str>,
+    ip_list: &'a [Node<'a>],
+    fields: &'a [Node<'a>],
+}
+
+/// Something about the cluster's master (`ConfdReqField`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReqField {
+    /// The master's name.
+    Name,
+    /// The cluster's address.
+    Ip,
+    /// The master's primary address.
+    MNodePip,
+}
+
+impl<'a> Dict<'a> {
+    /// `"2"`: addresses.
+    pub fn ip_list(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.ip_list.iter().filter_map(as_str)
+    }
+
+    /// `"3"`: fields.
+    pub fn fields(&self) -> impl Iterator<Item = ReqField> + use<'a> {
+        self.fields.iter().filter_map(field)
+    }
+
+    /// Reads the object that `nodes` start with; its members' nodes are all that is left of `nodes`.
+    fn from_members(members: &'a [Node<'a>]) -> Option<Self> {
+        let mut dict = Self::default();
+        let mut seen = [false; 4];
+        let mut rest = members;
+        while let [Node::String(key), tail @ ..] = rest {
+            let index = ["0", "1", "2", "3"].iter().position(|known| known == key)?;
+            if std::mem::replace(&mut seen[index], true) {
+                return None;
+            }
+            let (value, children, tail) = split_value(tail)?;
+            match (index, value) {
+                (_, Node::Static(StaticNode::Null)) => {}
+                (0, Node::String(link)) => dict.link = Some(link),
+                (1, Node::String(ip)) => dict.ip = Some(ip),
+                (2, Node::Array { .. }) if children.iter().all(|ip| as_str(ip).is_some()) => {
+                    dict.ip_list = children;
+                }
+                (3, Node::Array { .. }) if children.iter().all(|node| field(node).is_some()) => {
+                    dict.fields = children;
+                }
+                _ => return None,
+            }
+            rest = tail;
+        }
+        Some(dict)
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Reads a request from the nodes of its message; `None` if it is not exactly one.
+    ///
+    /// `protocol` may be any number, as the reference does not look at it. The argument's type is checked even where the
+    /// type of the request does not use it.
+    pub(crate) fn from_nodes(nodes: &'a [Node<'a>]) -> Option<Self> {
+        let [Node::Object { .. }, members @ ..] = nodes else {
+            return None;
+        };
+        let (mut protocol, mut kind, mut query, mut rsalt) = (None, None, None, None);
+        let mut rest = members;
+        while let [Node::String(key), tail @ ..] = rest {
+            let (value, children, tail) = split_value(tail)?;
+            let twice = match (*key, value) {
+                ("protocol", Node::Static(number)) => {
+                    is_number(*number).then(|| protocol.replace(()).is_some())?
+                }
+                ("type", value) => kind.replace(request_type(value)?).is_some(),
+                ("rsalt", Node::String(text)) => rsalt.replace(*text).is_some(),
+                ("query", value) => query.replace(read_query(value, children)?).is_some(),
+                _ => return None,
+            };
+            if twice {
+                return None;
+            }
+            rest = tail;
+        }
+        protocol?;
+        Some(Self {
+            kind: kind?,
+            query: query.unwrap_or(Query::Empty),
+            rsalt: rsalt?,
+        })
+    }
+}
+
+fn read_query<'a>(value: &'a Node<'a>, children: &'a [Node<'a>]) -> Option<Query<'a>> {
+    match value {
+        Node::Static(StaticNode::Null) => Some(Query::Empty),
+        Node::String(text) => Some(Query::Plain(text)),
+        Node::Object { .. } => Dict::from_members(children).map(Query::Dict),
+        _ => None,
+    }
+}
+
+fn request_type(value: &Node<'_>) -> Option<RequestType> {
+    let index = whole_number(value)?;
+    RequestType::ALL.get(usize::try_from(index).ok()?).copied()
+}
+
+fn field(value: &Node<'_>) -> Option<ReqField> {
+    match whole_number(value)? {
+        0 => Some(ReqField::Name),
+        1 => Some(ReqField::Ip),
+        2 => Some(ReqField::MNodePip),
+        _ => None,
+    }
+}
+
+/// A number without a fraction, however it is written: `4`, `4.0`, `40e-1`.
+fn whole_number(value: &Node<'_>) -> Option<i64> {
+    match *value {
+        Node::Static(StaticNode::I64(value)) => Some(value),
+        Node::Static(StaticNode::U64(value)) => i64::try_from(value).ok(),
+        Node::Static(StaticNode::F64(value)) => {
+            (value.fract() == 0.0 && value.abs() < 1e15).then_some(value as i64)
+        }
+        _ => None,
+    }
+}
+
+fn is_number(value: StaticNode) -> bool {
+    matches!(
+        value,
+        StaticNode::I64(_) | StaticNode::U64(_) | StaticNode::F64(_)
+    )
+}
+
+fn as_str<'a>(value: &Node<'a>) -> Option<&'a str> {
+    match value {
+        Node::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// The first value of `nodes`, the nodes inside it, and the nodes behind it.
+fn split_value<'t, 'a>(
+    nodes: &'t [Node<'a>],
+) -> Option<(&'t Node<'a>, &'t [Node<'a>], &'t [Node<'a>])> {
+    let (value, rest) = nodes.split_first()?;
+    let count = match value {
+        Node::Object { count, .. } | Node::Array { count, .. } => *count,
+        _ => 0,
+    };
+    let (children, behind) = rest.split_at_checked(count)?;
+    Some((value, children, behind))
+}

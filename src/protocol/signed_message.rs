@@ -1,0 +1,166 @@
+//! The fourcc and the envelope round a message.
+
+use simd_json::Node;
+
+use super::{FOURCC, Key, Parser, REPLY_BYTES_MAX, Reject};
+use crate::text;
+
+/// The three strings of an envelope, unescaped; borrowed from the datagram.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SignedMessage<'a> {
+    pub(crate) message: &'a str,
+    pub(crate) salt: &'a str,
+    pub(crate) hmac: &'a str,
+}
+
+impl<'a> SignedMessage<'a> {
+    /// Parses the envelope in the first `len` bytes of `text`.
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::BadEnvelope`]: exactly the keys `msg`, `salt` and `hmac` must be there, once each, all of them strings.
+    pub(crate) fn parse(
+        parser: &mut Parser,
+        text: &'a mut [u8],
+        len: usize,
+    ) -> Result<Self, Reject> {
+        if text.first() != Some(&b'{') {
+            return Err(Reject::BadEnvelope);
+        }
+        parser
+            .parse(text, len, |nodes| Self::from_nodes(nodes))
+            .flatten()
+            .ok_or(Reject::BadEnvelope)
+    }
+
+    fn from_nodes(nodes: &[Node<'a>]) -> Option<Self> {
+        let [Node::Object { len: 3, count: 6 }, members @ ..] = nodes else {
+            return None;
+        };
+        let (mut message, mut salt, mut hmac) = (None, None, None);
+        for member in members.chunks_exact(2) {
+            let [Node::String(key), Node::String(value)] = *member else {
+                return None;
+            };
+            let place = match key {
+                "msg" => &mut message,
+                "salt" => &mut salt,
+                "hmac" => &mut hmac,
+                _ => return None,
+            };
+            *place = Some(value);
+        }
+        // Three members: a key that came twice leaves another one out.
+        Some(Self {
+            message: message?,
+            salt: salt?,
+            hmac: hmac?,
+        })
+    }
+
+    /// Whether the message has characters beyond U+FFFF. In a datagram of ASCII they were written as pairs of escapes; the
+    /// reference signs the two halves for themselves, which is no UTF-8, and what a client signs does not hold.
+    pub(crate) fn has_surrogate_pairs(&self) -> bool {
+        !self.message.is_ascii() && self.message.bytes().any(|byte| byte >= 0xf0)
+    }
+
+    /// Checks the signature.
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::BadHmac`]: not 40 hexadecimal digits (of either case), or not those of `key`.
+    pub(crate) fn verify(&self, key: &Key) -> Result<(), Reject> {
+        let tag = decode_hex(self.hmac.as_bytes()).ok_or(Reject::BadHmac)?;
+        let holds = key.verify(self.salt.as_bytes(), self.message.as_bytes(), &tag);
+        if holds { Ok(()) } else { Err(Reject::BadHmac) }
+    }
+
+    /// The sender's clock, in seconds since the epoch: decimal digits and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::ClockSkew`]: it is no such number, or further than `skew_max` from `now`.
+    pub(crate) fn check_clock(&self, now: u64, skew_max: u64) -> Result<(), Reject> {
+        let digits = self.salt.as_bytes();
+        // The standard library would take a sign as well.
+        if !digits.iter().all(u8::is_ascii_digit) {
+            return Err(Reject::ClockSkew);
+        }
+        match self.salt.parse::<u64>() {
+            Ok(sent) if sent.abs_diff(now) <= skew_max => Ok(()),
+            _ => Err(Reject::ClockSkew),
+        }
+    }
+}
+
+fn decode_hex(digits: &[u8]) -> Option<[u8; 20]> {
+    let digits: &[u8; 40] = digits.try_into().ok()?;
+    let mut tag = [0; 20];
+    for (byte, pair) in tag.iter_mut().zip(digits.chunks_exact(2)) {
+        let (high, low) = (NIBBLE[usize::from(pair[0])], NIBBLE[usize::from(pair[1])]);
+        if high | low > 15 {
+            return None;
+        }
+        *byte = high << 4 | low;
+    }
+    Some(tag)
+}
+
+/// The value of a hexadecimal digit; 255 for what is none.
+const NIBBLE: [u8; 256] = {
+    let mut nibble = [255; 256];
+    let mut value = 0;
+    while value < 16 {
+        nibble[b"0123456789abcdef"[value] as usize] = value as u8;
+        nibble[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        value += 1;
+    }
+    nibble
+};
+
+const HMAC_PREFIX: &[u8] = br#"{"hmac":""#;
+const MESSAGE_PREFIX: &[u8] = br#"","msg":""#;
+const SALT_PREFIX: &[u8] = br#"","salt":""#;
+const SUFFIX: &[u8] = br#""}"#;
+
+/// Writes a message to `out` as the reference writes it, with the signature of `key` over `salt` and `message`.
+///
+/// `escaped` is `message` with the escapes of a JSON string, if it is at hand. Nothing is written beyond
+/// [`REPLY_BYTES_MAX`] bytes: gives `false` if the message does not fit.
+pub(crate) fn write(
+    key: &Key,
+    salt: &str,
+    message: &[u8],
+    escaped: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) -> bool {
+    out.clear();
+    let tag = key.sign(salt.as_bytes(), message);
+    out.extend_from_slice(&FOURCC);
+    out.extend_from_slice(HMAC_PREFIX);
+    for byte in tag {
+        let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
+    out.extend_from_slice(MESSAGE_PREFIX);
+    match escaped {
+        Some(escaped) if out.len() + escaped.len() < REPLY_BYTES_MAX => {
+            out.extend_from_slice(escaped)
+        }
+        None if out.len() + message.len() < REPLY_BYTES_MAX => text::escape(message, out),
+        _ => return false,
+    }
+    out.extend_from_slice(SALT_PREFIX);
+    text::escape(salt.as_bytes(), out);
+    out.extend_from_slice(SUFFIX);
+    out.len() <= REPLY_BYTES_MAX
+}
+
+/// A signed request, ready to be sent: for clients, tests and benches.
+///
+/// `now` is the sender's clock in seconds since the epoch, `message` the inner request as JSON text.
+pub fn request(key: &Key, now: u64, message: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(message.len() * 2 + 128);
+    write(key, &now.to_string(), message.as_bytes(), None, &mut out);
+    out
+}

@@ -1,0 +1,166 @@
+//! `hmac.key`: read at start, and again when it changes.
+//!
+//! Source: `Ganeti.Confd.Utils.getClusterHmac`, which takes every byte of the file, a trailing newline included, and reads
+//! it once. Reading it again lets `gnt-cluster renew-crypto --new-confd-hmac-key` do without a restart.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::Io;
+use super::file::{self, FileId, Unreadable};
+use crate::protocol::Key;
+
+/// The longest key that is read, in bytes. Ganeti's own have 41; a longer file is a mistake, not a key.
+pub(super) const KEY_BYTES_MAX: u64 = 64 * 1024;
+
+/// Why there is no key. Prints as one line that names the file and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyError {
+    path: PathBuf,
+    why: Why,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Empty,
+    Unreadable(Unreadable),
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const COPY: &str = "copy it from the master node (gnt-cluster redist-conf)";
+        let path = self.path.display();
+        match self.why {
+            Why::Empty => write!(
+                f,
+                "HMAC key {path} is empty, anybody could sign with it: {COPY}"
+            ),
+            Why::Unreadable(why) if why.is_missing() => write!(
+                f,
+                "HMAC key {path} does not exist: {COPY}, or name another file (--key)"
+            ),
+            Why::Unreadable(Unreadable::Directory) => {
+                write!(f, "HMAC key {path} is a directory: name a file (--key)")
+            }
+            Why::Unreadable(Unreadable::NotRegular) => {
+                write!(
+                    f,
+                    "HMAC key {path} is not a regular file: name one that is (--key)"
+                )
+            }
+            Why::Unreadable(Unreadable::TooLong { bytes, limit }) => write!(
+                f,
+                "HMAC key {path} has {bytes} bytes, more than {limit}: name the right file (--key)"
+            ),
+            Why::Unreadable(Unreadable::Changing) => write!(
+                f,
+                "HMAC key {path} was written to while it was read: try again"
+            ),
+            Why::Unreadable(
+                Unreadable::Stat(errno) | Unreadable::Open(errno) | Unreadable::Read(errno),
+            ) => write!(
+                f,
+                "HMAC key {path} cannot be read ({}): make it readable for the user that the daemon runs as",
+                errno.desc()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+impl KeyError {
+    pub(super) fn unreadable(path: &Path, why: Unreadable) -> Self {
+        Self {
+            path: path.to_owned(),
+            why: Why::Unreadable(why),
+        }
+    }
+}
+
+/// Reads the key from the file `path`, on the calling thread.
+///
+/// # Errors
+///
+/// The file is missing, empty, not a file, longer than 64 KiB, or cannot be read.
+pub fn load_key(path: &Path) -> Result<Key, KeyError> {
+    file::read_blocking(path, KEY_BYTES_MAX)
+        .map_err(|why| KeyError::unreadable(path, why))
+        .and_then(|contents| prepare(path, &contents.bytes))
+}
+
+/// Which version of the file `path` was read, and the key in it. The outer error: nothing was read.
+pub(super) async fn reload_key(
+    io: Io,
+    path: &Path,
+) -> Result<(FileId, Result<Key, KeyError>), Unreadable> {
+    let contents = file::read(io, path, KEY_BYTES_MAX).await?;
+    Ok((contents.id, prepare(path, &contents.bytes)))
+}
+
+fn prepare(path: &Path, bytes: &[u8]) -> Result<Key, KeyError> {
+    Key::new(bytes).map_err(|_| KeyError {
+        path: path.to_owned(),
+        why: Why::Empty,
+    })
+}
+
+/// Whether both keys sign alike, which is as much as a prepared key tells about itself.
+pub(super) fn same_key(a: &Key, b: &Key) -> bool {
+    a.sign(b"", b"") == b.sign(b"", b"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_bytes_count() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("hmac.key");
+        std::fs::write(&path, b"secret\n").expect("written");
+        let key = load_key(&path).expect("a key");
+        assert!(same_key(&key, &Key::new(b"secret\n").expect("a key")));
+        assert!(!same_key(&key, &Key::new(b"secret").expect("a key")));
+    }
+
+    #[test]
+    fn what_is_wrong_fits_one_line_with_the_file_and_the_remedy() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let check = |path: &Path, expect: &str| {
+            let message = load_key(path).expect_err("no key").to_string();
+            let expect = expect.replace("PATH", &path.display().to_string());
+            assert_eq!(message, expect);
+        };
+        let path = dir.path().join("hmac.key");
+        check(
+            &path,
+            "HMAC key PATH does not exist: copy it from the master node (gnt-cluster redist-conf), \
+             or name another file (--key)",
+        );
+        std::fs::write(&path, b"").expect("written");
+        check(
+            &path,
+            "HMAC key PATH is empty, anybody could sign with it: copy it from the master node (gnt-cluster redist-conf)",
+        );
+        std::fs::write(&path, vec![b'k'; 65_537]).expect("written");
+        check(
+            &path,
+            "HMAC key PATH has 65537 bytes, more than 65536: name the right file (--key)",
+        );
+        check(
+            dir.path(),
+            "HMAC key PATH is a directory: name a file (--key)",
+        );
+    }
+
+    #[test]
+    fn an_unreadable_key_names_the_reason() {
+        let error =
+            KeyError::unreadable(Path::new("/k"), Unreadable::Open(nix::errno::Errno::EACCES));
+        assert_eq!(
+            error.to_string(),
+            "HMAC key /k cannot be read (Permission denied): make it readable for the user that the daemon runs as"
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! The inner message of a reply while it is put together.
+
+use crate::protocol::REPLY_BYTES_MAX;
+use crate::protocol::reply::{self, ErrorCode, NO_SERIAL, Status};
+use crate::text;
+
+/// An inner message that is the same for every client: made once, with its escaped form.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) message: Box<[u8]>,
+    pub(crate) escaped: Box<[u8]>,
+}
+
+impl Ready {
+    /// An answer whose JSON is `answer`.
+    pub(super) fn new(status: Status, answer: &[u8], serial: &[u8]) -> Self {
+        let mut message = Vec::new();
+        reply::begin(status, &mut message);
+        message.extend_from_slice(answer);
+        reply::end(serial, &mut message);
+        let mut escaped = Vec::new();
+        text::escape(&message, &mut escaped);
+        Self {
+            message: message.into(),
+            escaped: escaped.into(),
+        }
+    }
+
+    /// The error whose text is `why`.
+    pub(super) fn error(why: &str) -> Self {
+        let mut answer = vec![b'"'];
+        text::escape(why.as_bytes(), &mut answer);
+        answer.push(b'"');
+        Self::new(Status::Error, &answer, NO_SERIAL)
+    }
+
+    /// Bytes of memory that this holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.message.len() + self.escaped.len()
+    }
+}
+
+/// Where queries write their answers: memory that is kept from one datagram to the next.
+///
+/// What does not fit a reply is cut off and [`Answer::is_too_large`], so that no answer takes more memory than a datagram.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    message: Vec<u8>,
+    too_large: bool,
+    /// For names with characters that need an escape, and for path tokens.
+    scratch: Vec<u8>,
+}
+
+impl Answer {
+    /// Takes memory for the longest answer at once.
+    pub(crate) fn new() -> Self {
+        Self {
+            message: Vec::with_capacity(REPLY_BYTES_MAX),
+            too_large: false,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The finished inner message.
+    pub(crate) fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.too_large
+    }
+
+    /// Memory for one step of a lookup.
+    pub(super) fn scratch(&mut self) -> &mut Vec<u8> {
+        &mut self.scratch
+    }
+
+    /// Starts over, with `status`.
+    pub(super) fn begin(&mut self, status: Status) {
+        self.too_large = false;
+        reply::begin(status, &mut self.message);
+    }
+
+    /// Ends the message.
+    pub(super) fn end(&mut self, serial: &[u8]) {
+        reply::end(serial, &mut self.message);
+    }
+
+    /// A whole message with the status Ok.
+    pub(super) fn ok(&mut self, json: &[u8], serial: &[u8]) {
+        self.begin(Status::Ok);
+        self.push(json);
+        self.end(serial);
+    }
+
+    /// A whole message with a numbered error.
+    pub(crate) fn error_code(&mut self, code: ErrorCode) {
+        self.begin(Status::Error);
+        self.push(&[b'0' + code as u8]);
+        self.end(NO_SERIAL);
+    }
+
+    /// A whole message with an error text.
+    pub(super) fn error_text(&mut self, text: &str) {
+        self.error_with(|answer| answer.push_escaped(text.as_bytes()));
+    }
+
+    /// A whole message with an error text that `write` writes, escaped.
+    pub(super) fn error_with(&mut self, write: impl FnOnce(&mut Self)) {
+        self.begin(Status::Error);
+        self.push(b"\"");
+        write(self);
+        self.push(b"\"");
+        self.end(NO_SERIAL);
+    }
+
+    /// Appends JSON.
+    pub(super) fn push(&mut self, json: &[u8]) {
+        // An inner message as long as the whole reply cannot fit it with its envelope.
+        if self.message.len() + json.len() > REPLY_BYTES_MAX - 64 {
+            self.too_large = true;
+        } else {
+            self.message.extend_from_slice(json);
+        }
+    }
+
+    /// Appends text as the inside of a string.
+    pub(super) fn push_escaped(&mut self, text: &[u8]) {
+        // Six bytes are the longest escape.
+        if self.message.len() + 6 * text.len() > REPLY_BYTES_MAX - 64 {
+            for piece in text.chunks(64) {
+                let mut escaped = Vec::with_capacity(6 * 64);
+                text::escape(piece, &mut escaped);
+                self.push(&escaped);
+            }
+        } else {
+            text::escape(text, &mut self.message);
+        }
+    }
+
+    /// Appends JSON values with commas between them.
+    pub(super) fn push_list<'a>(&mut self, values: impl Iterator<Item = &'a [u8]>) {
+        self.push(b"[");
+        for (index, value) in values.enumerate() {
+            if index > 0 {
+                self.push(b",");
+            }
+            self.push(value);
+            if self.too_large {
+                break;
+            }
+        }
+        self.push(b"]");
+    }
+}

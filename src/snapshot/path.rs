@@ -1,0 +1,113 @@
+//! Paths into the configuration, as the reference reads them: RFC 6901 from afar.
+//!
+//! ```text
+//! path  = "/" token *( "/" token )      the longest prefix that parses; the rest is ignored
+//! token = 1*( any but "~" "/" | "~0" | "~1" ), or nothing at the very end
+//! ```
+//!
+//! Source: `Ganeti.JSON` (`readContainer`, `pointerFromString`, `nestedAccessByKey`); its leniency is kept byte for byte.
+
+/// The tokens of a path, still with their `~0` and `~1`; `None` if it is no path at all.
+pub(super) fn tokens(path: &str) -> Option<impl Iterator<Item = &str>> {
+    let mut rest = path.strip_prefix('/').map(Some)?;
+    // The first token must be one, even if only by being empty at the end.
+    if !rest.is_some_and(|text| text.is_empty() || token_len(text) > 0) {
+        return None;
+    }
+    Some(std::iter::from_fn(move || {
+        let text = rest.take()?;
+        let len = token_len(text);
+        if len == 0 && !text.is_empty() {
+            return None;
+        }
+        let (token, behind) = text.split_at(len);
+        rest = behind.strip_prefix('/');
+        Some(token)
+    }))
+}
+
+/// How many bytes at the start of `text` are a token.
+fn token_len(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let mut len = 0;
+    loop {
+        match bytes[len..] {
+            [] | [b'/', ..] => return len,
+            [b'~', b'0' | b'1', ..] => len += 2,
+            [b'~', ..] => return len,
+            _ => len += 1,
+        }
+    }
+}
+
+/// Writes the text that a token means, in canonical form, to `out`.
+pub(super) fn canonical_token(token: &str, out: &mut Vec<u8>) {
+    out.clear();
+    let mut rest = token;
+    while let Some(tilde) = rest.find('~') {
+        crate::text::escape(&rest.as_bytes()[..tilde], out);
+        out.push(if rest.as_bytes().get(tilde + 1) == Some(&b'1') {
+            b'/'
+        } else {
+            b'~'
+        });
+        rest = rest.get(tilde + 2..).unwrap_or_default();
+    }
+    crate::text::escape(rest.as_bytes(), out);
+}
+
+/// The array index a token means: its leading digits, modulo 2^64 as a signed number; whatever follows is ignored.
+pub(super) fn index(token: &str) -> Option<usize> {
+    let digits = token.bytes().take_while(u8::is_ascii_digit);
+    let horner = |sum: u64, digit: u8| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+    token
+        .as_bytes()
+        .first()
+        .filter(|first| first.is_ascii_digit())?;
+    usize::try_from(digits.fold(0, horner).cast_signed()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_read_as_far_as_they_parse() {
+        let all = |path| tokens(path).map(|tokens| tokens.collect::<Vec<_>>());
+        assert_eq!(all(""), None);
+        assert_eq!(all("cluster"), None);
+        assert_eq!(all("//"), None);
+        assert_eq!(all("/~2"), None);
+        assert_eq!(all("/"), Some(vec![""]));
+        assert_eq!(all("/cluster/"), Some(vec!["cluster", ""]));
+        assert_eq!(all("/cluster//uuid"), Some(vec!["cluster"]));
+        assert_eq!(all("/x/~2"), Some(vec!["x"]));
+        assert_eq!(all("/x/0~/y"), Some(vec!["x", "0"]));
+        assert_eq!(all("/m~n"), Some(vec!["m"]));
+        assert_eq!(all("/a~0b~1c/d"), Some(vec!["a~0b~1c", "d"]));
+    }
+
+    #[test]
+    fn tokens_mean_canonical_text() {
+        let mut out = Vec::new();
+        canonical_token("a~0b~1c\"", &mut out);
+        assert_eq!(out, br#"a~b/c\""#);
+    }
+
+    #[test]
+    fn indexes_are_leading_digits() {
+        for (token, expected) in [
+            ("0", Some(0)),
+            ("01", Some(1)),
+            ("1x", Some(1)),
+            ("0x1", Some(0)),
+            ("-1", None),
+            ("", None),
+            ("x", None),
+            ("18446744073709551617", Some(1)),
+            ("9223372036854775808", None),
+        ] {
+            assert_eq!(index(token), expected, "{token:?}");
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! One function for each query, named as the query.
+//!
+//! Source: `Ganeti.Confd.Server` (`buildResponse`).
+
+use super::cluster::{Cluster, FAILURE, prereq_error, role};
+use super::directory::NotFound;
+use super::{Answer, Outcome, path, show};
+use crate::config::Section;
+use crate::protocol::reply::{ErrorCode, Status};
+use crate::protocol::request::{Dict, Query, ReqField, Request, RequestType};
+use crate::text::{self, Span};
+
+impl Cluster {
+    /// Answers `request`, in `answer` unless there is one ready.
+    pub(super) fn answer<'a>(&'a self, request: &Request<'_>, answer: &mut Answer) -> Outcome<'a> {
+        let query = &request.query;
+        match request.kind {
+            RequestType::Ping => return Outcome::Ready(&self.ready.ping),
+            RequestType::NodePipList => return Outcome::Ready(&self.ready.node_pip_list),
+            RequestType::McPipList => return Outcome::Ready(&self.ready.mc_pip_list),
+            RequestType::DataCollectors => return Outcome::Ready(&self.ready.data_collectors),
+            RequestType::ClusterMaster => match query {
+                Query::Empty => return Outcome::Ready(&self.ready.cluster_master),
+                Query::Plain(_) => answer.error_code(ErrorCode::Argument),
+                Query::Dict(dict) => self.cluster_master_fields(dict, answer),
+            },
+            RequestType::NodePipByInstPip => match query {
+                Query::Dict(dict) => self.node_pip_by_inst_pip(dict, answer),
+                _ => answer.error_code(ErrorCode::Argument),
+            },
+            RequestType::InstIpsList => self.inst_ips_list(query, answer),
+            RequestType::NodeRoleByName => with_name(query, answer, |name, answer| {
+                self.node_role_by_name(name, answer);
+            }),
+            RequestType::NodeDrbd => {
+                with_name(query, answer, |name, answer| self.node_drbd(name, answer))
+            }
+            RequestType::NodeInstances => with_name(query, answer, |name, answer| {
+                self.node_instances(name, answer)
+            }),
+            RequestType::InstanceDisks => with_name(query, answer, |name, answer| {
+                self.instance_disks(name, answer)
+            }),
+            RequestType::ConfigQuery => with_name(query, answer, |path, answer| {
+                self.config_query(path, answer)
+            }),
+        }
+        Outcome::Written
+    }
+
+    fn node_role_by_name(&self, name: &str, answer: &mut Answer) {
+        let master = match &self.master {
+            Ok(master) => &self.nodes[*master],
+            Err(missing) => return failure(&missing.name, missing.why, answer),
+        };
+        let text = self.text();
+        let canonical = text::canonical(name, answer.scratch());
+        // Only the full name is the master's: by key or abbreviation it is a node like others.
+        let is_master = canonical == master.name.of(text);
+        let role = match self.node_names.find(text, canonical) {
+            Ok(_) if is_master => role::MASTER,
+            Ok(node) => self.nodes[node].role,
+            Err(why) => return failure(name, why, answer),
+        };
+        answer.ok(&[b'0' + role], self.serial.of(text));
+    }
+
+    fn node_pip_by_inst_pip(&self, dict: &Dict<'_>, answer: &mut Answer) {
+        let text = self.text();
+        let serial = self.serial.of(text);
+        if dict.ip.is_none() && dict.ip_list().next().is_none() {
+            return answer.ok(b"[]", serial);
+        }
+        let Some(index) = &self.links else {
+            return answer.error_code(ErrorCode::Internal);
+        };
+        let mut link_scratch = Vec::new();
+        let link = dict.link.map_or(index.default.of(text), |link| {
+            text::canonical(link, &mut link_scratch)
+        });
+        let find = |ip: &str, scratch: &mut Vec<u8>| {
+            index
+                .links
+                .node(text, link, text::canonical(ip, scratch))
+                .map(|node| self.nodes[node].primary_ip.of(text))
+        };
+        if let Some(ip) = dict.ip {
+            return match find(ip, answer.scratch()) {
+                Some(primary_ip) => answer.ok(primary_ip, serial),
+                None => answer.error_code(ErrorCode::UnknownEntry),
+            };
+        }
+        answer.begin(Status::Ok);
+        for (position, ip) in dict.ip_list().enumerate() {
+            answer.push(if position == 0 { b"[" } else { b"," });
+            match find(ip, answer.scratch()) {
+                Some(primary_ip) => {
+                    for piece in [b"[0,", primary_ip, b",", serial, b"]"] {
+                        answer.push(piece);
+                    }
+                }
+                None => answer.push(b"[1,0,0]"),
+            }
+        }
+        answer.push(b"]");
+        answer.end(serial);
+    }
+
+    fn cluster_master_fields(&self, dict: &Dict<'_>, answer: &mut Answer) {
+        let text = self.text();
+        let master = match &self.master {
+            Ok(master) => &self.nodes[*master],
+            Err(missing) => return not_found("", "Node name", &missing.name, missing.why, answer),
+        };
+        let name = master.name.quoted();
+        let values = dict.fields().map(|field| match field {
+            ReqField::Name => name.of(text),
+            ReqField::Ip => self.master_ip.of(text),
+            ReqField::MNodePip => master.primary_ip.of(text),
+        });
+        answer.begin(Status::Ok);
+        answer.push_list(values);
+        answer.end(self.serial.of(text));
+    }
+
+    fn inst_ips_list(&self, query: &Query<'_>, answer: &mut Answer) {
+        let text = self.text();
+        if let Query::Dict(_) = query {
+            return answer.error_text("Invalid query type");
+        }
+        let Some(index) = &self.links else {
+            return answer.error_code(ErrorCode::Internal);
+        };
+        let ips = match query {
+            Query::Plain(link) => index
+                .links
+                .ips(text, text::canonical(link, answer.scratch())),
+            _ => index.links.ips(text, index.default.of(text)),
+        };
+        answer.ok(ips, self.serial.of(text));
+    }
+
+    fn node_drbd(&self, name: &str, answer: &mut Answer) {
+        let text = self.text();
+        match self
+            .node_names
+            .find(text, text::canonical(name, answer.scratch()))
+        {
+            Ok(node) => match &self.hosted[self.nodes[node].hosted as usize].minors {
+                Ok(minors) => answer.ok(minors, self.nodes[node].serial.of(text)),
+                Err(why) => answer.error_text(why),
+            },
+            Err(why) => not_found("", "Node name", name, why, answer),
+        }
+    }
+
+    fn node_instances(&self, name: &str, answer: &mut Answer) {
+        let text = self.text();
+        match self
+            .node_names
+            .find(text, text::canonical(name, answer.scratch()))
+        {
+            Ok(node) => {
+                let node = &self.nodes[node];
+                let hosted = &self.hosted[node.hosted as usize];
+                answer.begin(Status::Ok);
+                answer.push(b"[");
+                answer.push_list(self.values(Section::Instances, &hosted.primary));
+                answer.push(b",");
+                answer.push_list(self.values(Section::Instances, &hosted.secondary));
+                answer.push(b"]");
+                answer.end(node.serial.of(text));
+            }
+            Err(why) => not_found(
+                "Node not found in the configuration: ",
+                "Node name",
+                name,
+                why,
+                answer,
+            ),
+        }
+    }
+
+    fn instance_disks(&self, name: &str, answer: &mut Answer) {
+        let text = self.text();
+        match self
+            .instance_names
+            .find(text, text::canonical(name, answer.scratch()))
+        {
+            Ok(instance) => {
+                let instance = &self.instances[instance];
+                match self.disks(instance) {
+                    Ok(disks) => {
+                        answer.begin(Status::Ok);
+                        answer.push_list(self.values(Section::Disks, disks));
+                        answer.end(instance.serial.of(text));
+                    }
+                    Err(why) => answer.error_with(|answer| {
+                        answer.push(b"Could not retrieve disks: ");
+                        answer.push_escaped(why.as_bytes());
+                    }),
+                }
+            }
+            Err(why) => not_found(
+                "Instance not found in the configuration: ",
+                "Instance name",
+                name,
+                why,
+                answer,
+            ),
+        }
+    }
+
+    fn config_query(&self, path: &str, answer: &mut Answer) {
+        match self.value_at(path, answer.scratch()) {
+            Some(value) => answer.ok(value.of(self.text()), self.serial.of(self.text())),
+            None => answer.error_code(ErrorCode::Argument),
+        }
+    }
+
+    /// The value that a path leads to.
+    fn value_at(&self, path: &str, scratch: &mut Vec<u8>) -> Option<Span> {
+        let text = self.text();
+        let top = Span::new(0..text.len());
+        path::tokens(path)?.try_fold(top, |value, token| {
+            let at = value.start as usize;
+            match text[at] {
+                b'{' => {
+                    path::canonical_token(token, scratch);
+                    self.document.member(at, scratch)
+                }
+                b'[' => self.document.element(at, path::index(token)?),
+                _ => None,
+            }
+        })
+    }
+
+    /// The texts of the entries of `section` at `indexes`.
+    fn values(&self, section: Section, indexes: &[u32]) -> impl Iterator<Item = &[u8]> {
+        let entries = self.document.entries(section);
+        indexes
+            .iter()
+            .map(move |&index| entries[index as usize].value.of(self.text()))
+    }
+}
+
+/// Calls `then` with the string of a query that must be one.
+fn with_name(query: &Query<'_>, answer: &mut Answer, then: impl FnOnce(&str, &mut Answer)) {
+    match query {
+        Query::Plain(name) => then(name, answer),
+        Query::Empty => answer.error_text("Invalid query type EmptyQuery"),
+        Query::Dict(dict) => invalid_dict(dict, answer),
+    }
+}
+
+/// The reference's error for an object where a string belongs: the object as Haskell shows it.
+fn invalid_dict(dict: &Dict<'_>, answer: &mut Answer) {
+    fn maybe(value: Option<&str>, out: &mut Vec<u8>) {
+        match value {
+            Some(value) => {
+                out.extend_from_slice(b"Just ");
+                show::string([value], out);
+            }
+            None => out.extend_from_slice(b"Nothing"),
+        }
+    }
+    fn list<T>(values: impl Iterator<Item = T>, out: &mut Vec<u8>, show: impl Fn(T, &mut Vec<u8>)) {
+        out.push(b'[');
+        for (index, value) in values.enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            show(value, out);
+        }
+        out.push(b']');
+    }
+    let mut out = std::mem::take(answer.scratch());
+    out.clear();
+    out.extend_from_slice(b"Invalid query type DictQuery (ConfdReqQ {confdReqQIp = ");
+    maybe(dict.ip, &mut out);
+    out.extend_from_slice(b", confdReqQIpList = ");
+    list(dict.ip_list(), &mut out, |ip, out| show::string([ip], out));
+    out.extend_from_slice(b", confdReqQLink = ");
+    maybe(dict.link, &mut out);
+    out.extend_from_slice(b", confdReqQFields = ");
+    list(dict.fields(), &mut out, |field, out| {
+        out.extend_from_slice(match field {
+            ReqField::Name => b"ReqFieldName",
+            ReqField::Ip => b"ReqFieldIp",
+            ReqField::MNodePip => b"ReqFieldMNodePip",
+        });
+    });
+    out.extend_from_slice(b"})");
+    answer.error_with(|answer| answer.push_escaped(&out));
+    *answer.scratch() = out;
+}
+
+/// The reference's error for a node that is not there, where it speaks to an administrator.
+fn failure(name: &str, why: NotFound, answer: &mut Answer) {
+    answer.error_with(|answer| {
+        answer.push_escaped(FAILURE.as_bytes());
+        answer.push_escaped(name.as_bytes());
+        answer.push(b" ");
+        answer.push(why.words().as_bytes());
+    });
+}
+
+/// The reference's error for an object that is not there, as Haskell shows it.
+fn not_found(before: &str, what: &str, name: &str, why: NotFound, answer: &mut Answer) {
+    let mut out = std::mem::take(answer.scratch());
+    out.clear();
+    out.extend_from_slice(before.as_bytes());
+    prereq_error(what, name, why.words(), &mut out);
+    answer.error_with(|answer| answer.push_escaped(&out));
+    *answer.scratch() = out;
+}

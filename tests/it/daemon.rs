@@ -1,0 +1,862 @@
+//! The process: options, exit codes, pid file, detaching, log, signals. Real daemons below a root of their own.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ganeti_confd::demo;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{Pid, getsid};
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_ganeti-confd");
+const REFERENCE: &str = "/usr/lib/ganeti/3.0/usr/sbin/ganeti-confd";
+/// Longer than anything here takes, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A Ganeti installation's directories, with a key and a small cluster.
+struct Root(TempDir);
+
+impl Root {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let root = Self(dir);
+        for part in ["lib", "run", "log"] {
+            fs::create_dir_all(root.path(&format!("var/{part}/ganeti"))).unwrap();
+        }
+        fs::write(root.key(), "0123456789abcdef\n").unwrap();
+        fs::write(root.config(), demo::configuration(3, 10, 1)).unwrap();
+        root
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.0.path().join(below)
+    }
+
+    fn key(&self) -> PathBuf {
+        self.path("var/lib/ganeti/hmac.key")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.path("var/lib/ganeti/config.data")
+    }
+
+    fn family(&self) -> PathBuf {
+        self.path("var/lib/ganeti/ssconf_primary_ip_family")
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.path("var/run/ganeti/ganeti-confd.pid")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.path("var/log/ganeti/conf-daemon.log")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn command(&self, binary: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(binary);
+        command
+            .args(args)
+            .env("GANETI_ROOTDIR", self.0.path())
+            // Spares the reference the lookup of our host's name.
+            .env("GANETI_HOSTNAME", "localhost")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs to the end.
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(BINARY, args).output().unwrap()
+    }
+
+    /// Starts in the background and returns what the parent said, and the daemon's pid.
+    fn detach(&self, args: &[&str]) -> Detached {
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        let args = [&["--no-user-checks", "-b", "127.0.0.1", "-p", "0"], args].concat();
+        let output = self.run(&args);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout) + &text(&output.stderr), "");
+        let pid = fs::read_to_string(self.pid_file()).unwrap();
+        Detached(Pid::from_raw(pid.trim_end().parse().unwrap()))
+    }
+
+    /// Starts in the foreground and returns when it serves.
+    fn start(&self, args: &[&str]) -> Daemon {
+        let args = [
+            &["-f", "--no-user-checks", "-b", "127.0.0.1", "-p", "0"],
+            args,
+        ]
+        .concat();
+        let mut daemon = Daemon::spawn(self.command(BINARY, &args));
+        daemon.wait_until_serving();
+        daemon
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A daemon in the foreground, and the lines on its standard error.
+struct Daemon {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Daemon {
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        Self {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// The next line that contains `part`.
+    fn wait_for(&mut self, part: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("no line with {part:?} after {:#?}", self.seen);
+            };
+            self.seen.push(line.clone());
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    fn wait_until_serving(&mut self) -> SocketAddr {
+        let line = self.wait_for("Serving 1");
+        let address = line.split_once("Serving ").unwrap().1;
+        address.split_once("/udp").unwrap().0.parse().unwrap()
+    }
+
+    /// Waits for the end, and collects the lines until then.
+    fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => self.seen.push(line),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("it does not end: {:#?}", self.seen),
+            }
+        }
+    }
+
+    fn stop(&mut self, signal: Signal) -> ExitStatus {
+        self.signal(signal);
+        self.wait()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Already gone in a test that passed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A daemon in the background, adopted by this process.
+struct Detached(Pid);
+
+impl Detached {
+    fn proc(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.0))
+    }
+
+    fn stop(self, signal: Signal) -> WaitStatus {
+        kill(self.0, signal).unwrap();
+        let (sender, status) = mpsc::channel();
+        let pid = self.0;
+        thread::spawn(move || sender.send(waitpid(pid, None)));
+        let status = status.recv_timeout(PATIENCE).expect("it ends");
+        std::mem::forget(self);
+        status.unwrap()
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGKILL);
+        let _ = waitpid(self.0, None);
+    }
+}
+
+/// Whether what a test needs is there; in CI it must be.
+fn available(what: &str, path: &str) -> bool {
+    let there = Path::new(path).exists();
+    assert!(
+        there || std::env::var("CI").as_deref() != Ok("true"),
+        "{what} is missing: {path}"
+    );
+    if !there {
+        eprintln!("skipped: {what} is missing ({path})");
+    }
+    there
+}
+
+const FOREGROUND: [&str; 5] = ["-f", "--no-user-checks", "--bind=127.0.0.1", "-p", "0"];
+
+#[test]
+fn exit_codes_are_the_references() {
+    let root = Root::new();
+    let reference = available("the reference daemon", REFERENCE);
+    fs::write(root.family(), "4\n").unwrap();
+    for (args, code, part) in [
+        (&["--bogus"][..], 2, "--bogus"),
+        (&["-p"], 2, "--port"),
+        (&["--help=now"], 2, "--help"),
+        (&["--hel"], 2, "--hel"),
+        (&["-p", "abc"], 1, "--port: 'abc'"),
+        (&["-p", "0x10 x"], 1, "--port"),
+        (
+            &["--syslog=maybe"],
+            1,
+            "--syslog: 'maybe' is none of no, yes, only",
+        ),
+        (&["--no-user-checks", "now"], 1, "'now'"),
+        (
+            &["--no-user-checks", "-b", "localhost."],
+            1,
+            "--bind: 'localhost.'",
+        ),
+        (&["--no-user-checks", "-b", "[::1]"], 1, "--bind: '[::1]'"),
+        (&["--no-user-checks"], 1, "address family \"4\""),
+        (
+            &["--no-user-checks", "-f", "-b", "192.0.2.1", "-p", "18199"],
+            1,
+            "192.0.2.1:18199",
+        ),
+        (
+            &["--no-user-checks", "-b", "192.0.2.1", "-p", "18199"],
+            1,
+            "give --bind an address of this host",
+        ),
+    ] {
+        let ours = root.run(args);
+        let said = text(&ours.stderr);
+        assert_eq!(ours.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(part), "{args:?}: {said}");
+        assert_eq!(text(&ours.stdout), "", "{args:?}");
+        assert!(!root.pid_file().exists(), "{args:?} leaves a pid file");
+        let problem = said.lines().filter(|l| l.starts_with("ganeti-confd:"));
+        assert_eq!(problem.count(), usize::from(code == 1), "{args:?}: {said}");
+        if reference {
+            let theirs = root.command(REFERENCE, args).output().unwrap();
+            assert_eq!(theirs.status.code(), Some(code), "the reference: {args:?}");
+            let _ = fs::remove_file(root.pid_file());
+        }
+    }
+}
+
+#[test]
+fn information_goes_to_standard_output() {
+    let root = Root::new();
+    for (args, part) in [
+        (&["-h"][..], "--no-user-checks"),
+        (&["-V"], "ganeti-confd (ganeti"),
+        (&["--help-completion"], "-p,--port integer\n"),
+        (&["--help", "--check"], "Signals:"),
+    ] {
+        let output = root.run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(text(&output.stdout).contains(part), "{args:?}");
+        assert_eq!(text(&output.stderr), "", "{args:?}");
+    }
+}
+
+#[test]
+fn completion_has_every_line_of_the_reference() {
+    if !available("the reference daemon", REFERENCE) {
+        return;
+    }
+    let root = Root::new();
+    let lines = |binary| {
+        let output = root
+            .command(binary, &["--help-completion"])
+            .output()
+            .unwrap();
+        // The order of choices has no meaning.
+        text(&output.stdout).replace("yes,no,only", "no,yes,only")
+    };
+    let ours = lines(BINARY);
+    for line in lines(REFERENCE).lines() {
+        assert!(ours.lines().any(|l| l == line), "{line:?} is not in {ours}");
+    }
+}
+
+#[test]
+fn without_ganetis_accounts_it_does_not_start() {
+    if fs::read_to_string("/etc/passwd")
+        .unwrap()
+        .contains("gnt-confd:")
+    {
+        eprintln!("skipped: this host has Ganeti's accounts");
+        return;
+    }
+    let root = Root::new();
+    let output = root.run(&["-b", "127.0.0.1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("can't find required user/groups") && said.contains("--no-user-checks"),
+        "{said}"
+    );
+}
+
+#[test]
+fn in_the_foreground_it_logs_locks_and_ends_orderly() {
+    let root = Root::new();
+    fs::write(root.pid_file(), "1234567\n99\n").unwrap();
+    fs::set_permissions(root.pid_file(), fs::Permissions::from_mode(0o600)).unwrap();
+    let mut daemon = root.start(&[]);
+    let pid = daemon.child.id();
+    assert_eq!(
+        fs::read_to_string(root.pid_file()).unwrap(),
+        format!("{pid}\n")
+    );
+
+    for detached in [&[][..], &["-f"]] {
+        let args = [
+            detached,
+            &["--no-user-checks", "-b", "127.0.0.1", "-p", "0"],
+        ]
+        .concat();
+        let second = root.run(&args);
+        assert_eq!(second.status.code(), Some(1));
+        let said = text(&second.stderr);
+        assert!(
+            said.contains(&format!("already running: process {pid} ")),
+            "{said}"
+        );
+        assert!(root.pid_file().exists(), "the first one's pid file stays");
+    }
+
+    assert_eq!(daemon.stop(Signal::SIGTERM).code(), Some(0));
+    assert!(!root.pid_file().exists());
+    for part in [
+        "NOTICE ganeti-confd daemon startup",
+        "NOTICE ganeti-confd daemon shutdown",
+    ] {
+        let own = format!("UTC: ganeti-confd pid={pid} {part}");
+        assert!(
+            daemon.seen.iter().any(|line| line.ends_with(&own)),
+            "{:#?}",
+            daemon.seen
+        );
+        assert!(
+            root.log().lines().any(|line| line.ends_with(&own)),
+            "{}",
+            root.log()
+        );
+    }
+}
+
+#[test]
+fn the_pid_file_is_only_for_its_owner() {
+    let root = Root::new();
+    let mut daemon = root.start(&[]);
+    assert_eq!(fs::metadata(root.pid_file()).unwrap().mode() & 0o777, 0o600);
+    daemon.stop(Signal::SIGTERM);
+}
+
+#[test]
+fn a_running_reference_is_respected() {
+    if !available("the reference daemon", REFERENCE) {
+        return;
+    }
+    let root = Root::new();
+    let mut reference = Daemon::spawn(root.command(
+        REFERENCE,
+        &["-f", "--no-user-checks", "-b", "127.0.0.1", "-p", "18198"],
+    ));
+    reference.wait_for("Starting up in");
+    let output = root.run(&FOREGROUND);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains(&format!(
+            "already running: process {} ",
+            reference.child.id()
+        )),
+        "{said}"
+    );
+    reference.stop(Signal::SIGTERM);
+
+    let mut ours = root.start(&[]);
+    let output = root.command(REFERENCE, &FOREGROUND).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "and it respects us");
+    assert_eq!(ours.stop(Signal::SIGTERM).code(), Some(0));
+}
+
+#[test]
+fn interrupted_it_ends_orderly_and_dies_of_the_signal() {
+    let root = Root::new();
+    let mut daemon = root.start(&[]);
+    assert_eq!(
+        daemon.stop(Signal::SIGINT).signal(),
+        Some(Signal::SIGINT as i32)
+    );
+    assert!(!root.pid_file().exists());
+    assert!(root.log().contains("daemon shutdown"));
+    let daemon = root.detach(&[]);
+    let pid = daemon.0;
+    assert_eq!(
+        daemon.stop(Signal::SIGINT),
+        WaitStatus::Signaled(pid, Signal::SIGINT, false)
+    );
+}
+
+#[test]
+fn other_signals_do_not_end_it() {
+    let root = Root::new();
+    let mut daemon = root.start(&[]);
+    for signal in [Signal::SIGQUIT, Signal::SIGPIPE, Signal::SIGUSR1] {
+        daemon.signal(signal);
+    }
+    daemon.wait_for("Counters of worker 0: ");
+    assert_eq!(daemon.stop(Signal::SIGTERM).code(), Some(0));
+}
+
+#[test]
+fn hangup_opens_the_log_file_again() {
+    let root = Root::new();
+    let rotated = root.path("var/log/ganeti/conf-daemon.log.1");
+    let mut daemon = root.start(&[]);
+    fs::rename(root.log_file(), &rotated).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for("Log file opened again");
+    assert!(root.log().contains("Log file opened again"));
+
+    // The directory is gone: it says so and goes on with the file it has.
+    let logs = root.path("var/log/ganeti");
+    fs::rename(&logs, root.path("away")).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for("cannot open the log file");
+    assert_eq!(daemon.stop(Signal::SIGTERM).code(), Some(0));
+    fs::rename(root.path("away"), &logs).unwrap();
+    assert!(root.log().contains("daemon shutdown"));
+    assert!(
+        !fs::read_to_string(rotated)
+            .unwrap()
+            .contains("daemon shutdown")
+    );
+}
+
+#[test]
+fn in_the_background_it_leaves_the_caller_behind() {
+    let root = Root::new();
+    let daemon = root.detach(&[]);
+    assert_eq!(getsid(Some(daemon.0)), Ok(daemon.0), "a session of its own");
+    assert_eq!(fs::read_link(daemon.proc("cwd")).unwrap(), Path::new("/"));
+    assert_eq!(
+        fs::read_link(daemon.proc("fd/0")).unwrap(),
+        Path::new("/dev/null")
+    );
+    for fd in ["fd/1", "fd/2"] {
+        assert_eq!(fs::read_link(daemon.proc(fd)).unwrap(), root.log_file());
+    }
+    let status = fs::read_to_string(daemon.proc("status")).unwrap();
+    assert!(status.contains("Umask:\t0077"), "{status}");
+    assert_eq!(fs::metadata(root.log_file()).unwrap().mode() & 0o777, 0o600);
+
+    // After a rotation, standard error follows the log.
+    fs::rename(root.log_file(), root.path("rotated")).unwrap();
+    kill(daemon.0, Signal::SIGHUP).unwrap();
+    wait_until(|| root.log().contains("Log file opened again"));
+    assert_eq!(fs::read_link(daemon.proc("fd/2")).unwrap(), root.log_file());
+
+    let pid = daemon.0;
+    assert_eq!(daemon.stop(Signal::SIGTERM), WaitStatus::Exited(pid, 0));
+    assert!(!root.pid_file().exists());
+    assert!(root.log().contains("daemon shutdown"));
+}
+
+/// For what only a file shows.
+fn wait_until(mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "it does not happen");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn daemon_util_finds_it() {
+    const TOOL: &str = "/usr/sbin/start-stop-daemon";
+    if !available("start-stop-daemon", TOOL) {
+        return;
+    }
+    let root = Root::new();
+    let pid_file = root.pid_file();
+    let pid_file = pid_file.to_str().unwrap();
+    // As daemon-util does: start (twice, which is no error), check, rotate logs, stop.
+    let tool = |args: &[&str]| {
+        let mut command = root.command(TOOL, args);
+        command
+            .args(["--quiet", "--pidfile", pid_file])
+            .output()
+            .unwrap()
+    };
+    let start = ["--start", "--oknodo", "--startas", BINARY];
+    let options = ["--no-user-checks", "-b", "127.0.0.1", "-p", "0"];
+    let check = ["--stop", "--signal", "0", "--name", "ganeti-confd"];
+    assert_ne!(tool(&check).status.code(), Some(0));
+    let mut command = root.command(TOOL, &start);
+    command
+        .args(["--quiet", "--pidfile", pid_file, "--"])
+        .args(options);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(tool(&check).status.code(), Some(0));
+    assert_eq!(
+        tool(&["--stop", "--signal", "0", "--exec", BINARY])
+            .status
+            .code(),
+        Some(0)
+    );
+    assert_eq!(
+        tool(&[
+            "--stop",
+            "--signal",
+            "HUP",
+            "--oknodo",
+            "--name",
+            "ganeti-confd"
+        ])
+        .status
+        .code(),
+        Some(0)
+    );
+    wait_until(|| root.log().contains("Log file opened again"));
+    assert_eq!(
+        tool(&[
+            "--stop",
+            "--oknodo",
+            "--retry",
+            "30",
+            "--name",
+            "ganeti-confd"
+        ])
+        .status
+        .code(),
+        Some(0)
+    );
+    assert!(!root.pid_file().exists());
+}
+
+#[test]
+fn what_it_cannot_have_is_named_and_leaves_nothing_behind() {
+    let busy = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let busy = busy.local_addr().unwrap().port().to_string();
+    type Spoil = fn(&Root);
+    let cases: [(Spoil, &[&str], &str); 7] = [
+        (
+            |root| fs::remove_file(root.key()).unwrap(),
+            &[],
+            "var/lib/ganeti/hmac.key",
+        ),
+        (|root| fs::write(root.key(), "").unwrap(), &[], "empty"),
+        (|_| {}, &["--key", "/nonexistent/key"], "/nonexistent/key"),
+        (
+            |root| fs::remove_dir(root.path("var/run/ganeti")).unwrap(),
+            &[],
+            "ganeti-confd.pid",
+        ),
+        (
+            |root| fs::remove_dir(root.path("var/log/ganeti")).unwrap(),
+            &[],
+            "conf-daemon.log",
+        ),
+        (|_| {}, &["-b", "192.0.2.1"], "192.0.2.1:0"),
+        (|_| {}, &["-p", &busy.clone().leak()[..]], "in use"),
+    ];
+    for (spoil, args, part) in cases {
+        for foreground in [&["-f"][..], &[]] {
+            let root = Root::new();
+            spoil(&root);
+            let args = [&FOREGROUND[1..], foreground, args].concat();
+            let held = UdpSocket::bind(format!("127.0.0.1:{busy}"));
+            let output = root.run(&args);
+            drop(held);
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+            let problem: Vec<_> = said
+                .lines()
+                .filter(|l| l.starts_with("ganeti-confd: "))
+                .collect();
+            assert_eq!(problem.len(), 1, "{args:?}: {said}");
+            assert!(problem[0].contains(part), "{args:?}: {said}");
+            assert!(!root.pid_file().exists(), "{args:?}");
+            if root.log_file().exists() {
+                assert!(root.log().contains(part), "{args:?}: {}", root.log());
+            }
+        }
+    }
+}
+
+#[test]
+fn relative_paths_survive_the_change_of_directory() {
+    let root = Root::new();
+    fs::rename(root.key(), root.path("key")).unwrap();
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
+    let mut command = root.command(BINARY, &FOREGROUND[1..]);
+    let output = command
+        .args(["--key", "key"])
+        .current_dir(root.0.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let pid = fs::read_to_string(root.pid_file()).unwrap();
+    Detached(Pid::from_raw(pid.trim_end().parse().unwrap())).stop(Signal::SIGTERM);
+}
+
+#[test]
+fn the_clusters_family_decides_where_to_listen() {
+    let root = Root::new();
+    for (family, wildcard) in [
+        (None, "0.0.0.0:"),
+        (Some("2\n"), "0.0.0.0:"),
+        (Some(" 10\n"), "[::]:"),
+    ] {
+        if let Some(family) = family {
+            fs::write(root.family(), family).unwrap();
+        }
+        let mut daemon =
+            Daemon::spawn(root.command(BINARY, &["-f", "--no-user-checks", "-p", "0"]));
+        daemon.wait_for(&format!("Serving {wildcard}"));
+        assert_eq!(daemon.stop(Signal::SIGTERM).code(), Some(0));
+    }
+}
+
+#[test]
+fn syslog_without_a_listener_is_an_error() {
+    if Path::new("/dev/log").exists() {
+        eprintln!("skipped: this host has a syslog daemon");
+        return;
+    }
+    let root = Root::new();
+    for usage in ["--syslog=yes", "--syslog=only"] {
+        let output = root.run(&[&FOREGROUND[..], &[usage]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            text(&output.stderr).contains("/dev/log"),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+    let output = root.run(&[&FOREGROUND[..], &["--syslog=no", "--key=/nonexistent"]].concat());
+    assert!(!text(&output.stderr).contains("/dev/log"));
+}
+
+#[test]
+fn a_service_manager_is_told() {
+    let root = Root::new();
+    let path = root.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let receive = || {
+        let mut buffer = [0; 256];
+        let len = socket.recv(&mut buffer).unwrap();
+        text(&buffer[..len])
+    };
+    let mut command = root.command(BINARY, &FOREGROUND);
+    let mut daemon = Daemon::spawn({
+        command.env("NOTIFY_SOCKET", &path);
+        command
+    });
+    assert!(receive().contains("READY=1"));
+    daemon.signal(Signal::SIGTERM);
+    assert!(receive().contains("STOPPING=1"));
+    assert_eq!(daemon.wait().code(), Some(0));
+}
+
+#[test]
+fn ignored_datagrams_take_one_line_per_reason() {
+    let root = Root::new();
+    let args = [&FOREGROUND[..], &["--workers=2"]].concat();
+    let mut daemon = Daemon::spawn(root.command(BINARY, &args));
+    let address = daemon.wait_until_serving();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..100 {
+        socket.send_to(b"what?", address).unwrap();
+    }
+    // The counters are read when it ends; until the datagrams are, it must not.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        daemon.signal(Signal::SIGUSR1);
+        let received: usize = (0..2)
+            .map(|worker| received(&daemon.wait_for(&format!("Counters of worker {worker}: "))))
+            .sum();
+        if received == 100 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{received} datagrams received");
+    }
+    assert_eq!(daemon.stop(Signal::SIGTERM).code(), Some(0));
+    let own = socket.local_addr().unwrap();
+    let lines: Vec<_> = daemon
+        .seen
+        .iter()
+        .filter(|l| l.contains(" Ignored "))
+        .collect();
+    // One line at the end, unless a tick fell among the datagrams.
+    assert!((1..=2).contains(&lines.len()), "{lines:#?}");
+    assert!(
+        lines[0].ends_with(&format!(
+            "not a confd datagram (no plj0 magic), last from {own}"
+        )),
+        "{lines:#?}"
+    );
+}
+
+/// `received` in a line of counters.
+fn received(line: &str) -> usize {
+    let after = line.split_once("received: ").unwrap().1;
+    after.split_once(',').unwrap().0.parse().unwrap()
+}
+
+#[test]
+fn a_check_says_what_is_there() {
+    let root = Root::new();
+    let output = root.run(&["--check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("3 nodes, 1 node groups, 10 instances"),
+        "{said}"
+    );
+    assert!(said.contains("hmac.key: usable"), "{said}");
+    assert_eq!(text(&output.stderr), "");
+    assert!(
+        !root.pid_file().exists() && !root.log_file().exists(),
+        "a check changes nothing"
+    );
+}
+
+#[test]
+fn a_check_says_what_is_wrong_and_where() {
+    let root = Root::new();
+    let config = demo::configuration(3, 10, 1).replacen(
+        "\"primary_ip\":\"",
+        "\"primary_ip\":\"\",\"x\":\"",
+        1,
+    );
+    for (text_of_config, part) in [
+        (&config[..config.len() - 1], "config.data cannot be served"),
+        ("", "config.data cannot be served"),
+    ] {
+        fs::write(root.config(), text_of_config).unwrap();
+        let output = root.run(&["--check"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            text(&output.stderr).contains(part),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+    fs::remove_file(root.config()).unwrap();
+    fs::write(root.key(), "").unwrap();
+    let output = root.run(&["--check"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("config.data") && said.contains("hmac.key"),
+        "both are named: {said}"
+    );
+}
+
+#[test]
+fn a_demo_says_where_it_is_and_leaves_nothing_behind() {
+    let root = Root::new();
+    let tmp = root.path("tmp");
+    fs::create_dir(&tmp).unwrap();
+    let mut command = root.command(BINARY, &["--demo=2:5", "-p", "0"]);
+    let mut daemon = Daemon::spawn({
+        command.env("TMPDIR", &tmp).stdout(Stdio::piped());
+        command
+    });
+    let address = daemon.wait_until_serving();
+    let stdout = daemon.child.stdout.take().unwrap();
+    let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+    let mut value = |name: &str| {
+        let line = lines.find(|line| line.contains(name)).expect(name);
+        line.trim().trim_start_matches(name).trim().to_owned()
+    };
+    assert_eq!(value("address"), format!("{address}/udp"));
+    let key = value("key");
+    assert_eq!(fs::metadata(&key).unwrap().mode() & 0o777, 0o600);
+    assert_eq!(fs::read(&key).unwrap().len(), 41);
+    let config = fs::read_to_string(value("configuration")).unwrap();
+    assert_eq!(config, demo::configuration(2, 5, 1));
+    assert_eq!(value("names"), "node1.example.com, instance1.example.com");
+    assert!(!root.pid_file().exists() && !root.log_file().exists());
+    assert_eq!(
+        daemon.stop(Signal::SIGINT).signal(),
+        Some(Signal::SIGINT as i32)
+    );
+    assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0);
+}
+
+#[test]
+fn demos_find_a_port() {
+    let root = Root::new();
+    let mut first = Daemon::spawn(root.command(BINARY, &["--demo"]));
+    let mut second = Daemon::spawn(root.command(BINARY, &["--demo"]));
+    assert_ne!(first.wait_until_serving(), second.wait_until_serving());
+    for daemon in [&mut first, &mut second] {
+        assert_eq!(daemon.stop(Signal::SIGTERM).code(), Some(0));
+    }
+}
+
+#[test]
+fn sample_clusters_are_what_the_reference_loads() {
+    if !available("the reference daemon", REFERENCE) {
+        return;
+    }
+    let root = Root::new();
+    for (nodes, instances) in [(1, 0), (3, 10), (50, 500)] {
+        fs::write(root.config(), demo::configuration(nodes, instances, 1)).unwrap();
+        let mut daemon = Daemon::spawn(root.command(
+            REFERENCE,
+            &["-f", "--no-user-checks", "-b", "127.0.0.1", "-p", "18197"],
+        ));
+        daemon.wait_for("Loaded new config, serial ");
+        daemon.wait_for("Starting up in");
+        daemon.stop(Signal::SIGTERM);
+    }
+}

@@ -1,0 +1,684 @@
+//! Reload: real files, a real kernel's events, the reader on a runtime of its own; and what is served afterwards.
+//!
+//! The loader is a stand-in that takes any text of the form `good N`, so that these tests are about files only.
+
+use std::fs;
+use std::future::poll_fn;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::task::Poll;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use ganeti_confd::config;
+use ganeti_confd::protocol::Key;
+use ganeti_confd::reader::{Files, Io, OnBadConfig, Reader, SharedStatus};
+use ganeti_confd::responder::Served;
+use ganeti_confd::snapshot::{Loaded, Snapshot};
+use tempfile::TempDir;
+
+/// How long anything may take on a busy machine. Tests end as soon as what they wait for is there.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The reader's rest between two loads.
+const REST: Duration = Duration::from_secs(1);
+
+/// A safety poll that does not come within a test: what is noticed is noticed by its event.
+const NEVER: Duration = Duration::from_secs(3_600);
+
+/// How long the stand-in takes to load a text that says `slow`.
+const SLOW: Duration = Duration::from_millis(400);
+
+// ------------ The stand-in for configurations --------------------------------------------------------------------
+
+fn good(n: usize) -> String {
+    format!("good {n:06}")
+}
+
+fn load(text: &[u8]) -> Result<Loaded, config::Error> {
+    let text = String::from_utf8_lossy(text);
+    if text.contains("slow") {
+        thread::sleep(SLOW);
+    }
+    assert!(!text.contains("panic"), "the file says so");
+    if text.starts_with("good ") {
+        Ok(Loaded {
+            snapshot: Snapshot::unavailable(&text),
+            warnings: Vec::new(),
+        })
+    } else {
+        Err(config::Error {
+            path: "/place".into(),
+            what: format!("is {text:?}"),
+        })
+    }
+}
+
+/// Whether `served` is the snapshot of `text`, be it a configuration or an error answer.
+fn is_about(served: &Served, text: &str) -> bool {
+    format!("{:?}", served.snapshot).contains(&format!("{text:?}"))
+}
+
+// ------------ The node under test ---------------------------------------------------------------------------------
+
+/// A node's directory, and a reader that serves it.
+struct Node {
+    published: Arc<ArcSwap<Served>>,
+    status: SharedStatus,
+    woken: Receiver<()>,
+    config: PathBuf,
+    key: PathBuf,
+    /// Ends the reader when it is dropped, and then its thread.
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+    dir: TempDir,
+}
+
+/// How a [`Node`] is to be.
+#[derive(Clone, Copy)]
+struct Setup {
+    io: Io,
+    on_bad_config: OnBadConfig,
+    poll: Duration,
+}
+
+/// Makes the directory `dir` with a key and the configuration `content`.
+fn fill(dir: &Path, content: &str) {
+    fs::create_dir(dir).expect("created");
+    fs::write(dir.join("hmac.key"), "first key\n").expect("written");
+    fs::write(dir.join("config.data"), content).expect("written");
+}
+
+/// A temporary directory with a filled directory `ganeti` in it, which a test may replace.
+fn directory(content: &str) -> TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    fill(&dir.path().join("ganeti"), content);
+    dir
+}
+
+impl Node {
+    /// Starts a reader on the `ganeti` in `dir`; `None`, with a word, if this host lacks what `setup` asks for.
+    fn start(dir: TempDir, setup: Setup) -> Option<Self> {
+        let ganeti = dir.path().join("ganeti");
+        let (config, key) = (ganeti.join("config.data"), ganeti.join("hmac.key"));
+        let files = Files {
+            config: config.clone(),
+            key: key.clone(),
+            on_bad_config: setup.on_bad_config,
+        };
+        let (waker, woken) = channel();
+        let (stop, mut stopped) = tokio::sync::oneshot::channel();
+        let (started, starting) = channel();
+        let thread = thread::spawn(move || {
+            let serve = async move {
+                let mut reader = Reader::new(files, setup.io)
+                    .with_load(load)
+                    .with_poll(setup.poll);
+                let status = reader.status();
+                let first = reader.first_load().await.expect("a key");
+                let published = Arc::new(ArcSwap::from_pointee(first));
+                started
+                    .send((published.clone(), status))
+                    .expect("the test waits");
+                let mut run = pin!(reader.run(published, move || {
+                    // The test may have ended.
+                    let _ = waker.send(());
+                }));
+                poll_fn(|cx| {
+                    if pin!(&mut stopped).poll(cx).is_ready() {
+                        return Poll::Ready(());
+                    }
+                    run.as_mut().poll(cx).map(|_| ())
+                })
+                .await;
+            };
+            run_on(setup.io, serve);
+        });
+        let Ok((published, status)) = starting.recv_timeout(PATIENCE) else {
+            thread.join().expect("io_uring refused, which was said");
+            return None;
+        };
+        Some(Self {
+            published,
+            status,
+            woken,
+            config,
+            key,
+            stop: Some(stop),
+            thread: Some(thread),
+            dir,
+        })
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join("ganeti").join(name)
+    }
+
+    /// Replaces the configuration as Ganeti does: another file, renamed over it.
+    fn replace(&self, content: &str) {
+        replace(&self.config, content);
+    }
+
+    fn serves(&self, text: &str) -> bool {
+        is_about(&self.published.load(), text)
+    }
+
+    /// Waits until `text` is served, woken by the reader; says how long that took.
+    #[track_caller]
+    fn until_serving(&self, text: &str) -> Duration {
+        self.until_published(text, |served| is_about(served, text))
+    }
+
+    #[track_caller]
+    fn until_published(&self, what: &str, wanted: impl Fn(&Served) -> bool) -> Duration {
+        let start = Instant::now();
+        while !wanted(&self.published.load()) {
+            let left = PATIENCE.saturating_sub(start.elapsed());
+            assert!(
+                self.woken.recv_timeout(left).is_ok(),
+                "never served: {what}; status: {:?}",
+                self.status.read()
+            );
+        }
+        start.elapsed()
+    }
+
+    /// Waits for something that is not published, so that nothing tells of it.
+    #[track_caller]
+    fn until(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
+        let start = Instant::now();
+        while !wanted(self) {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "never: {what}; status: {:?}",
+                self.status.read()
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[track_caller]
+    fn until_failures(&self, n: u64) {
+        self.until("failures", |node| node.status.read().failures >= n);
+    }
+
+    /// The reference's answer for a file that is not there.
+    fn missing(&self) -> String {
+        format!(
+            "Failure during configuration update: {}: getFileStatus: does not exist (No such file or directory)",
+            self.config.display()
+        )
+    }
+
+    /// The error answer for a configuration with `content`.
+    fn invalid(&self, content: &str) -> String {
+        format!(
+            "Cannot load configuration from {}: parsing configuration: /place: is {content:?}",
+            self.config.display()
+        )
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().expect("joined once").join();
+        assert!(ended.is_ok() || thread::panicking(), "the reader panicked");
+    }
+}
+
+fn replace(path: &Path, content: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, content).expect("written");
+    fs::rename(&new, path).expect("renamed");
+}
+
+/// Runs `future` on the runtime that `io` asks for, or says that it is refused here.
+fn run_on(io: Io, future: impl Future<Output = ()>) {
+    match io {
+        Io::Uring => match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+            Ok(runtime) => runtime.block_on(future),
+            Err(e) if std::env::var_os("CI").is_none() => eprintln!("io_uring is left out: {e}"),
+            Err(e) => panic!("CI needs io_uring: {e}"),
+        },
+        Io::Blocking => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime")
+            .block_on(future),
+    }
+}
+
+/// Runs `test` with both ways of reading, on nodes that start with `content`.
+fn with_each_io(content: &str, on_bad_config: OnBadConfig, test: impl Fn(&Node) + Sync) {
+    with_each_io_on(|| directory(content), on_bad_config, NEVER, test);
+}
+
+/// The same on the directories that `directory` makes, with a safety poll each `poll`.
+fn with_each_io_on(
+    directory: impl Fn() -> TempDir + Sync,
+    on_bad_config: OnBadConfig,
+    poll: Duration,
+    test: impl Fn(&Node) + Sync,
+) {
+    thread::scope(|scope| {
+        for io in [Io::Uring, Io::Blocking] {
+            let (directory, test) = (&directory, &test);
+            scope.spawn(move || {
+                let setup = Setup {
+                    io,
+                    on_bad_config,
+                    poll,
+                };
+                if let Some(node) = Node::start(directory(), setup) {
+                    test(&node);
+                }
+            });
+        }
+    });
+}
+
+// ------------ Good files ------------------------------------------------------------------------------------------
+
+#[test]
+fn a_rename_after_quiet_is_served_at_once() {
+    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+        assert!(node.serves(&good(1)));
+        thread::sleep(REST);
+        node.replace(&good(2));
+        let took = node.until_serving(&good(2));
+        assert!(took < REST / 2, "{took:?}");
+        assert_eq!(node.status.read().loads, 2);
+    });
+}
+
+#[test]
+fn a_write_in_place_is_served_when_it_is_closed() {
+    use std::io::Write;
+    with_each_io(&good(1), OnBadConfig::Error, |node| {
+        thread::sleep(REST);
+        let mut file = fs::File::create(&node.config).expect("truncated");
+        file.write_all(b"good ").expect("written");
+        file.write_all(b"and long").expect("written");
+        drop(file);
+        node.until_serving("good and long");
+        let status = node.status.read();
+        assert_eq!((status.loads, status.failures), (2, 0), "half was read");
+    });
+}
+
+#[test]
+fn a_rewrite_of_the_same_size_within_the_same_second_is_not_missed() {
+    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+        for n in 2..5 {
+            fs::write(&node.config, good(n)).expect("written");
+            // The next one comes within a millisecond of this one's load.
+            node.until_serving(&good(n));
+        }
+    });
+}
+
+#[test]
+fn the_last_of_a_burst_is_served_after_few_loads() {
+    with_each_io(&good(0), OnBadConfig::KeepLast, |node| {
+        let start = Instant::now();
+        for n in 1..=100 {
+            node.replace(&good(n));
+        }
+        node.until_serving(&good(100));
+        // One at the start, and one a second.
+        let most = 2 + start.elapsed().as_secs();
+        let loads = node.status.read().loads;
+        assert!(loads <= most, "{loads} loads, at most {most}");
+    });
+}
+
+#[test]
+fn a_change_during_a_load_is_served_next() {
+    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+        thread::sleep(REST);
+        node.replace("good slow 2");
+        // Neither the rest nor the load is over before this, wherever the reader is.
+        thread::sleep(SLOW / 2);
+        node.replace(&good(3));
+        node.until_serving(&good(3));
+    });
+}
+
+// ------------ Bad files -------------------------------------------------------------------------------------------
+
+#[test]
+fn a_bad_file_leaves_the_last_good_one_until_it_is_repaired() {
+    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+        node.replace("garbage");
+        node.until_failures(1);
+        assert!(node.serves(&good(1)));
+        let status = node.status.read();
+        assert_eq!(status.unavailable, None);
+        let expected = format!(
+            "Failed to load config: {}; the last good configuration is served on",
+            node.invalid("garbage")
+        );
+        assert_eq!(status.last_error, Some(expected));
+
+        node.replace(&good(2));
+        node.until_serving(&good(2));
+        assert_eq!(node.status.read().last_error, None);
+    });
+}
+
+#[test]
+fn a_truncated_file_is_a_bad_file() {
+    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+        drop(fs::File::create(&node.config).expect("truncated"));
+        node.until_failures(1);
+        assert!(node.serves(&good(1)));
+        fs::write(&node.config, good(2)).expect("written");
+        node.until_serving(&good(2));
+    });
+}
+
+#[test]
+fn the_reference_way_answers_errors_until_the_file_is_repaired() {
+    with_each_io(&good(1), OnBadConfig::Error, |node| {
+        node.replace("garbage");
+        let answer = node.invalid("garbage");
+        node.until_serving(&answer);
+        assert_eq!(node.status.read().unavailable, Some(answer));
+        node.replace(&good(2));
+        node.until_serving(&good(2));
+        assert_eq!(node.status.read().unavailable, None);
+    });
+}
+
+#[test]
+fn a_file_too_long_for_us_is_a_bad_file() {
+    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+        let file = fs::File::create(node.at("long")).expect("created");
+        file.set_len(3 << 30).expect("a sparse file");
+        fs::rename(node.at("long"), &node.config).expect("renamed");
+        node.until_failures(1);
+        assert!(node.serves(&good(1)));
+        let error = node.status.read().last_error.expect("an error");
+        assert!(
+            error.contains("3221225472 bytes are more than"),
+            "{error:?}"
+        );
+    });
+}
+
+#[test]
+fn a_loader_that_panics_is_survived() {
+    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+        node.replace("panic");
+        node.until_failures(1);
+        assert!(node.serves(&good(1)));
+        node.replace(&good(2));
+        node.until_serving(&good(2));
+    });
+}
+
+// ------------ Missing files ---------------------------------------------------------------------------------------
+
+#[test]
+fn a_removed_file_gives_the_reference_s_answer_at_once_and_comes_back() {
+    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+        // Also in the rest after a load, in which the reader is now.
+        fs::remove_file(&node.config).expect("removed");
+        let took = node.until_serving(&node.missing());
+        assert!(took < REST / 2, "{took:?}");
+        fs::write(&node.config, good(2)).expect("written");
+        node.until_serving(&good(2));
+    });
+}
+
+#[test]
+fn a_file_that_is_moved_away_is_missing_though_it_lives() {
+    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+        let held = fs::File::open(&node.config).expect("opened");
+        fs::rename(&node.config, node.at("elsewhere")).expect("renamed");
+        node.until_serving(&node.missing());
+        fs::write(node.at("elsewhere"), good(2)).expect("written");
+        fs::rename(node.at("elsewhere"), &node.config).expect("renamed");
+        node.until_serving(&good(2));
+        drop(held);
+    });
+}
+
+#[test]
+fn after_a_missing_file_a_bad_one_brings_nothing_back() {
+    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+        fs::remove_file(&node.config).expect("removed");
+        node.until_serving(&node.missing());
+        node.replace("garbage");
+        node.until_serving(&node.invalid("garbage"));
+    });
+}
+
+#[test]
+fn a_directory_that_is_replaced_is_followed() {
+    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+        let (ganeti, old) = (node.dir.path().join("ganeti"), node.dir.path().join("old"));
+        fs::rename(&ganeti, &old).expect("renamed");
+        node.until_serving(&node.missing());
+        fs::write(old.join("config.data"), good(2)).expect("written");
+        fill(&ganeti, &good(3));
+        node.until_serving(&good(3));
+        // The new one is watched.
+        node.replace(&good(4));
+        node.until_serving(&good(4));
+
+        fs::remove_dir_all(&ganeti).expect("removed");
+        node.until_serving(&node.missing());
+        fill(&ganeti, &good(5));
+        node.until_serving(&good(5));
+        assert!(node.status.read().key_error.is_none());
+    });
+}
+
+#[test]
+fn at_start_there_may_be_no_usable_configuration() {
+    type Prepare = fn(&Path);
+    let cases: [(Prepare, &str); 3] = [
+        (
+            |path| fs::remove_file(path).expect("removed"),
+            "Failure during configuration update: PATH: getFileStatus: does not exist (No such file or directory)",
+        ),
+        (
+            |path| {
+                fs::remove_file(path).expect("removed");
+                fs::create_dir(path).expect("created");
+            },
+            "Cannot load configuration from PATH: PATH: openFile: inappropriate type (is a directory)",
+        ),
+        (
+            |path| fs::write(path, "garbage").expect("written"),
+            "Cannot load configuration from PATH: parsing configuration: /place: is \"garbage\"",
+        ),
+    ];
+    for (prepare, answer) in cases {
+        let make = || {
+            let dir = directory("");
+            prepare(&dir.path().join("ganeti/config.data"));
+            dir
+        };
+        with_each_io_on(make, OnBadConfig::KeepLast, NEVER, |node| {
+            let answer = answer.replace("PATH", &node.config.display().to_string());
+            assert!(node.serves(&answer), "{:?}", node.published.load());
+            assert_eq!(node.status.read().unavailable, Some(answer));
+            if node.config.is_dir() {
+                fs::remove_dir(&node.config).expect("removed");
+            }
+            fs::write(&node.config, good(1)).expect("written");
+            node.until_serving(&good(1));
+        });
+    }
+}
+
+// ------------ Links, and file systems that tell nothing ------------------------------------------------------------
+
+#[test]
+fn a_configuration_behind_a_link_is_watched_at_both_ends() {
+    let make = || {
+        let dir = directory("");
+        let real = dir.path().join("real");
+        fill(&real, &good(1));
+        let link = dir.path().join("ganeti/config.data");
+        fs::remove_file(&link).expect("removed");
+        symlink(real.join("config.data"), link).expect("linked");
+        dir
+    };
+    with_each_io_on(make, OnBadConfig::KeepLast, NEVER, |node| {
+        assert!(node.serves(&good(1)));
+        replace(&node.dir.path().join("real/config.data"), &good(2));
+        node.until_serving(&good(2));
+
+        let other = node.at("other");
+        fs::write(&other, good(3)).expect("written");
+        symlink(&other, node.at("link")).expect("linked");
+        fs::rename(node.at("link"), &node.config).expect("renamed");
+        node.until_serving(&good(3));
+        replace(&other, &good(4));
+        node.until_serving(&good(4));
+    });
+}
+
+#[test]
+fn the_safety_poll_finds_what_no_event_tells() {
+    let make = || {
+        let dir = directory("");
+        let (near, middle) = (dir.path().join("ganeti"), dir.path().join("middle"));
+        for n in 1..=2 {
+            fill(&dir.path().join(format!("far{n}")), &good(n));
+        }
+        fs::create_dir(&middle).expect("created");
+        symlink("../far1/config.data", middle.join("link")).expect("linked");
+        fs::remove_file(near.join("config.data")).expect("removed");
+        symlink("../middle/link", near.join("config.data")).expect("linked");
+        dir
+    };
+    let poll = Duration::from_millis(100);
+    with_each_io_on(make, OnBadConfig::KeepLast, poll, |node| {
+        assert!(node.serves(&good(1)));
+        // The link in the middle is in a directory that nobody watches.
+        let middle = node.dir.path().join("middle");
+        symlink("../far2/config.data", middle.join("new")).expect("linked");
+        fs::rename(middle.join("new"), middle.join("link")).expect("renamed");
+        node.until_serving(&good(2));
+    });
+}
+
+// ------------ The key ---------------------------------------------------------------------------------------------
+
+#[test]
+fn a_renewed_key_is_used_and_a_bad_one_is_not() {
+    fn uses(served: &Served, key: &str) -> bool {
+        let expected = Key::new(key.as_bytes()).expect("a key");
+        served.key.sign(b"1", b"message") == expected.sign(b"1", b"message")
+    }
+    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+        let until_using = |key| node.until_published(key, |served| uses(served, key));
+        until_using("first key\n");
+        let snapshot = node.published.load().snapshot.clone();
+
+        replace(&node.key, "second key\n");
+        until_using("second key\n");
+        let served = node.published.load_full();
+        assert!(Arc::ptr_eq(&served.snapshot, &snapshot), "only the key");
+
+        let until_error = |expect: &str| {
+            node.until(expect, |node| {
+                node.status
+                    .read()
+                    .key_error
+                    .is_some_and(|error| error.contains(expect))
+            });
+            assert!(uses(&node.published.load(), "second key\n"));
+        };
+        drop(fs::File::create(&node.key).expect("truncated"));
+        until_error("is empty");
+        fs::remove_file(&node.key).expect("removed");
+        until_error("does not exist");
+        fs::create_dir(&node.key).expect("created");
+        until_error("is a directory");
+        fs::remove_dir(&node.key).expect("removed");
+
+        fs::write(&node.key, "third key\n").expect("written");
+        until_using("third key\n");
+        let status = node.status.read();
+        assert_eq!((status.key_error, status.key_changes), (None, 2));
+        assert_eq!(status.loads, 1, "the configuration is as it was");
+    });
+}
+
+#[test]
+fn without_a_key_nothing_starts() {
+    let dir = directory(&good(1));
+    let key = dir.path().join("ganeti/hmac.key");
+    let files = Files {
+        config: dir.path().join("ganeti/config.data"),
+        key: key.clone(),
+        on_bad_config: OnBadConfig::KeepLast,
+    };
+    let first_load = || {
+        let mut error = String::new();
+        run_on(Io::Blocking, async {
+            let mut reader = Reader::new(files.clone(), Io::Blocking).with_load(load);
+            error = reader.first_load().await.expect_err("no key").to_string();
+        });
+        error
+    };
+    fs::write(&key, "").expect("written");
+    assert!(first_load().contains("is empty"));
+    fs::remove_file(&key).expect("removed");
+    assert!(first_load().contains("does not exist"));
+}
+
+// ------------ What the daemon needs ---------------------------------------------------------------------------------
+
+#[test]
+fn what_is_replaced_is_freed_once_no_worker_holds_it() {
+    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+        let worker = node.published.load_full();
+        let snapshot = Arc::downgrade(&worker.snapshot);
+        node.replace(&good(2));
+        node.until_serving(&good(2));
+        assert!(is_about(&worker, &good(1)), "a worker keeps what it has");
+        // Even now it is not the worker who frees it, unless the reader did not notice that it replaced it.
+        drop(worker);
+        node.until("freed", |_| snapshot.upgrade().is_none());
+    });
+}
+
+#[test]
+fn the_control_plane_is_at_hand_during_a_load() {
+    let dir = directory("good and slow");
+    let files = Files {
+        config: dir.path().join("ganeti/config.data"),
+        key: dir.path().join("ganeti/hmac.key"),
+        on_bad_config: OnBadConfig::KeepLast,
+    };
+    for io in [Io::Uring, Io::Blocking] {
+        run_on(io, async {
+            let mut reader = Reader::new(files.clone(), io).with_load(load);
+            let mut ticks = tokio::time::interval(Duration::from_millis(10));
+            let mut ticked = 0;
+            let mut first_load = pin!(reader.first_load());
+            let served = poll_fn(|cx| {
+                while ticks.poll_tick(cx).is_ready() {
+                    ticked += 1;
+                }
+                first_load.as_mut().poll(cx)
+            })
+            .await
+            .expect("a key");
+            assert!(is_about(&served, "good and slow"));
+            // A quarter of what would fit: the machine may be busy, but the thread was not.
+            assert!(ticked >= 10, "{io:?}: {ticked} ticks");
+        });
+    }
+}
