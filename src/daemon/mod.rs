@@ -290,6 +290,8 @@ impl Service {
         notify(NotifyState::Ready);
         let workers = &self.workers;
         let mut report = Report::default();
+        let status = self.reader.status();
+        let mut loads = 0;
         let ending = {
             let mut reading = pin!(self.reader.run(Arc::clone(&self.served), || workers.wake()));
             let mut failure = pin!(failure(workers));
@@ -307,7 +309,13 @@ impl Service {
                         error!("Stopping, for a worker has failed: {why}");
                         break Ending::Exit(ExitCode::FAILURE);
                     }
-                    _ = ticks.tick() => report.log_growth(workers.counters()),
+                    _ = ticks.tick() => {
+                        report.log_growth(workers.counters());
+                        let loads_now = status.read().loads;
+                        if std::mem::replace(&mut loads, loads_now) != loads_now {
+                            engine::release_freed_memory();
+                        }
+                    }
                     never = &mut reading => match never {},
                 }
             }

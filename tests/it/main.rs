@@ -9,3 +9,4 @@ mod differential;
 mod engine;
 mod generate;
 mod reload;
+mod reload_under_load;
