@@ -42,7 +42,7 @@ use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
 use tokio::io::unix::AsyncFd;
 use tokio::time::MissedTickBehavior;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::engine::{self, Choice, Sockets, Workers};
 use crate::reader::{Files, Io, Reader};
@@ -191,7 +191,7 @@ fn on_control_plane<F: Future<Output = Result<Ending, Failure>>>(
             .build()
         {
             Ok(runtime) => {
-                info!("Reading files without io_uring, which is refused: {why}");
+                debug!("Reading files without io_uring, which is refused: {why}");
                 runtime.block_on(serve(Io::Blocking))
             }
             Err(error) => Err(Failure::new(format!(
