@@ -68,7 +68,7 @@ fn respond(criterion: &mut Criterion) {
             let reply = answer();
             group.throughput(Throughput::Bytes(reply.len as u64));
             group.bench_function(BenchmarkId::new(name, size), |bencher| {
-                bencher.iter(&mut answer)
+                bencher.iter(&mut answer);
             });
         }
         group.finish();

@@ -166,9 +166,9 @@ impl Cluster {
             self.out,
             r#""highest_used_port":{highest_port},"tcpudp_port_pool":[],"mac_prefix":"aa:00:00","#
         );
-        self.out.push_str(concat!(
-            r#""volume_group_name":"xenvg","reserved_lvs":[],"drbd_usermode_helper":"/bin/true","#
-        ));
+        self.out.push_str(
+            r#""volume_group_name":"xenvg","reserved_lvs":[],"drbd_usermode_helper":"/bin/true","#,
+        );
         put!(
             self.out,
             r#""master_node":"{master}","master_ip":"10.0.0.1","master_netdev":"eth0","master_netmask":32,"#

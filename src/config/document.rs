@@ -225,7 +225,7 @@ impl<'a> Loader<'a> {
                     self.parser
                         .member(self.source, piece.text.clone(), |_, value| {
                             self.writer.field(&CONFIG_DATA, field, Some(value), value)
-                        })?
+                        })?;
                 }
                 (None, _) => self.writer.absent(&CONFIG_DATA, field)?,
             }

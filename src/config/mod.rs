@@ -14,10 +14,10 @@
 //! ```
 //!
 //! A field table reads like section 4 of the reference's object model: key, type, and what happens when the key is absent.
-//! What no query needs may be missing, and what no table knows is kept; both are reported in [`Warnings`].
+//! What no query needs may be missing, and what no table knows is kept; both are reported in `Warnings`.
 //!
-//! Invariants: the text is valid JSON in the form of [`crate::text`]; every field marked `needed` is there and of its type;
-//! nothing here is recursive beyond [`parsed::DEPTH_MAX`]; memory is linear in the file's length.
+//! Invariants: the text is valid JSON in the form of the module `text`; every field marked `needed` is there and of its type;
+//! nothing here is recursive beyond `parsed::DEPTH_MAX`; memory is linear in the file's length.
 //!
 //! Source: `Ganeti.Objects` (and `.Instance`, `.Disk`, `.Nic`), `Ganeti.JSON`, `Ganeti.THH` of Ganeti 3.0.2, as the running daemon
 //! shows them.

@@ -32,15 +32,15 @@ pub(super) enum Type {
     Time,
     /// One of these strings; the first is what the reference calls their type.
     Enum(&'static str, &'static [&'static str]),
-    List(&'static Type),
+    List(&'static Self),
     /// An array of exactly these.
-    Tuple(&'static [Type]),
+    Tuple(&'static [Self]),
     /// An array of strings, printed sorted and without duplicates.
     Set,
     /// An object with arbitrary keys, printed sorted by key.
-    Map(&'static Type),
+    Map(&'static Self),
     /// An object whose keys are among these, printed in this order.
-    KeyedMap(&'static [&'static str], &'static Type),
+    KeyedMap(&'static [&'static str], &'static Self),
     Record(&'static Record),
     /// A record whose table depends on the value.
     Choice(fn(Value<'_>) -> &'static Record),

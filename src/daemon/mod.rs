@@ -42,7 +42,7 @@ use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
 use tokio::io::unix::AsyncFd;
 use tokio::time::MissedTickBehavior;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::engine::{self, Choice, Sockets, Workers};
 use crate::reader::{Files, Io, Reader};
@@ -191,7 +191,7 @@ fn on_control_plane<F: Future<Output = Result<Ending, Failure>>>(
             .build()
         {
             Ok(runtime) => {
-                info!("Reading files without io_uring, which is refused: {why}");
+                debug!("Reading files without io_uring, which is refused: {why}");
                 runtime.block_on(serve(Io::Blocking))
             }
             Err(error) => Err(Failure::new(format!(
@@ -290,6 +290,8 @@ impl Service {
         notify(NotifyState::Ready);
         let workers = &self.workers;
         let mut report = Report::default();
+        let status = self.reader.status();
+        let mut loads = 0;
         let ending = {
             let mut reading = pin!(self.reader.run(Arc::clone(&self.served), || workers.wake()));
             let mut failure = pin!(failure(workers));
@@ -307,7 +309,13 @@ impl Service {
                         error!("Stopping, for a worker has failed: {why}");
                         break Ending::Exit(ExitCode::FAILURE);
                     }
-                    _ = ticks.tick() => report.log_growth(workers.counters()),
+                    _ = ticks.tick() => {
+                        report.log_growth(workers.counters());
+                        let loads_now = status.read().loads;
+                        if std::mem::replace(&mut loads, loads_now) != loads_now {
+                            engine::release_freed_memory();
+                        }
+                    }
                     never = &mut reading => match never {},
                 }
             }

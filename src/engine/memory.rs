@@ -10,6 +10,16 @@ pub(super) const fn stride(bytes: usize) -> usize {
     (bytes.div_ceil(64) | 1) * 64
 }
 
+/// Gives memory that was freed back to the system: what a load of a configuration leaves behind would otherwise stay with the
+/// allocator until the next one.
+pub fn release_freed_memory() {
+    // SAFETY: it looks at the allocator's own memory only, under the allocator's own lock.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// Zeroed memory at a fixed address, aligned to a page; a page that is never touched takes no memory.
 ///
 /// A [`Mapping`] itself never forms a reference to more than what it is asked for: the kernel may be writing to, or

@@ -29,6 +29,7 @@
 //!
 //! | where | what | invariant, and who keeps it |
 //! |---|---|---|
+//! | `memory` | trim the allocator's heap | none: it is the allocator's own affair |
 //! | `memory` | map, slice and unmap anonymous memory | ranges are checked against the mapping; who asks for a slice knows that the kernel is not using it |
 //! | `slots` | bytes of a slot as a slice | only while the slot is being filled: `states`, asserted |
 //! | `uring::recv_buffers` | bytes of a buffer as a slice; entries and tail of the buffer ring | only under a lease: `ours`; entries are rewritten only before they are published |
@@ -61,6 +62,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 pub use counters::{Counters, REQUEST_TYPES, Totals};
+pub use memory::release_freed_memory;
 pub use socket::{Sockets, bind};
 
 use crate::protocol::Reject;

@@ -127,7 +127,7 @@ impl<'a> Dict<'a> {
                 (2, Node::Array { .. }) if children.iter().all(|ip| as_str(ip).is_some()) => {
                     dict.ip_list = children;
                 }
-                (3, Node::Array { .. }) if children.iter().all(|node| field(node).is_some()) => {
+                (3, Node::Array { .. }) if is_field_list(children) => {
                     dict.fields = children;
                 }
                 _ => return None,
@@ -188,8 +188,19 @@ fn request_type(value: &Node<'_>) -> Option<RequestType> {
     RequestType::ALL.get(usize::try_from(index).ok()?).copied()
 }
 
+/// Whether these are fields: numbers, or what Ganeti's own `confd-client` sends in their place.
+///
+/// That client checks a daemon with `["0","1","2"]`, which the reference leaves unanswered, and then gives up. It is answered
+/// here; strings in any other list are not, as there.
+fn is_field_list(values: &[Node<'_>]) -> bool {
+    const CONFD_CLIENT: [&str; 3] = ["0", "1", "2"];
+    let is_number = |value: &Node<'_>| as_str(value).is_none() && field(value).is_some();
+    values.iter().all(is_number) || values.iter().map(as_str).eq(CONFD_CLIENT.map(Some))
+}
+
 fn field(value: &Node<'_>) -> Option<ReqField> {
-    match whole_number(value)? {
+    let number = as_str(value).map_or_else(|| whole_number(value), |text| text.parse().ok());
+    match number? {
         0 => Some(ReqField::Name),
         1 => Some(ReqField::Ip),
         2 => Some(ReqField::MNodePip),

@@ -28,7 +28,7 @@ impl<'a> SignedMessage<'a> {
             return Err(Reject::BadEnvelope);
         }
         parser
-            .parse(text, len, |nodes| Self::from_nodes(nodes))
+            .parse(text, len, Self::from_nodes)
             .flatten()
             .ok_or(Reject::BadEnvelope)
     }
@@ -145,7 +145,7 @@ pub(crate) fn write(
     out.extend_from_slice(MESSAGE_PREFIX);
     match escaped {
         Some(escaped) if out.len() + escaped.len() < REPLY_BYTES_MAX => {
-            out.extend_from_slice(escaped)
+            out.extend_from_slice(escaped);
         }
         None if out.len() + message.len() < REPLY_BYTES_MAX => text::escape(message, out),
         _ => return false,

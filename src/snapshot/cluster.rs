@@ -467,22 +467,29 @@ fn instances(
     names: &Directory,
 ) -> (Vec<Instance>, Vec<u32>) {
     let mut lists = Vec::new();
-    let mut disks = |instance: &InstanceFields| {
-        let found = names.find(text, instance.uuid.of(text)).map_err(|why| {
-            prereq_error_text("Instance name", &plain(text, instance.uuid), why.words())
-        })?;
+    let mut list = |disks: &Vec<Result<u32, Span>>| {
         let start = lists.len();
-        for disk in &own_disks[found] {
+        for disk in disks {
             match disk {
                 Ok(disk) => lists.push(*disk),
                 Err(key) => {
                     lists.truncate(start);
-                    let why = NotFound::Unknown.words();
-                    return Err(prereq_error_text("Disk uuid", &plain(text, *key), why));
+                    return Err(*key);
                 }
             }
         }
         Ok(start as u32..lists.len() as u32)
+    };
+    let own: Vec<Result<Range<u32>, Span>> = own_disks.iter().map(&mut list).collect();
+    let disks = |instance: &InstanceFields| {
+        let found = names.find(text, instance.uuid.of(text)).map_err(|why| {
+            let uuid = plain(text, instance.uuid);
+            prereq_error_text("Instance name", &uuid, why.words())
+        })?;
+        own[found].clone().map_err(|key| {
+            let why = NotFound::Unknown.words();
+            prereq_error_text("Disk uuid", &plain(text, key), why)
+        })
     };
     let instances = fields
         .iter()

@@ -33,16 +33,16 @@ impl Cluster {
                 self.node_role_by_name(name, answer);
             }),
             RequestType::NodeDrbd => {
-                with_name(query, answer, |name, answer| self.node_drbd(name, answer))
+                with_name(query, answer, |name, answer| self.node_drbd(name, answer));
             }
             RequestType::NodeInstances => with_name(query, answer, |name, answer| {
-                self.node_instances(name, answer)
+                self.node_instances(name, answer);
             }),
             RequestType::InstanceDisks => with_name(query, answer, |name, answer| {
-                self.instance_disks(name, answer)
+                self.instance_disks(name, answer);
             }),
             RequestType::ConfigQuery => with_name(query, answer, |path, answer| {
-                self.config_query(path, answer)
+                self.config_query(path, answer);
             }),
         }
         Outcome::Written

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ganeti_confd::demo;
+use ganeti_confd::protocol::Key;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getsid};
@@ -581,8 +582,8 @@ fn daemon_util_finds_it() {
 
 #[test]
 fn what_it_cannot_have_is_named_and_leaves_nothing_behind() {
-    let busy = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let busy = busy.local_addr().unwrap().port().to_string();
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let taken_port = taken.local_addr().unwrap().port().to_string();
     type Spoil = fn(&Root);
     let cases: [(Spoil, &[&str], &str); 7] = [
         (
@@ -603,16 +604,14 @@ fn what_it_cannot_have_is_named_and_leaves_nothing_behind() {
             "conf-daemon.log",
         ),
         (|_| {}, &["-b", "192.0.2.1"], "192.0.2.1:0"),
-        (|_| {}, &["-p", &busy.clone().leak()[..]], "in use"),
+        (|_| {}, &["-p", &taken_port], "in use"),
     ];
     for (spoil, args, part) in cases {
         for foreground in [&["-f"][..], &[]] {
             let root = Root::new();
             spoil(&root);
             let args = [&FOREGROUND[1..], foreground, args].concat();
-            let held = UdpSocket::bind(format!("127.0.0.1:{busy}"));
             let output = root.run(&args);
-            drop(held);
             let said = text(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
             let problem: Vec<_> = said
@@ -824,12 +823,39 @@ fn a_demo_says_where_it_is_and_leaves_nothing_behind() {
     let config = fs::read_to_string(value("configuration")).unwrap();
     assert_eq!(config, demo::configuration(2, 5, 1));
     assert_eq!(value("names"), "node1.example.com, instance1.example.com");
+    let ping = r#"{"type":0,"protocol":1,"query":null,"rsalt":"r"}"#;
+    let reply = ask(address, &fs::read(&key).unwrap(), ping);
+    assert!(
+        reply.starts_with("plj0") && reply.contains(r#"\"status\":0"#),
+        "{reply}"
+    );
     assert!(!root.pid_file().exists() && !root.log_file().exists());
     assert_eq!(
         daemon.stop(Signal::SIGINT).signal(),
         Some(Signal::SIGINT as i32)
     );
     assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0);
+}
+
+/// The reply to a signed request.
+fn ask(address: SocketAddr, key: &[u8], message: &str) -> String {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    let salt = now.as_secs().to_string();
+    let tag = Key::new(key)
+        .unwrap()
+        .sign(salt.as_bytes(), message.as_bytes());
+    let hmac: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+    let envelope = serde_json::json!({"msg": message, "salt": salt, "hmac": hmac});
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+        .send_to(format!("plj0{envelope}").as_bytes(), address)
+        .unwrap();
+    let mut reply = [0; 4096];
+    let len = socket.recv(&mut reply).unwrap();
+    text(&reply[..len])
 }
 
 #[test]

@@ -314,3 +314,32 @@ mod d12_numbers {
         }
     }
 }
+
+mod d13_the_fields_of_confd_client {
+    use super::*;
+
+    #[test]
+    fn are_answered_and_no_other_strings_are() {
+        let served = served(&cluster());
+        let ask_fields = |fields: Value| {
+            let query = json!({"3": fields});
+            let message = json!({"protocol": 1, "type": 3, "query": query, "rsalt": "R"});
+            ask_text(&served, &message.to_string())
+        };
+        let numbers = ask_fields(json!([0, 1, 2]));
+        assert!(numbers.is_ok());
+        assert_eq!(ask_fields(json!(["0", "1", "2"])), numbers);
+        for fields in [
+            json!(["0"]),
+            json!(["0", "1"]),
+            json!(["0", "1", 2]),
+            json!(["2", "1", "0"]),
+        ] {
+            assert_eq!(
+                ask_fields(fields.clone()),
+                Err(Reject::BadRequest),
+                "{fields}"
+            );
+        }
+    }
+}

@@ -8,4 +8,6 @@ mod differences;
 mod differential;
 mod engine;
 mod generate;
+mod mangled;
 mod reload;
+mod reload_under_load;

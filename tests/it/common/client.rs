@@ -72,6 +72,17 @@ impl Client {
         answer
     }
 
+    /// The first datagram that comes back for `datagram`, without pings.
+    pub(crate) fn ask_once(&self, datagram: &[u8], patience: Duration) -> Option<Vec<u8>> {
+        let mut answer = None;
+        self.send(datagram);
+        self.receive_until(Instant::now() + patience, |reply| {
+            answer = Some(reply.to_vec());
+            true
+        });
+        answer
+    }
+
     /// Sends all requests, many at a time, and gives the replies by tag.
     pub(crate) fn exchange(&self, requests: &[(Tag, Vec<u8>)]) -> HashMap<Tag, Vec<u8>> {
         let mut replies = HashMap::new();
