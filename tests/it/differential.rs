@@ -8,7 +8,7 @@
 
 use crate::common::{Kind, Reply, Subject, now, sign_hex, skip, subjects};
 use crate::conformance::committed_configs;
-use crate::generate::{Asked, Fault, Generator, Json, Requests, Style, disguise};
+use crate::generate::{Asked, Fault, Generator, Json, Requests, Style, disguise, pick};
 use fastrand::Rng;
 use std::collections::HashMap;
 use std::fs;
@@ -119,13 +119,11 @@ fn files_cut_short_or_followed_by_garbage() {
         if round % 2 == 0 {
             text.truncate(run.rng.usize(..text.len()));
         } else {
-            text += *run
-                .rng
-                .choice(&["x", "}", ",{}", "\0", " {}"])
-                .expect("not empty");
+            text += pick(&mut run.rng, &["x", "}", ",{}", "\0", " {}"]);
         }
         run.compare(&Case {
             requests: FAULTY_REQUESTS,
+            loads: false,
             ..Case::same(&format!("cut-{seed:x}"), tree, text.into_bytes())
         });
     }
@@ -179,6 +177,8 @@ struct Case {
     reference: Vec<u8>,
     subject: Vec<u8>,
     rule: Rule,
+    /// Whether the reference loads its file; anything else is a mistake of the generator.
+    loads: bool,
     requests: usize,
 }
 
@@ -190,6 +190,7 @@ impl Case {
             subject: text.clone(),
             reference: text,
             rule: Rule::Same,
+            loads: true,
             requests: RANDOM_REQUESTS,
         }
     }
@@ -211,6 +212,7 @@ impl Case {
             reference: write(reference),
             subject: write(faulty),
             rule,
+            loads: rule != Rule::Same,
             requests: FAULTY_REQUESTS,
         }
     }
@@ -219,6 +221,7 @@ impl Case {
     fn plain(&self) -> Self {
         Self {
             rule: Rule::Same,
+            loads: self.loads && !matches!(self.rule, Rule::Unknown | Rule::Incomplete),
             tree: self.tree.clone(),
             name: self.name.clone(),
             reference: self.subject.clone(),
@@ -318,12 +321,17 @@ impl Run {
                 got = got.or_else(|| subject.ask(&to_subject));
             }
             self.answered += usize::from(got.is_some());
-            if !agree(
-                case,
-                asked,
-                reference.read(expected.as_deref()),
-                subject.read(got.as_deref()),
-            ) {
+            let heard = reference.read(expected.as_deref());
+            if heard != Heard::Silence {
+                let loaded = !matches!(heard, Heard::Refusal(_));
+                assert_eq!(
+                    loaded,
+                    case.loads,
+                    "what the reference makes of {}",
+                    keep(case).display()
+                );
+            }
+            if !agree(case, asked, heard, subject.read(got.as_deref())) {
                 self.report(case, kind, asked, expected.as_deref(), got.as_deref());
             }
         }

@@ -12,3 +12,4 @@ mod values;
 pub(crate) use json::{Json, Style};
 pub(crate) use objects::{Fault, Generator};
 pub(crate) use requests::{Asked, Requests};
+pub(crate) use values::pick;

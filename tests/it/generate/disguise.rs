@@ -5,6 +5,7 @@
 //! digits, which is ASCII, is printed as it stands, and sorts as the character does: after all other ASCII, by code point.
 
 use super::json::Json;
+use super::values::pick;
 use fastrand::Rng;
 
 const MASK: char = '\u{7f}';
@@ -38,9 +39,10 @@ fn is_free(text: &str) -> bool {
 }
 
 fn decorate(text: &mut String, rng: &mut Rng) {
-    let c = *rng
-        .choice(&['\u{80}', 'é', 'ÿ', 'Ā', '€', '\u{2028}', '\u{fffd}', '😀'])
-        .expect("not empty");
+    let c = pick(
+        rng,
+        &['\u{80}', 'é', 'ÿ', 'Ā', '€', '\u{2028}', '\u{fffd}', '😀'],
+    );
     let at = rng.usize(..=text.len());
     text.insert_str(at, &format!("{MASK}{:06x}", u32::from(c)));
 }

@@ -1,5 +1,6 @@
 //! JSON with numbers as written, and a writer that varies everything RFC 8259 leaves open.
 
+use super::values::pick;
 use fastrand::Rng;
 use serde_json::Value;
 
@@ -10,8 +11,8 @@ pub(crate) enum Json {
     Bool(bool),
     Number(String),
     Text(String),
-    List(Vec<Json>),
-    Object(Vec<(String, Json)>),
+    List(Vec<Self>),
+    Object(Vec<(String, Self)>),
 }
 
 /// How a document is written: how often white space and needless escapes occur, in percent.
@@ -32,8 +33,8 @@ impl Style {
 
     pub(crate) fn any(rng: &mut Rng) -> Self {
         Self {
-            space: *rng.choice(&[0, 0, 10, 60]).expect("not empty"),
-            escape: *rng.choice(&[0, 0, 5, 40]).expect("not empty"),
+            space: pick(rng, &[0, 0, 10, 60]),
+            escape: pick(rng, &[0, 0, 5, 40]),
             utf8: rng.bool(),
         }
     }
@@ -129,7 +130,7 @@ fn separate(index: usize, out: &mut String, rng: &mut Rng, style: Style) {
 
 fn space(out: &mut String, rng: &mut Rng, style: Style) {
     while rng.u8(..100) < style.space {
-        out.push(*rng.choice(b" \t\r\n").expect("not empty") as char);
+        out.push(pick(rng, b" \t\r\n") as char);
     }
 }
 

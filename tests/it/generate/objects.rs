@@ -3,7 +3,7 @@
 //! The tables are those of `Ganeti.Objects` (3.0.2): what a field may hold, and whether it may be missing.
 
 use super::json::Json;
-use super::values;
+use super::values::{self, pick};
 use fastrand::Rng;
 
 /// What a field may hold.
@@ -29,12 +29,12 @@ enum Type {
     Any,
     OneOf(&'static [&'static str]),
     Family,
-    List(&'static Type),
-    Pair(&'static Type),
-    Map(&'static Type),
-    Hypervisors(&'static Type),
+    List(&'static Self),
+    Pair(&'static Self),
+    Map(&'static Self),
+    Hypervisors(&'static Self),
     /// A map that has the key `default` most of the time.
-    Defaults(&'static Type),
+    Defaults(&'static Self),
     Collectors,
     Record(&'static [Field]),
     /// A record, real or forthcoming.
@@ -44,7 +44,7 @@ enum Type {
     /// A name, key or address from a small pool, so that objects meet, or do not.
     From(Pool),
     /// A map of so many objects at most, under keys from a pool.
-    Objects(Pool, usize, &'static Type),
+    Objects(Pool, usize, &'static Self),
 }
 
 /// Texts that refer to one another across objects.
@@ -126,6 +126,16 @@ struct Field {
     name: &'static str,
     kind: Type,
     need: Need,
+}
+
+impl Field {
+    fn is_required(&self, forthcoming: bool) -> bool {
+        match self.need {
+            Need::Required => true,
+            Need::Optional => false,
+            Need::IfReal => !forthcoming,
+        }
+    }
 }
 
 const fn required(name: &'static str, kind: Type) -> Field {
@@ -507,6 +517,10 @@ const NEEDED: &[&str] = &[
     "master_candidate",
     "offline",
     "drained",
+    "enabled_hypervisors",
+    "data_collectors",
+    "active",
+    "interval",
 ];
 
 /// One thing done wrong in one record of a configuration.
@@ -536,22 +550,48 @@ impl Fault {
         Self::Twice,
     ];
 
+    /// Whether it can be in a required field like `field`.
+    fn fits(self, field: &Field) -> bool {
+        match self {
+            Self::WrongType => matches!(
+                field.kind,
+                Type::Text
+                    | Type::Bool
+                    | Type::Int
+                    | Type::From(_)
+                    | Type::Record(_)
+                    | Type::List(_)
+                    | Type::Map(_)
+            ),
+            Self::WrongWord => matches!(field.kind, Type::OneOf(_)),
+            Self::Needed => NEEDED.contains(&field.name),
+            Self::Unneeded => UNNEEDED.contains(&field.name),
+            Self::Unknown | Self::Twice => true,
+        }
+    }
+
     /// The key and value of [`Fault::Unknown`].
     pub(crate) const UNKNOWN: (&'static str, &'static str) = ("zz_unknown", "12345");
+}
+
+/// A fault, and where it will be: how many records that could have it are passed over, and which of the fields that fit.
+struct Trap {
+    fault: Fault,
+    records_left: usize,
+    choice: usize,
 }
 
 /// Makes configurations; the same seed makes the same one, with or without a fault.
 pub(crate) struct Generator {
     rng: Rng,
-    /// The fault to make, and how many records that could have it are passed over first.
-    fault: Option<(Fault, usize)>,
+    trap: Option<Trap>,
 }
 
 impl Generator {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             rng: Rng::with_seed(seed),
-            fault: None,
+            trap: None,
         }
     }
 
@@ -560,96 +600,64 @@ impl Generator {
         self.record(CONFIG, false, 2)
     }
 
-    /// The configuration of `seed` with one fault; `None` where it has no `at`th place for it.
+    /// The configuration of `seed` with one fault in the `at`th record that can have it; `None` if there are not so many.
     pub(crate) fn faulty(seed: u64, fault: Fault, at: usize) -> Option<Json> {
         let mut generator = Self {
-            rng: Rng::with_seed(seed),
-            fault: Some((fault, at)),
+            trap: Some(Trap {
+                fault,
+                records_left: at,
+                choice: seed as usize,
+            }),
+            ..Self::new(seed)
         };
         let config = generator.config();
-        generator.fault.is_none().then_some(config)
+        generator.trap.is_none().then_some(config)
     }
 
     fn record(&mut self, fields: &'static [Field], forthcoming: bool, depth: u8) -> Json {
         let mut members = Vec::new();
         for field in fields {
-            if self.is_written(field, forthcoming) {
-                if matches!(field.kind, Type::LogicalId) {
-                    self.disk_id(&mut members);
-                } else if field.need != Need::Required
-                    && !(field.need == Need::IfReal && !forthcoming)
-                    && self.rng.u8(..5) == 0
-                {
-                    members.push((field.name.to_owned(), Json::Null));
-                } else {
-                    let value = self.value(&field.kind, depth);
-                    members.push((field.name.to_owned(), value));
-                }
+            let required = field.is_required(forthcoming);
+            if !required && self.rng.bool() {
+                continue;
             }
+            if matches!(field.kind, Type::LogicalId) {
+                self.disk_id(&mut members);
+                continue;
+            }
+            let null = !required && self.rng.u8(..5) == 0;
+            let value = if null {
+                Json::Null
+            } else {
+                self.value(&field.kind, depth)
+            };
+            members.push((field.name.to_owned(), value));
         }
         self.rng.shuffle(&mut members);
         self.spoil(fields, forthcoming, &mut members);
         Json::Object(members)
     }
 
-    fn is_written(&mut self, field: &Field, forthcoming: bool) -> bool {
-        let required = match field.need {
-            Need::Required => true,
-            Need::IfReal => !forthcoming,
-            Need::Optional => false,
-        };
-        required || self.rng.bool()
-    }
-
     /// Makes the fault, if it is this record's turn. Draws nothing, so that everything else stays as it is.
-    fn spoil(
-        &mut self,
-        fields: &'static [Field],
-        forthcoming: bool,
-        members: &mut Vec<(String, Json)>,
-    ) {
-        let Some((fault, left)) = &mut self.fault else {
-            return;
-        };
-        let candidate = |name: &&str, list: &[&str]| list.contains(name);
-        let required = fields.iter().filter(|field| {
-            field.need == Need::Required || (field.need == Need::IfReal && !forthcoming)
-        });
-        let mut names = required.clone().map(|field| field.name);
-        let target = match fault {
-            Fault::WrongType => required
-                .clone()
-                .find(|field| {
-                    matches!(
-                        field.kind,
-                        Type::Text
-                            | Type::Bool
-                            | Type::Int
-                            | Type::From(_)
-                            | Type::Record(_)
-                            | Type::List(_)
-                            | Type::Map(_)
-                    )
-                })
-                .map(|field| field.name),
-            Fault::WrongWord => required
-                .clone()
-                .find(|field| matches!(field.kind, Type::OneOf(_)))
-                .map(|field| field.name),
-            Fault::Needed => names.find(|name| candidate(name, NEEDED)),
-            Fault::Unneeded => {
-                let of_record: Vec<_> = names.filter(|name| candidate(name, UNNEEDED)).collect();
-                (!of_record.is_empty()).then(|| of_record[*left % of_record.len()])
-            }
-            Fault::Unknown | Fault::Twice => names.next(),
-        };
-        let Some(at) =
-            target.and_then(|target| members.iter().position(|(name, _)| name == target))
+    fn spoil(&mut self, fields: &[Field], forthcoming: bool, members: &mut Vec<(String, Json)>) {
+        let Some(Trap {
+            fault,
+            records_left,
+            choice,
+        }) = &mut self.trap
         else {
             return;
         };
-        if *left > 0 {
-            *left -= 1;
+        let fits: Vec<_> = fields
+            .iter()
+            .filter(|field| field.is_required(forthcoming) && fault.fits(field))
+            .collect();
+        let place = fits
+            .get(*choice % fits.len().max(1))
+            .and_then(|field| members.iter().position(|(name, _)| name == field.name));
+        let Some(at) = place else { return };
+        if *records_left > 0 {
+            *records_left -= 1;
             return;
         }
         match fault {
@@ -662,7 +670,7 @@ impl Generator {
             ),
             Fault::Twice => members.push(members[at].clone()),
         }
-        self.fault = None;
+        self.trap = None;
     }
 
     fn value(&mut self, kind: &Type, depth: u8) -> Json {
@@ -672,14 +680,11 @@ impl Generator {
             Type::NonEmpty => Json::Text(format!("n{}", values::text(rng))),
             Type::Bool => Json::Bool(rng.bool()),
             Type::Int => values::int(rng),
-            Type::Natural => Json::number(
-                *rng.choice(&["0", "7", "-0.5", "2.5", "1e3", "7.0"])
-                    .expect("not empty"),
-            ),
-            Type::Integer => Json::number(
-                *rng.choice(&["5000000", "5000000.0", "2.5", "-3.5", "0", "1e7", "1e30"])
-                    .expect("not empty"),
-            ),
+            Type::Natural => Json::number(pick(rng, &["0", "7", "-0.5", "2.5", "1e3", "7.0"])),
+            Type::Integer => Json::number(pick(
+                rng,
+                &["5000000", "5000000.0", "2.5", "-3.5", "0", "1e7", "1e30"],
+            )),
             Type::Double => values::double(rng),
             Type::Time => values::time(rng),
             Type::Tags => Json::List(
@@ -688,13 +693,13 @@ impl Generator {
                     .collect(),
             ),
             Type::Size if rng.bool() => values::int(rng),
-            Type::Size => Json::text(
-                *rng.choice(&[
+            Type::Size => Json::text(pick(
+                rng,
+                &[
                     "128", "512m", "1 GiB", "5gb", "0x10", "-5", " 7", "(12)M", "2TiB", "0o17",
                     "3  t", "1G", "9 mib",
-                ])
-                .expect("not empty"),
-            ),
+                ],
+            )),
             Type::Bits => Json::Text(
                 (0..rng.usize(..20))
                     .map(|_| if rng.bool() { '1' } else { '0' })
@@ -702,44 +707,31 @@ impl Generator {
             ),
             Type::Address => Json::text(address(rng)),
             Type::Network => {
-                let mask = *rng
-                    .choice(&["24", "0", "32", "08", "0x10", "280", " 8"])
-                    .expect("not empty");
+                let mask = pick(rng, &["24", "0", "32", "08", "0x10", "280", " 8"]);
                 Json::text(format!("{}/{mask}", address(rng)))
             }
-            Type::JobId if rng.bool() => Json::number(
-                *rng.choice(&["7", "7.0", "0", "1e3", "70e-1"])
-                    .expect("not empty"),
-            ),
-            Type::JobId => Json::text(*rng.choice(&["7", " 7", "0x7", "00"]).expect("not empty")),
+            Type::JobId if rng.bool() => {
+                Json::number(pick(rng, &["7", "7.0", "0", "1e3", "70e-1"]))
+            }
+            Type::JobId => Json::text(pick(rng, &["7", " 7", "0x7", "00"])),
             Type::Action if rng.bool() => {
-                let number = *rng.choice(&["1", "5.0", "20"]).expect("not empty");
+                let number = pick(rng, &["1", "5.0", "20"]);
                 Json::List(vec![Json::text("RATE_LIMIT"), Json::number(number)])
             }
-            Type::Action => Json::text(
-                *rng.choice(&["ACCEPT", "PAUSE", "REJECT", "CONTINUE"])
-                    .expect("not empty"),
-            ),
+            Type::Action => Json::text(pick(rng, &["ACCEPT", "PAUSE", "REJECT", "CONTINUE"])),
             Type::Predicate => {
-                let name = *rng
-                    .choice(&["jobid", "opcode", "reason"])
-                    .expect("not empty");
+                let name = pick(rng, &["jobid", "opcode", "reason"]);
                 Json::List(vec![Json::text(name), expression(rng, 3)])
             }
             Type::Reason => Json::List(vec![
                 Json::Text(values::text(rng)),
                 Json::Text(values::text(rng)),
-                Json::number(
-                    *rng.choice(&["0", "1.5", "2.5", "1400000000000000000", "-1"])
-                        .expect("not empty"),
-                ),
+                Json::number(pick(rng, &["0", "1.5", "2.5", "1400000000000000000", "-1"])),
             ]),
             Type::LogicalId => unreachable!("written by disk_id"),
             Type::Any => values::any(rng, 3),
-            Type::OneOf(words) => Json::text(*rng.choice(*words).expect("not empty")),
-            Type::Family => {
-                Json::number(*rng.choice(&["2", "10", "2.0", "1e1"]).expect("not empty"))
-            }
+            Type::OneOf(words) => Json::text(pick(rng, words)),
+            Type::Family => Json::number(pick(rng, &["2", "10", "2.0", "1e1"])),
             Type::List(kind) => {
                 // Children of children end somewhere.
                 let size_max = if depth == 0 && matches!(kind, Type::Child) {
@@ -783,7 +775,7 @@ impl Generator {
             Type::Record(fields) => self.record(fields, false, depth),
             Type::Promised(fields) => self.promised(fields, depth),
             Type::Child => self.promised(DISK, depth),
-            Type::From(pool) => Json::text(*rng.choice(pool.texts()).expect("not empty")),
+            Type::From(pool) => Json::text(pick(rng, pool.texts())),
             Type::Objects(pool, size_max, kind) => {
                 self.some_of(pool.texts(), *size_max, kind, depth)
             }
@@ -836,15 +828,11 @@ impl Generator {
     /// `dev_type` and the `logical_id` that goes with it.
     fn disk_id(&mut self, members: &mut Vec<(String, Json)>) {
         let rng = &mut self.rng;
-        let kind = *rng.choice(REAL_DISK_TEMPLATES).expect("not empty");
+        let kind = pick(rng, REAL_DISK_TEMPLATES);
         // Half of all disks are DRBD: the two queries about them have the most to say.
         let kind = if rng.bool() { "drbd" } else { kind };
-        let mut pair = |driver: &[&str]| {
-            vec![
-                Json::text(*rng.choice(driver).expect("not empty")),
-                Json::Text(values::text(rng)),
-            ]
-        };
+        let mut pair =
+            |driver: &[&str]| vec![Json::text(pick(rng, driver)), Json::Text(values::text(rng))];
         let id = match kind {
             "file" | "sharedfile" | "gluster" => pair(&["loop", "blktap", "blktap2"]),
             "blockdev" => pair(&["manual"]),
@@ -893,22 +881,17 @@ fn expression(rng: &mut Rng, depth: u8) -> Json {
         5 => vec![
             Json::text("=~"),
             field(),
-            Json::text(
-                *rng.choice(&["^a", "a|b", "[0-9]+\\.", "", "(x)(y)?"])
-                    .expect("not empty"),
-            ),
+            Json::text(pick(rng, &["^a", "a|b", "[0-9]+\\.", "", "(x)(y)?"])),
         ],
         _ => {
-            let operator = *rng
-                .choice(&["==", "=", "!=", "<", ">", "<=", ">=", "=[]"])
-                .expect("not empty");
+            let operator = pick(rng, &["==", "=", "!=", "<", ">", "<=", ">=", "=[]"]);
             let value = if rng.bool() {
                 Json::Text(values::text(rng))
             } else {
-                Json::number(
-                    *rng.choice(&["1", "1.0", "-3", "0", "1e3", "12345678901234567890"])
-                        .expect("not empty"),
-                )
+                Json::number(pick(
+                    rng,
+                    &["1", "1.0", "-3", "0", "1e3", "12345678901234567890"],
+                ))
             };
             vec![Json::text(operator), field(), value]
         }

@@ -1,7 +1,7 @@
 //! Requests about one configuration: all types, all shapes of queries, sane and not.
 
 use super::json::{Json, Style};
-use super::values;
+use super::values::{self, pick};
 use crate::common::{Tag, now, sign_hex};
 use fastrand::Rng;
 
@@ -96,29 +96,25 @@ impl<'a> Requests<'a> {
     }
 
     fn protocol(&mut self) -> Json {
-        Json::number(
-            *self
-                .rng
-                .choice(&["1", "1", "1", "0", "2", "-1", "1.4", "1e30", "1.0"])
-                .expect("not empty"),
-        )
+        Json::number(pick(
+            &mut self.rng,
+            &["1", "1", "1", "0", "2", "-1", "1.4", "1e30", "1.0"],
+        ))
     }
 
     /// Makes the request one that must be ignored, or that only looks so.
     fn spoil(&mut self, members: &mut Vec<(String, Json)>) {
         match self.rng.u8(..7) {
-            0 => drop(members.remove(self.rng.usize(..members.len()))),
+            0 => drop(members.remove(self.rng.usize(..3))),
             1 => members.push(("extra".into(), Json::Null)),
             2 => {
-                members[1].1 = Json::number(
-                    *self
-                        .rng
-                        .choice(&["12", "-1", "99", "1e5", "4294967296"])
-                        .expect("not empty"),
-                )
+                members[1].1 = Json::number(pick(
+                    &mut self.rng,
+                    &["12", "-1", "99", "1e5", "4294967296"],
+                ));
             }
-            3 => members[1].1 = values::any(&mut self.rng, 0).as_no_number(),
-            4 => members[0].1 = values::any(&mut self.rng, 1).as_no_number(),
+            3 => members[1].1 = values::any(&mut self.rng, 0).unless_number(),
+            4 => members[0].1 = values::any(&mut self.rng, 1).unless_number(),
             5 => members[2].1 = Json::Null,
             _ => {
                 members.retain(|(name, _)| name != "query");
@@ -136,7 +132,7 @@ impl<'a> Requests<'a> {
             3 => Json::object([("4", Json::number(1))]),
             4 => Json::object([("fields", Json::List(vec![]))]),
             5 => Json::object([("1", Json::number(1))]),
-            _ => Json::object([("3", Json::List(vec![Json::text("0")]))]),
+            _ => Json::object([("3", Json::List(vec![Json::text("name")]))]),
         }
     }
 
@@ -228,16 +224,16 @@ impl<'a> Requests<'a> {
             4 => path + "/0x",
             5 => path + "/-1",
             6 => {
-                path + *self
-                    .rng
-                    .choice(&[
+                path + pick(
+                    &mut self.rng,
+                    &[
                         "/18446744073709551617",
                         "/9223372036854775808",
                         "/00",
                         "/1~1",
                         "/0/0",
-                    ])
-                    .expect("not empty")
+                    ],
+                )
             }
             7 => path.replacen('/', "//", 2),
             8 => path.trim_start_matches('/').to_owned(),
@@ -287,7 +283,7 @@ impl<'a> Requests<'a> {
 
 impl Json {
     /// Itself, unless it is a number.
-    fn as_no_number(self) -> Self {
+    fn unless_number(self) -> Self {
         match self {
             Self::Number(_) => Self::Null,
             // An array of characters is a string to the reference.

@@ -3,6 +3,11 @@
 use super::json::Json;
 use fastrand::Rng;
 
+/// One of `choices`.
+pub(crate) fn pick<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
+    *rng.choice(choices).expect("there is something to choose")
+}
+
 /// An `int` field's number: rounded half to even and wrapped to 64 bits by the reference, so everything is allowed.
 pub(crate) fn int(rng: &mut Rng) -> Json {
     const SHAPES: &[&str] = &[
@@ -183,7 +188,7 @@ pub(crate) fn free_number(rng: &mut Rng) -> Json {
 
 fn any_number(rng: &mut Rng, shapes: &[&str], random: impl Fn(&mut Rng) -> String) -> Json {
     if rng.u8(..3) == 0 {
-        Json::number(rng.choice(shapes).expect("not empty"))
+        Json::number(pick(rng, shapes))
     } else {
         Json::Number(random(rng))
     }
@@ -269,11 +274,11 @@ pub(crate) fn text(rng: &mut Rng) -> String {
         "Zz9",
     ];
     match rng.u8(..6) {
-        0 => (*rng.choice(ODD).expect("not empty")).to_owned(),
+        0 => pick(rng, ODD).to_owned(),
         1 => (0..rng.usize(..12))
             .map(|_| rng.char('\0'..='\u{7f}'))
             .collect(),
-        _ => (*rng.choice(PLAIN).expect("not empty")).to_owned(),
+        _ => pick(rng, PLAIN).to_owned(),
     }
 }
 
