@@ -98,8 +98,6 @@ pub(super) struct Worker<A> {
     /// Whether the kernel has the multishot receive, and the poll on the event.
     receiving: bool,
     polling: bool,
-    /// Sends that were queued since the kernel was entered last.
-    queued_sends: usize,
     patience: Patience,
     /// An error that receiving cannot go on after.
     fault: Option<io::Error>,
@@ -147,7 +145,6 @@ impl<A: Answer> Worker<A> {
             receipts: VecDeque::with_capacity(usize::from(sizes.buffers) + 1),
             receiving: false,
             polling: false,
-            queued_sends: 0,
             patience: Patience::default(),
             fault: None,
         };
@@ -184,18 +181,8 @@ impl<A: Answer> Worker<A> {
     }
 
     /// Submits what is queued and waits for something to do.
-    ///
-    /// Sends complete while they are submitted; to wait for one event more than them saves a second enter per batch. Should one
-    /// not complete at once, its completion comes when the socket has room again, so that nothing waits for ever. While
-    /// datagrams wait for slots, the sends are all there is to wait for: the receive may not be armed.
     fn enter(&mut self) -> io::Result<()> {
-        let sends = mem::take(&mut self.queued_sends);
-        let wanted = if self.receipts.is_empty() {
-            sends + 1
-        } else {
-            1
-        };
-        match self.ring.submit_and_wait(wanted) {
+        match self.ring.submit_and_wait(1) {
             Ok(()) => Ok(()),
             Err(error) => match errno::errno(&error) {
                 libc::EINTR => Ok(()),
@@ -323,7 +310,6 @@ impl<A: Answer> Worker<A> {
             opcode::SendMsg::new(SOCKET, message).build()
         };
         let entry = entry.user_data(UserData::Send(head).encode());
-        self.queued_sends += 1;
         // SAFETY: the replies, the name and the message are pinned with their slots until the completion (slots invariant 2,
         // kept by `sent`), or leaked by `drop` if that does not come.
         unsafe { self.ring.push(&entry) }
