@@ -30,8 +30,10 @@ pub(super) struct Cluster {
     /// The master's index, or why there is none.
     pub(super) master: Result<usize, Missing>,
     pub(super) master_ip: Span,
-    /// None without `nicparams.default`: the reference cannot answer questions about links then.
-    pub(super) links: Option<LinkIndex>,
+    /// None if there are addresses, and no default link that the reference would look up for each of them.
+    pub(super) links: Option<Links>,
+    /// `cluster.nicparams.default.link`.
+    pub(super) default_link: Option<Span>,
     pub(super) ready: ReadyAnswers,
 }
 
@@ -40,13 +42,6 @@ pub(super) struct Cluster {
 pub(super) struct Missing {
     pub(super) name: String,
     pub(super) why: NotFound,
-}
-
-#[derive(Debug)]
-pub(super) struct LinkIndex {
-    pub(super) links: Links,
-    /// `cluster.nicparams.default.link`.
-    pub(super) default: Span,
 }
 
 /// Answers that are the same for every request of their type.
@@ -162,16 +157,10 @@ impl Cluster {
         let minors = minors(text, &by_uuid, &nodes, &node_names, with_disks, &drbd);
         let hosted = host(text, &by_uuid, minors, &fields, &own_disks, &drbd);
 
-        let links = document
-            .find(&["cluster", "nicparams", "default", "link"])
-            .map(|link| {
-                let default = link.unquoted();
-                let registrations = registrations(text, &fields, default, &node_names);
-                LinkIndex {
-                    links: Links::new(text, registrations),
-                    default,
-                }
-            });
+        let default_link = document.find(&["cluster", "nicparams", "default", "link"]);
+        let default_link = default_link.map(Span::unquoted);
+        let links = registrations(text, &fields, default_link, &node_names)
+            .map(|registrations| Links::new(text, registrations));
         let master_name = document.needed(&["cluster", "master_node"]).unquoted();
         let master = node_names
             .find(text, master_name.of(text))
@@ -192,6 +181,7 @@ impl Cluster {
             master,
             master_ip,
             links,
+            default_link,
             ready,
             document,
         }
@@ -227,7 +217,7 @@ impl Cluster {
             + size_of_val::<[u32]>(&self.disk_lists)
             + self.node_names.bytes()
             + self.instance_names.bytes()
-            + self.links.as_ref().map_or(0, |index| index.links.bytes())
+            + self.links.as_ref().map_or(0, Links::bytes)
             + self.ready.bytes()
     }
 }
@@ -605,13 +595,14 @@ impl Minor<'_> {
     }
 }
 
-/// Every address of every NIC, in map order.
+/// Every address of every NIC, in map order; `None` without a default link, if there is any address. The reference looks the
+/// default up for every address, also for one that has a link of its own.
 fn registrations(
     text: &[u8],
     instances: &[InstanceFields],
-    default_link: Span,
+    default_link: Option<Span>,
     nodes: &Directory,
-) -> Vec<Registration> {
+) -> Option<Vec<Registration>> {
     // The reference registers the instance's name, and looks for the first instance of that name afterwards.
     let mut first_named = Index::default();
     for (index, instance) in instances.iter().enumerate() {
@@ -633,6 +624,7 @@ fn registrations(
         for nic in text::elements(text, instance.nics.start as usize) {
             let [ip, nicparams] = fields(text, Span::new(nic), ["ip", "nicparams"]);
             let Some(ip) = ip else { continue };
+            let default_link = default_link?;
             let link =
                 nicparams.and_then(|params| text::member(text, params.start as usize, b"link"));
             registrations.push(Registration {
@@ -642,7 +634,7 @@ fn registrations(
             });
         }
     }
-    registrations
+    Some(registrations)
 }
 
 impl ReadyAnswers {

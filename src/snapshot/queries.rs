@@ -71,16 +71,16 @@ impl Cluster {
         if dict.ip.is_none() && dict.ip_list().next().is_none() {
             return answer.ok(b"[]", serial);
         }
-        let Some(index) = &self.links else {
+        let mut link_scratch = Vec::new();
+        let link = match dict.link {
+            Some(link) => Some(text::canonical(link, &mut link_scratch)),
+            None => self.default_link.map(|link| link.of(text)),
+        };
+        let (Some(links), Some(link)) = (&self.links, link) else {
             return answer.error_code(ErrorCode::Internal);
         };
-        let mut link_scratch = Vec::new();
-        let link = dict.link.map_or(index.default.of(text), |link| {
-            text::canonical(link, &mut link_scratch)
-        });
         let find = |ip: &str, scratch: &mut Vec<u8>| {
-            index
-                .links
+            links
                 .node(text, link, text::canonical(ip, scratch))
                 .map(|node| self.nodes[node].primary_ip.of(text))
         };
@@ -128,16 +128,17 @@ impl Cluster {
         if let Query::Dict(_) = query {
             return answer.error_text("Invalid query type");
         }
-        let Some(index) = &self.links else {
-            return answer.error_code(ErrorCode::Internal);
+        let link = match query {
+            Query::Plain(link) => Some(text::canonical(link, answer.scratch())),
+            _ => self.default_link.map(|link| link.of(text)),
         };
-        let ips = match query {
-            Query::Plain(link) => index
-                .links
-                .ips(text, text::canonical(link, answer.scratch())),
-            _ => index.links.ips(text, index.default.of(text)),
-        };
-        answer.ok(ips, self.serial.of(text));
+        match (&self.links, link) {
+            (Some(links), Some(link)) => {
+                let ips = links.ips(text, link);
+                answer.ok(ips, self.serial.of(text));
+            }
+            _ => answer.error_code(ErrorCode::Internal),
+        }
     }
 
     fn node_drbd(&self, name: &str, answer: &mut Answer) {
