@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ganeti_confd::config;
-use ganeti_confd::protocol::Key;
+use ganeti_confd::protocol::{Key, PADDING, REPLY_BYTES_MAX, signed_message};
 use ganeti_confd::reader::{Files, Io, OnBadConfig, Reader, SharedStatus};
-use ganeti_confd::responder::Served;
+use ganeti_confd::responder::{Datagram, Responder, Served};
 use ganeti_confd::snapshot::{Loaded, Snapshot};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long anything may take on a busy machine. Tests end as soon as what they wait for is there.
@@ -58,9 +59,19 @@ fn load(text: &[u8]) -> Result<Loaded, config::Error> {
     }
 }
 
-/// Whether `served` is the snapshot of `text`, be it a configuration or an error answer.
+/// Whether `served` is the snapshot of `text`, be it a configuration or an error answer: what it answers to a ping.
 fn is_about(served: &Served, text: &str) -> bool {
-    format!("{:?}", served.snapshot).contains(&format!("{text:?}"))
+    const NOW: u64 = 1_800_000_000;
+    let ping = r#"{"protocol":1,"type":0,"rsalt":"R"}"#;
+    let mut buffer = signed_message::request(&served.key, NOW, ping);
+    let len = buffer.len();
+    buffer.resize(len + PADDING, 0);
+    let mut out = vec![0; REPLY_BYTES_MAX];
+    let reply = Responder::new().respond(Datagram::new(&mut buffer, len), NOW, served, &mut out);
+    let reply = &out[4..reply.expect("a ping is answered").len];
+    let envelope: Value = serde_json::from_slice(reply).expect("a reply is JSON");
+    let message = envelope["msg"].as_str().map(serde_json::from_str::<Value>);
+    message.expect("an inner message").expect("JSON")["answer"] == text
 }
 
 // ------------ The node under test ---------------------------------------------------------------------------------
