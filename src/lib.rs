@@ -23,6 +23,36 @@
 //! Everything between the two engines' ends is pure: bytes, a clock value and a snapshot in; bytes or a reason for
 //! silence out. It does no I/O, reads no clock, takes no lock, allocates nothing per datagram, and forbids unsafe code.
 //!
+//! # One datagram, without a socket
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use ganeti_confd::demo;
+//! use ganeti_confd::protocol::{Key, PADDING, REPLY_BYTES_MAX, signed_message};
+//! use ganeti_confd::responder::{Datagram, Responder, Served};
+//! use ganeti_confd::snapshot::Snapshot;
+//!
+//! let key = Key::new(b"the bytes of hmac.key")?;
+//! let config_data = demo::configuration(3, 10, 1);
+//! let snapshot = Snapshot::load(config_data.as_bytes())?.snapshot;
+//! let served = Served { key: Arc::new(key.clone()), snapshot: Arc::new(snapshot) };
+//!
+//! let now = 1_795_354_392;
+//! let question = r#"{"protocol": 1, "type": 3, "query": null, "rsalt": "R"}"#;
+//! let mut buffer = signed_message::request(&key, now, question);
+//! let len = buffer.len();
+//! buffer.resize(len + PADDING, 0);
+//!
+//! let mut out = vec![0; REPLY_BYTES_MAX];
+//! let reply = Responder::new()
+//!     .respond(Datagram::new(&mut buffer, len), now, &served, &mut out)
+//!     .expect("a signed and fresh request is answered");
+//! let reply = std::str::from_utf8(&out[..reply.len])?;
+//! assert!(reply.contains(r#"\"answer\":\"node1.example.com\""#));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Modules, in reading order
 //!
 //! * [`protocol`]: the wire: datagram, envelope, key, request, reply, and why a datagram gets no answer.
