@@ -1,12 +1,13 @@
 //! All integration tests in one binary: it links once.
 
 mod common;
-mod confd_client;
+
 mod conformance;
 mod daemon;
 mod differences;
 mod differential;
 mod engine;
+mod ganeti_tools;
 mod generate;
 mod mangled;
 mod reload;
