@@ -13,7 +13,7 @@ use super::common::skip;
 
 /// Starts a daemon in this network namespace, waits for its readiness, runs the client, ends the daemon.
 const SCRIPT: &str = r#"
-set -eu
+set -eux
 ip link set lo up
 "$CONFD" -f --no-user-checks -b 127.0.0.1 --engine "$ENGINE" 2>"$GANETI_ROOTDIR/stderr" &
 daemon=$!
@@ -27,7 +27,7 @@ env -u GANETI_ROOTDIR timeout 60 /usr/bin/python3 "$CLIENT/confd-client" -a 127.
 
 /// Makes the accounts and files of a node that daemon-util expects, and takes our daemon through its life there.
 const NODE: &str = r#"
-set -eu
+set -eux
 mount --make-rprivate /
 ip link set lo up
 
@@ -114,7 +114,16 @@ fn in_namespaces(script: &str, client: &Path, engine: &str) -> (tempfile::TempDi
     std::fs::write(data.join("config.data"), demo::configuration(5, 20, 1)).expect("writable");
     let mut command = Command::new("unshare");
     command
-        .args(["--net", "--mount", "sh", "-c", script])
+        // The script is its process namespace's first process, so that it reaps the daemon: a zombie counts as running.
+        .args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+        ])
+        .args(["sh", "-c", script])
         .env("CONFD", env!("CARGO_BIN_EXE_ganeti-confd"))
         .env("GANETI_ROOTDIR", root.path())
         .env("ENGINE", engine)
