@@ -64,7 +64,7 @@
 //! * [`daemon`]: options, logging, process, signals; the wiring.
 //! * [`demo`]: sample clusters of any size.
 //!
-//! Imports point one way: `protocol` and `config` know nobody, `snapshot` knows `config` and `protocol`, `responder` knows these
+//! Imports point one way: `protocol` and `config` know nobody but `text` (canonical JSON, private), `snapshot` knows `config` and `protocol`, `responder` knows these
 //! three, `engine` and `reader` know `responder`, `daemon` knows all.
 
 pub mod config;

@@ -120,11 +120,7 @@ fn mask_overflows(source: &mut [u8], starts: &[u32]) -> bool {
         let Some(token) = source.get(start..).map(number_token) else {
             continue;
         };
-        if token.len() >= MASK.len()
-            && token[0] != b'.'
-            && number::nearest(token).is_infinite()
-            && is_number(token)
-        {
+        if is_number(token) && number::nearest(token).is_infinite() && token.len() >= MASK.len() {
             let end = start + token.len();
             source[start..end].fill(b' ');
             source[start..start + MASK.len()].copy_from_slice(MASK);

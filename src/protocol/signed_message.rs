@@ -125,8 +125,8 @@ const SUFFIX: &[u8] = br#""}"#;
 
 /// Writes a message to `out` as the reference writes it, with the signature of `key` over `salt` and `message`.
 ///
-/// `escaped` is `message` with the escapes of a JSON string, if it is at hand. Nothing is written beyond
-/// [`REPLY_BYTES_MAX`] bytes: gives `false` if the message does not fit.
+/// `escaped` is `message` with the escapes of a JSON string, if it is at hand. Gives `false`, and leaves `out` without
+/// meaning, if the whole is longer than [`REPLY_BYTES_MAX`].
 pub(crate) fn write(
     key: &Key,
     salt: &str,

@@ -4,6 +4,9 @@ use crate::protocol::REPLY_BYTES_MAX;
 use crate::protocol::reply::{self, ErrorCode, NO_SERIAL, Status};
 use crate::text;
 
+/// No longer inner message can fit a reply: its envelope takes these bytes at least.
+const MESSAGE_BYTES_MAX: usize = REPLY_BYTES_MAX - 64;
+
 /// An inner message that is the same for every client: made once, with its escaped form.
 #[derive(Debug)]
 pub(crate) struct Ready {
@@ -42,7 +45,8 @@ impl Ready {
 
 /// Where queries write their answers: memory that is kept from one datagram to the next.
 ///
-/// What does not fit a reply is cut off and [`Answer::is_too_large`], so that no answer takes more memory than a datagram.
+/// JSON that does not fit a reply is left out and makes it [`Answer::is_too_large`]: no cluster's answer takes more memory
+/// than a datagram.
 #[derive(Debug)]
 pub(crate) struct Answer {
     message: Vec<u8>,
@@ -116,26 +120,17 @@ impl Answer {
 
     /// Appends JSON.
     pub(super) fn push(&mut self, json: &[u8]) {
-        // An inner message as long as the whole reply cannot fit it with its envelope.
-        if self.message.len() + json.len() > REPLY_BYTES_MAX - 64 {
+        if self.message.len() + json.len() > MESSAGE_BYTES_MAX {
             self.too_large = true;
         } else {
             self.message.extend_from_slice(json);
         }
     }
 
-    /// Appends text as the inside of a string.
+    /// Appends text as the inside of a string. It comes from a request or a name, so that its escapes are bounded as well.
     pub(super) fn push_escaped(&mut self, text: &[u8]) {
-        // Six bytes are the longest escape.
-        if self.message.len() + 6 * text.len() > REPLY_BYTES_MAX - 64 {
-            for piece in text.chunks(64) {
-                let mut escaped = Vec::with_capacity(6 * 64);
-                text::escape(piece, &mut escaped);
-                self.push(&escaped);
-            }
-        } else {
-            text::escape(text, &mut self.message);
-        }
+        text::escape(text, &mut self.message);
+        self.too_large |= self.message.len() > MESSAGE_BYTES_MAX;
     }
 
     /// Appends JSON values with commas between them.
