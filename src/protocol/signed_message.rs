@@ -93,7 +93,7 @@ impl<'a> SignedMessage<'a> {
     }
 }
 
-fn decode_hex(digits: &[u8]) -> Option<[u8; 20]> {
+pub(crate) fn decode_hex(digits: &[u8]) -> Option<[u8; 20]> {
     let digits: &[u8; 40] = digits.try_into().ok()?;
     let mut tag = [0; 20];
     for (byte, pair) in tag.iter_mut().zip(digits.chunks_exact(2)) {
