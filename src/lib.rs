@@ -67,7 +67,8 @@
 //! * [`node_files`]: where Ganeti keeps its files.
 //!
 //! Imports point one way: `protocol` and `config` know nobody but `text` (canonical JSON, private), `snapshot` knows `config` and `protocol`, `responder` knows these
-//! three, `engine` and `reader` know `responder`, `daemon` knows all.
+//! three, `engine` and `reader` know `responder`, `daemon` knows all. `client` knows `protocol`, and reads a node's files through `node_files` and `reader`; `demo` knows whom it
+//! serves with.
 
 pub mod client;
 pub mod config;

@@ -61,12 +61,10 @@ impl Calls {
             return Err(Error::NoCandidates);
         }
         let id = self.started;
-        let bytes = self
-            .request(id, &asked, usize::MAX, usize::MAX, u64::MAX)
-            .len();
-        if bytes > REQUEST_BYTES_MAX {
-            return Err(Error::RequestTooLarge { bytes });
-        }
+        // No later request of this call is longer.
+        self.request(id, &asked, usize::MAX, usize::MAX, u64::MAX)
+            .filter(|datagram| datagram.len() <= REQUEST_BYTES_MAX)
+            .ok_or(Error::RequestTooLarge)?;
         let mut chosen = candidates.to_vec();
         self.random.shuffle(&mut chosen);
         chosen.truncate(settings.coverage.of(candidates.len()));
@@ -76,7 +74,7 @@ impl Calls {
         Ok(id)
     }
 
-    /// A signed request; `clock` is in seconds since the epoch.
+    /// A signed request, if it fits a datagram; `clock` is in seconds since the epoch.
     fn request(
         &self,
         id: Id,
@@ -84,9 +82,9 @@ impl Calls {
         candidate: usize,
         attempt: usize,
         clock: u64,
-    ) -> Vec<u8> {
+    ) -> Option<Vec<u8>> {
         let rsalt = format!("{}.{id}.{candidate}.{attempt}", self.nonce);
-        signed_message::request(&self.key, clock, &asked.message(&rsalt))
+        signed_message::signed(&self.key, &clock.to_string(), &asked.message(&rsalt))
     }
 
     /// Sends what is due of a call; what cannot be sent counts as unreachable.
@@ -101,7 +99,9 @@ impl Calls {
             && let Some(due) = call.due(now)
         {
             let (asked, _) = &self.under_way[&id];
-            let datagram = self.request(id, asked, due.candidate, due.attempt, clock);
+            let datagram = self
+                .request(id, asked, due.candidate, due.attempt, clock)
+                .expect("start looked at its length");
             if let Err(error) = send(&datagram, due.to) {
                 self.unreachable(due.to, &error);
             }

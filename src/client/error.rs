@@ -16,10 +16,7 @@ pub enum Error {
     /// The key is empty.
     EmptyKey(EmptyKey),
     /// The request does not fit a datagram that confd takes.
-    RequestTooLarge {
-        /// Its length.
-        bytes: usize,
-    },
+    RequestTooLarge,
     /// This host's sockets fail.
     Socket(io::Error),
     /// Nobody answered in time.
@@ -83,9 +80,9 @@ impl fmt::Display for Error {
         match self {
             Self::NoCandidates => f.write_str("there are no master candidates to ask"),
             Self::EmptyKey(error) => error.fmt(f),
-            Self::RequestTooLarge { bytes } => write!(
+            Self::RequestTooLarge => write!(
                 f,
-                "the request has {bytes} bytes, more than the {REQUEST_BYTES_MAX} that are answered: ask for less at once"
+                "the request is longer than the {REQUEST_BYTES_MAX} bytes that are answered: ask for less at once"
             ),
             Self::Socket(error) => write!(f, "cannot use a UDP socket: {error}"),
             Self::Silence(outcome) => write!(f, "no answer {}", outcome.tally()),

@@ -72,6 +72,11 @@ impl<T> Question<T> {
         self.asked.kind
     }
 
+    /// The query's argument, as it is sent.
+    pub fn query(&self) -> &Value {
+        &self.asked.query
+    }
+
     pub(super) fn asked(&self) -> &Asked {
         &self.asked
     }

@@ -156,11 +156,21 @@ pub(crate) fn write(
     out.len() <= REPLY_BYTES_MAX
 }
 
-/// A signed request, ready to be sent: for clients, tests and benches.
+/// A signed request, ready to be sent: for tests and benches.
 ///
 /// `now` is the sender's clock in seconds since the epoch, `message` the inner request as JSON text.
+///
+/// # Panics
+///
+/// If the message is too long for a datagram; [`signed`] tells.
 pub fn request(key: &Key, now: u64, message: &str) -> Vec<u8> {
+    signed(key, &now.to_string(), message).expect("a request fits a datagram")
+}
+
+/// A signed message, ready to be sent; `None` if it does not fit a datagram.
+///
+/// The salt of a request is the sender's clock in seconds since the epoch, that of a reply the request's `rsalt`.
+pub fn signed(key: &Key, salt: &str, message: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(message.len() * 2 + 128);
-    write(key, &now.to_string(), message.as_bytes(), None, &mut out);
-    out
+    write(key, salt, message.as_bytes(), None, &mut out).then_some(out)
 }
