@@ -246,8 +246,8 @@ fn tokio_uring(socket: UdpSocket, ready: &dyn Fn()) {
             });
         }
         ready();
-        std::future::pending().await
-    })
+        std::future::pending::<()>().await;
+    });
 }
 
 /// Sends every datagram back.
