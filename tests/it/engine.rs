@@ -437,7 +437,8 @@ fn a_reply_that_cannot_be_sent_is_counted() {
 /// In a network namespace of its own, whose loopback interface lets little through.
 #[test]
 fn replies_wait_for_a_slow_network() {
-    const REPLIES: u64 = 30;
+    // Twice what the send queue takes.
+    const REPLIES: u64 = 60;
     let in_namespace = || {
         if let Err(why) = slow_namespace() {
             skip(&why);
