@@ -65,7 +65,10 @@ impl Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::new(Ending::Answered, "");
         }
-        Self::new(Ending::Local, format!("cannot write to standard output: {error}"))
+        Self::new(
+            Ending::Local,
+            format!("cannot write to standard output: {error}"),
+        )
     }
 }
 

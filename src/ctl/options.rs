@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
-const ABOUT: &str = "Asks the master candidates of a Ganeti cluster about its configuration, through ganeti-confd.";
+const ABOUT: &str =
+    "Asks the master candidates of a Ganeti cluster about its configuration, through ganeti-confd.";
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -110,7 +111,11 @@ pub(super) enum Command {
 
 /// What to ask, and how much to show.
 #[derive(Debug, Args)]
-#[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
 pub(super) struct QueryOptions {
     /// Ask all candidates, and show each one's answer, serial and round trip
     #[arg(long, global = true)]
@@ -207,7 +212,10 @@ off: with pings that pretend other times. At most some 700 small datagrams are s
 
 /// A time like `500ms`, or a number of seconds.
 fn time(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let seconds = text
+        .parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds
         .or_else(|| humantime::parse_duration(text).ok())
         .filter(|time| *time <= TIME_MAX)
@@ -221,7 +229,10 @@ const TIME_MAX: Duration = Duration::from_secs(86_400);
 fn interval(text: &str) -> Result<Duration, String> {
     time(text).and_then(|time| {
         if time < INTERVAL_MIN {
-            return Err(format!("give at least {}", humantime::format_duration(INTERVAL_MIN)));
+            return Err(format!(
+                "give at least {}",
+                humantime::format_duration(INTERVAL_MIN)
+            ));
         }
         Ok(time)
     })

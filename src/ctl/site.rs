@@ -51,7 +51,9 @@ impl Site {
         let candidates = candidates(options)?;
         let (key, key_source) = match KeyGiven::find(options) {
             KeyGiven::Bytes(bytes) => {
-                let key = Key::new(&bytes).map_err(|_| local(&"CONFD_KEY is empty: set it to the cluster's key, or unset it"))?;
+                let key = Key::new(&bytes).map_err(|_| {
+                    local(&"CONFD_KEY is empty: set it to the cluster's key, or unset it")
+                })?;
                 (key, KeySource::Environment)
             }
             KeyGiven::File(path) => {
@@ -59,7 +61,12 @@ impl Site {
                 (key, KeySource::File(path))
             }
         };
-        Ok(Self { candidates, key, key_source, _demo: None })
+        Ok(Self {
+            candidates,
+            key,
+            key_source,
+            _demo: None,
+        })
     }
 
     fn demo(options: &Common) -> Result<Self, Failure> {
@@ -70,7 +77,10 @@ impl Site {
             ));
         }
         let demo = demo::Server::start(DEMO_NODES, DEMO_INSTANCES).map_err(|error| {
-            Failure::new(Ending::Local, format!("cannot start the sample cluster: {error}"))
+            Failure::new(
+                Ending::Local,
+                format!("cannot start the sample cluster: {error}"),
+            )
         })?;
         Ok(Self {
             candidates: vec![demo.candidate()],
@@ -126,12 +136,19 @@ fn candidates(options: &Common) -> Result<Vec<Candidate>, Failure> {
         let resolve = |name: &String| Candidate::resolve(name.trim());
         let found: Result<Vec<_>, _> = names.iter().map(resolve).collect();
         return found.map_err(|error| {
-            Failure::new(Ending::Local, format!("{error}; name a server as ADDR, ADDR:PORT, [IPV6]:PORT or HOST"))
+            Failure::new(
+                Ending::Local,
+                format!("{error}; name a server as ADDR, ADDR:PORT, [IPV6]:PORT or HOST"),
+            )
         });
     }
     let files = NodeFiles::from_env();
     let ips = files.read_candidates().map_err(|error| {
-        let hint = if is_node(&files.candidates()) { "" } else { NO_NODE };
+        let hint = if is_node(&files.candidates()) {
+            ""
+        } else {
+            NO_NODE
+        };
         Failure::new(Ending::Local, format!("{error} (--server){hint}"))
     })?;
     let port = node_files::port();
