@@ -57,7 +57,9 @@ fn write_page(
     dir: &Path,
     written: &mut Vec<PathBuf>,
 ) -> io::Result<()> {
-    let man = Man::new(with_one_line_about(command.clone())).section(section);
+    let man = Man::new(with_one_line_about(command.clone()))
+        .section(section)
+        .source(concat!("ganeti-confd ", env!("CARGO_PKG_VERSION")));
     let path = dir.join(man.get_filename());
     let mut page = Vec::new();
     man.render_title(&mut page)?;
@@ -84,23 +86,21 @@ fn with_one_line_about(command: Command) -> Command {
     command.about(first).long_about(about)
 }
 
-/// Help text as sections that keep its lines: a paragraph that starts with a line like `Files:` is one.
+/// Help text as sections: a paragraph that starts with a line like `Files:` is one, and keeps its lines.
 fn sections(help: &str) -> String {
     let mut page = String::new();
     for paragraph in help.split("\n\n") {
-        let body = match paragraph.split_once(":\n") {
+        match paragraph.split_once(":\n") {
             Some((heading, body)) if !heading.contains('\n') => {
-                page += &format!(".SH \"{}\"\n", heading.to_uppercase());
-                body
+                page += &format!(".SH \"{}\"\n.nf\n", heading.to_uppercase());
+                body.lines().for_each(|line| page += &verbatim(line));
+                page += ".fi\n";
             }
             _ => {
                 page += ".PP\n";
-                paragraph
+                paragraph.lines().for_each(|line| page += &verbatim(line));
             }
-        };
-        page += ".nf\n";
-        body.lines().for_each(|line| page += &verbatim(line));
-        page += ".fi\n";
+        }
     }
     page
 }
@@ -119,7 +119,7 @@ mod tests {
     fn help_becomes_sections() {
         assert_eq!(
             sections("Files (below /x):\n  a-b\n.c\n\nThe end."),
-            ".SH \"FILES (BELOW /X)\"\n.nf\n\\&  a\\-b\n\\&.c\n.fi\n.PP\n.nf\n\\&The end.\n.fi\n"
+            ".SH \"FILES (BELOW /X)\"\n.nf\n\\&  a\\-b\n\\&.c\n.fi\n.PP\n\\&The end.\n"
         );
     }
 }

@@ -32,12 +32,27 @@ use options::{Command, Options};
 
 /// Runs `confdctl` with this process's command line and environment.
 pub fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => return refused(&error),
+    };
     match &options.command {
         Command::Query(query) => ended(query::run(&options.common, query)),
         Command::Probe(probe) => probe::run(&options.common, probe),
         Command::Completions { shell } => ended(generate::completions(*shell)),
         Command::Man { dir } => ended(generate::man(dir)),
+    }
+}
+
+/// Prints help, or what is wrong with the command line. To monitoring systems, which run `probe`, the latter is UNKNOWN.
+fn refused(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if error.exit_code() == 0 {
+        ExitCode::SUCCESS
+    } else if std::env::args_os().any(|word| word == "probe") {
+        probe::Verdict::Unknown.into()
+    } else {
+        Ending::Usage.into()
     }
 }
 

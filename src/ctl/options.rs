@@ -20,15 +20,16 @@ Examples:
   confdctl --server 192.0.2.1 --key-file hmac.key --json query nodes
 
 Whom is asked, and with which key:
-  Without options, on a node, those that Ganeti's files name (below $GANETI_ROOTDIR, if that is set):
+  Without options, on a node, what Ganeti's files say (below $GANETI_ROOTDIR):
     /var/lib/ganeti/ssconf_master_candidates_ips  the master candidates
     /var/lib/ganeti/hmac.key                      the key
   The port is that of ganeti-confd/udp in /etc/services, else 1814.
 
 Environment:
   CONFD_SERVERS   as --server, separated by commas
-  CONFD_KEY       the key itself; every byte counts, and $(cat FILE) would drop the final newline of hmac.key
   CONFD_KEY_FILE  as --key-file
+  CONFD_KEY       the key itself, before CONFD_KEY_FILE; every byte counts, and
+                  $(cat FILE) would drop the final newline of hmac.key
 
 Exit status:
   0  answered
@@ -94,7 +95,7 @@ pub(super) struct Common {
 pub(super) enum Command {
     /// Ask one question
     Query(QueryOptions),
-    /// Check each candidate: up or down, serial, clock, round trip; exits as a monitoring plugin
+    /// Check each candidate's serial, clock and round trip, as a monitoring plugin
     Probe(ProbeOptions),
     /// Print a shell's completions
     Completions {
@@ -186,7 +187,7 @@ pub(super) enum Query {
 
 /// What to check, and how often.
 #[derive(Debug, Args)]
-#[command(after_help = PROBE_HELP)]
+#[command(after_help = PROBE_HELP, max_term_width = 100)]
 pub(super) struct ProbeOptions {
     /// Also ask what Ganeti's confd-client checks, query by query
     #[arg(long)]
@@ -202,13 +203,14 @@ The first line is a monitoring plugin's: state, summary, performance data. Then 
 
 Exit status:
   0  OK
-  1  WARNING: a candidate is down, behind, says otherwise than the others, or its clock is more than 60 s off;
-     or one of --checks fails
+  1  WARNING: a candidate is down, behind, calls another node master, or its
+     clock is more than 60 s off; or one of --checks fails
   2  CRITICAL: fewer candidates answer than make an answer safe
-  3  UNKNOWN: this host's files or sockets fail
+  3  UNKNOWN: this host's files or sockets fail, or a wrong command line
 
-A candidate answers only if its clock is at most 300 s from the asking host's. Other clocks are found all the same, up to 26 hours
-off: with pings that pretend other times. At most some 700 small datagrams are sent to a candidate.";
+A candidate answers only those whose clock is at most 300 s from its own.
+Clocks are compared by pings that pretend other times, up to 26 hours off: some
+150 small datagrams to a candidate, 700 to a silent one.";
 
 /// A time like `500ms`, or a number of seconds.
 fn time(text: &str) -> Result<Duration, String> {

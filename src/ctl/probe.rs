@@ -35,7 +35,7 @@ const SECOND_LOOK: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[repr(u8)]
-enum Verdict {
+pub(super) enum Verdict {
     Ok = 0,
     Warning = 1,
     Critical = 2,
@@ -347,7 +347,7 @@ impl Health {
                 it.state.name().to_owned(),
                 or_dash(it.serial().map(|serial| serial.to_string())),
                 or_dash(it.lag().map(|lag| lag.to_string())),
-                or_dash(it.skew.map(|skew| clock(skew))),
+                or_dash(it.skew.map(clock)),
                 or_dash(it.round_trip().map(milliseconds)),
                 it.explanation(),
             ]);
@@ -451,7 +451,7 @@ impl CandidateHealth {
             Answering::Up { lag: 0, .. } => {}
             Answering::Up { lag, .. } => troubles.push(format!("is {lag} behind")),
             Answering::Error(text) => troubles.push(format!("answers errors ({text})")),
-            Answering::Unreachable(why) => troubles.push(format!("is down ({why})")),
+            Answering::Unreachable(why) => troubles.push(format!("is down: {why}")),
             Answering::Silent => troubles.push("is silent".to_owned()),
         }
         if let Some(master) = &self.disputed_master {
@@ -711,7 +711,7 @@ mod tests {
             "CONFD WARNING - 3 of 5 candidates answer, serial 77; ",
             "; b is 7 behind, has a clock 1m 1s ahead; ",
             "; c is silent, has a clock 10m 5s ahead; ",
-            "; d is down (refused)|up=3;5:;3:;0;5 lag=7;0;;0; skew=605s;",
+            "; d is down: refused|up=3;5:;3:;0;5 lag=7;0;;0; skew=605s;",
         ] {
             assert!(line.contains(part), "{part} in {line}");
         }

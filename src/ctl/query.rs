@@ -275,7 +275,7 @@ struct Said<'a> {
     serial: Option<i64>,
     round_trip_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
+    reason: Option<String>,
 }
 
 fn json(outcome: &Outcome, contacts: Option<&Vec<&Contact>>, error: Option<&str>) -> String {
@@ -308,7 +308,7 @@ fn said(contact: &Contact) -> Said<'_> {
             };
             (status, Some(round_trip.as_secs_f64() * 1000.0), None)
         }
-        State::Unreachable(why) => ("unreachable", None, Some(why.as_str())),
+        State::Unreachable(why) => ("unreachable", None, Some(silence::reason(why))),
         State::Silent => ("silent", None, None),
     };
     Said {

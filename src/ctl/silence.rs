@@ -16,10 +16,11 @@ pub(super) fn explain(
         .first()
         .map_or(0, |contact| contact.candidate.addresses()[0].port());
     let is_silent = |contact: &&Contact| matches!(contact.state, State::Silent);
-    let mut meanings = vec![format!(
+    let mut meanings = vec![
         "ganeti-confd does not run there, or the host is no master candidate (any more).\n\
          There: /usr/lib/ganeti/daemon-util check ganeti-confd. On the master: gnt-node list -o name,pip,role"
-    )];
+            .to_owned(),
+    ];
     if contacts.iter().any(is_silent) {
         meanings.push(other_key(key));
         meanings
