@@ -138,6 +138,10 @@ impl Asking<'_> {
 
     /// The error that was answered, with what was asked for.
     fn describe(&self, error: &Error) -> String {
+        let error = error.to_string();
+        if let Some(details) = details(&error) {
+            return details.to_owned();
+        }
         match &self.options.query {
             Query::Role { node } | Query::InstancesOn { node } | Query::Drbd { node } => {
                 format!("node {node:?}: {error}")
@@ -145,7 +149,7 @@ impl Asking<'_> {
             Query::Disks { instance } => format!("instance {instance:?}: {error}"),
             Query::NodeOf { ips, .. } => format!("address {}: {error}", ips.join(" ")),
             Query::Config { path } => format!("path {path:?}: {error}"),
-            _ => error.to_string(),
+            _ => error,
         }
     }
 
@@ -156,6 +160,15 @@ impl Asking<'_> {
             Query::Master { .. } | Query::Role { .. } | Query::Ping
         )
     }
+}
+
+/// The news in one of the reference's texts about a name that it does not know (`Ganeti.Config`, shown in two ways).
+fn details(error: &str) -> Option<&str> {
+    let told = error.split_once("error details:\n").map(|(_, rest)| rest);
+    told.or_else(|| {
+        let (_, shown) = error.split_once("OpPrereqError \"")?;
+        shown.split_once("\" ECode").map(|(details, _)| details)
+    })
 }
 
 /// The contacts in the order that the candidates were named in.
@@ -450,6 +463,17 @@ mod tests {
     fn versions_read_as_ganeti_writes_them() {
         assert_eq!(version(3_000_000), "3.0.0\n");
         assert_eq!(version(2_160_001), "2.16.1\n");
+    }
+
+    #[test]
+    fn the_news_in_an_error() {
+        for text in [
+            "Failure: prerequisites not met for this operation:\nerror type: ECodeNoEnt, error details:\nNo a",
+            "Instance not found in the configuration: OpPrereqError \"No a\" ECodeNoEnt",
+        ] {
+            assert_eq!(details(text), Some("No a"));
+        }
+        assert_eq!(details("No config path"), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -98,6 +98,10 @@ struct View<'a> {
 
 impl View<'_> {
     fn show(mut self) -> io::Result<End> {
+        if io::stdout().is_terminal() {
+            // The first picture takes as long as the most silent candidate.
+            io::stdout().write_all(self.frame("Asking ...\n").as_bytes())?;
+        }
         loop {
             let stdin = io::stdin();
             let stdout = io::stdout();
@@ -127,11 +131,11 @@ impl View<'_> {
         }
     }
 
-    /// Whether the key says so.
+    /// Whether what was typed says so.
     fn is_enough(&mut self) -> bool {
-        let mut key = [0];
-        match io::stdin().read(&mut key) {
-            Ok(1) => matches!(key, [b'q' | b'Q']),
+        let mut keys = [0; 64];
+        match io::stdin().read(&mut keys) {
+            Ok(count @ 1..) => keys[..count].iter().any(|key| matches!(key, b'q' | b'Q')),
             // The terminal is gone.
             _ => true,
         }
@@ -161,13 +165,17 @@ impl View<'_> {
         let text = text.replacen('|', "\n|", 1);
         let lines = text.lines().filter(|line| !line.starts_with('|'));
         let lines: String = lines.map(|line| format!("{line}\n")).collect();
-        let hint = if self.keys.is_some() {
-            "\nq ends\n"
-        } else {
-            ""
-        };
-        format!("{REDRAW}{lines}{hint}")
+        let key = if self.keys.is_some() { "q" } else { "Ctrl-C" };
+        format!("{REDRAW}{lines}\n{}; {key} ends\n", time_of_day())
     }
+}
+
+/// `23:59:59 UTC`.
+fn time_of_day() -> String {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let seconds = since_epoch.map_or(0, |time| time.as_secs());
+    let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
+    format!("{hours:02}:{minutes:02}:{:02} UTC", seconds % 60)
 }
 
 /// A terminal that gives each key at once, until this is dropped.

@@ -2,6 +2,7 @@
 
 mod common;
 
+mod confdctl;
 mod conformance;
 mod daemon;
 mod differences;
