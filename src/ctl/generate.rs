@@ -24,7 +24,7 @@ pub(super) fn completions(shell: Shell) -> Result<Ending, Failure> {
     Ok(Ending::Answered)
 }
 
-/// Writes the man pages to `dir`, and prints which.
+/// Writes the man pages below `dir`, to `man1` and `man8`, and prints which.
 ///
 /// # Errors
 ///
@@ -36,7 +36,7 @@ pub(super) fn man(dir: &Path) -> Result<Ending, Failure> {
     write_tree(&command, dir, &mut written)
         .and_then(|()| write_page(&daemon::command(), "8", dir, &mut written))
         .map_err(|error| {
-            let text = format!("cannot write man pages to {}: {error}", dir.display());
+            let text = format!("cannot write man pages below {}: {error}", dir.display());
             Failure::new(Ending::Local, text)
         })?;
     for path in written {
@@ -60,6 +60,8 @@ fn write_page(
     let man = Man::new(with_one_line_about(command.clone()))
         .section(section)
         .source(concat!("ganeti-confd ", env!("CARGO_PKG_VERSION")));
+    let dir = dir.join(format!("man{section}"));
+    fs::create_dir_all(&dir)?;
     let path = dir.join(man.get_filename());
     let mut page = Vec::new();
     man.render_title(&mut page)?;

@@ -104,7 +104,7 @@ pub(super) enum Command {
     },
     /// Write man pages for confdctl, its commands, and ganeti-confd
     Man {
-        /// The directory to write them to; it must exist
+        /// Where to write them: to man1 and man8 below this directory
         #[arg(value_hint = ValueHint::DirPath)]
         dir: PathBuf,
     },

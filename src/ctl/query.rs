@@ -412,19 +412,32 @@ fn disks(disks: Vec<Disk>) -> String {
             disk.size_mebibytes().to_string(),
             disk.mode().to_owned(),
             disk.uuid().to_owned(),
-            public_logical_id(disk).to_string(),
+            place(disk),
         ]);
     }
     table.for_stdout()
 }
 
 /// Where the disk is, without the secret that DRBD's two ends share: it is the last of six members.
-fn public_logical_id(disk: &Disk) -> Value {
-    let mut id = disk.logical_id().clone();
-    if let (true, Some(members)) = (disk.dev_type() == "drbd", id.as_array_mut()) {
-        members.truncate(5);
-    }
-    id
+fn place(disk: &Disk) -> String {
+    const DRBD_MEMBERS_PUBLIC: usize = 5;
+    let Some(members) = disk.logical_id().as_array() else {
+        return disk.logical_id().to_string();
+    };
+    let public = if disk.dev_type() == "drbd" {
+        DRBD_MEMBERS_PUBLIC
+    } else {
+        members.len()
+    };
+    let texts: Vec<String> = members.iter().take(public).map(text).collect();
+    texts.join(" ")
+}
+
+/// A string as it is; anything else as JSON.
+fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn minors(minors: Vec<DrbdMinor>) -> String {
@@ -487,11 +500,11 @@ mod tests {
 
     #[test]
     fn the_secret_of_a_drbd_disk_is_not_shown() {
-        let disk =
-            Disk(json!({"dev_type": "drbd", "logical_id": ["a", "b", 11000, 0, 1, "secret"]}));
-        assert_eq!(public_logical_id(&disk), json!(["a", "b", 11000, 0, 1]));
-        let disk = Disk(json!({"dev_type": "plain", "logical_id": ["vg", "lv"]}));
-        assert_eq!(public_logical_id(&disk), json!(["vg", "lv"]));
+        let disk = |kind: &str, id: Value| Disk(json!({"dev_type": kind, "logical_id": id}));
+        let drbd = disk("drbd", json!(["a", "b", 11000, 0, 1, "secret"]));
+        assert_eq!(place(&drbd), "a b 11000 0 1");
+        assert_eq!(place(&disk("plain", json!(["vg", "lv"]))), "vg lv");
+        assert_eq!(place(&disk("odd", json!(null))), "null");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use comfy_table::{ColumnConstraint, ContentArrangement, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Width, presets};
 
 /// Rows of text under headings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,11 +49,16 @@ impl Table {
         }
         table.set_header(&self.headings);
         table.add_rows(&self.rows);
+        let last = self.headings.len() - 1;
         for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
             // Names and numbers stay whole, to be copied; what is long comes last, and is wrapped.
-            if column.index + 1 < self.headings.len() {
+            if column.index < last {
+                column.set_padding((0, 2));
                 column.set_constraint(ColumnConstraint::ContentWidth);
+            } else {
+                let heading = self.headings[last].len().try_into().unwrap_or(u16::MAX);
+                column.set_padding((0, 0));
+                column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(heading)));
             }
         }
         let lines = table.lines().map(|line| line.trim_end().to_owned() + "\n");
