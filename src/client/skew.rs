@@ -25,6 +25,8 @@ const SWEEP_SECONDS_MAX: i64 = 26 * 3600;
 const SWEEP_STEP: i64 = 2 * REACH;
 /// How often all of the sweep is sent.
 const SWEEPS: usize = 2;
+/// No ping is farther off.
+const OFFSET_MAX: u64 = SWEEP_SECONDS_MAX.unsigned_abs() + 2 * SKEW_SECONDS_MAX;
 /// How many pings look for each end of the range at once.
 const PINGS_PER_END: i64 = 16;
 /// An estimate that is no sharper after this many bursts stays so.
@@ -60,8 +62,11 @@ impl Search {
         }
     }
 
-    /// A ping with this offset was answered.
+    /// A ping with this offset was answered. An offset that nobody asked with is none.
     pub(super) fn answered(&mut self, offset: i64) {
+        if offset.unsigned_abs() > OFFSET_MAX {
+            return;
+        }
         let (lowest, highest) = self.answered.unwrap_or((offset, offset));
         self.answered = Some((lowest.min(offset), highest.max(offset)));
     }
@@ -178,6 +183,31 @@ mod tests {
             sharp += usize::from(found.within <= 1);
         }
         assert!(sharp * 10 >= tried * 9, "{sharp} of {tried}");
+    }
+
+    #[test]
+    fn made_up_answers_do_no_harm() {
+        for _ in 0..1000 {
+            let mut search = Search::default();
+            while !search.next_burst().is_empty() {
+                search.answered(i64::MAX);
+                search.answered(i64::MIN);
+                search.answered(fastrand::i64(-100_000..100_000));
+            }
+            search.skew().expect("some of them were possible");
+        }
+    }
+
+    #[test]
+    fn pings_stay_within_bounds() {
+        let mut search = Search::default();
+        search.answered(SWEEP_SECONDS_MAX);
+        while let burst @ [_, ..] = &*search.next_burst() {
+            for &offset in burst {
+                assert!(offset.unsigned_abs() <= OFFSET_MAX, "{offset}");
+                search.answered(offset.max(SWEEP_SECONDS_MAX));
+            }
+        }
     }
 
     #[test]

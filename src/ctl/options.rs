@@ -220,7 +220,7 @@ fn time(text: &str) -> Result<Duration, String> {
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds
         .or_else(|| humantime::parse_duration(text).ok())
-        .filter(|time| *time <= TIME_MAX)
+        .filter(|time| !time.is_zero() && *time <= TIME_MAX)
         .ok_or_else(|| "give a time like 10, 10s or 500ms, at most a day".to_owned())
 }
 
@@ -259,10 +259,10 @@ mod tests {
         assert_eq!(time("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(time("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(time("1m 30s"), Ok(Duration::from_secs(90)));
-        for bad in ["", "x", "-1", "nan", "inf", "1e300", "2 days"] {
+        for bad in ["", "0", "0s", "x", "-1", "nan", "inf", "1e300", "2 days"] {
             time(bad).expect_err(bad);
         }
-        interval("0").expect_err("too often");
+        interval("0.1").expect_err("too often");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::ending::{Failure, print, say};
 use super::options::{Common, ProbeOptions};
@@ -30,6 +30,9 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 const SKEW_SECONDS_WARNING: u64 = 60;
 /// Who is behind is asked again after this time: the master may be spreading a new configuration just now.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+/// How long a comparison of the clocks is good for, to those who look often.
+const CLOCKS_AGE_MAX: Duration = Duration::from_secs(30);
 
 /// A monitoring plugin's exit statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -60,7 +63,7 @@ pub(super) fn run(common: &Common, options: &ProbeOptions) -> ExitCode {
 
 fn once(common: &Common, options: &ProbeOptions) -> Result<ExitCode, Failure> {
     let probe = Probe::new(common)?;
-    let mut health = probe.look(true)?;
+    let mut health = probe.look()?;
     if options.checks {
         health.checks = Some(checks(&probe.client)?);
     }
@@ -82,6 +85,15 @@ impl From<Verdict> for ExitCode {
 pub(super) struct Probe {
     client: ConfdClient,
     _site: Site,
+    clocks: Option<Clocks>,
+}
+
+/// The clocks when they were last compared, for those who look often.
+struct Clocks {
+    skews: Vec<(Candidate, Option<Skew>)>,
+    compared: Instant,
+    /// Which candidates were up then.
+    up: Vec<bool>,
 }
 
 impl Probe {
@@ -96,43 +108,70 @@ impl Probe {
         Ok(Self {
             client,
             _site: site,
+            clocks: None,
         })
     }
 
-    /// Asks all for their serial, their master and their clock at the same time; `patiently`: who is behind twice.
-    pub(super) fn look(&self, patiently: bool) -> Result<Health, Failure> {
-        let client = &self.client;
-        let (serials, masters, skews) = thread::scope(|scope| {
-            let masters = scope.spawn(|| client.survey(&question::cluster_master()));
-            let skews = scope.spawn(|| client.estimate_skews());
-            let serials = client.survey(&question::config("/serial_no"));
-            let join = "no panic in a survey";
-            (
-                serials,
-                masters.join().expect(join),
-                skews.join().expect(join),
-            )
-        });
-        let local = |error: Error| Failure::of_client(&error);
-        let skews = skews.map_err(local)?;
-        let mut health = Health::new(skews, &serials.map_err(local)?, &masters.map_err(local)?);
-        if patiently
-            && health
-                .candidates
-                .iter()
-                .any(|it| it.lag().is_some_and(|lag| lag > 0))
-        {
+    /// A thorough look: who is behind gets a second one.
+    fn look(&self) -> Result<Health, Failure> {
+        let mut health = thread::scope(|scope| {
+            let skews = scope.spawn(|| self.client.estimate_skews());
+            let health = self.survey();
+            let skews = skews.join().expect("no panic in a survey");
+            health.and_then(|health| Ok(health.with_clocks(skews.map_err(of_client)?)))
+        })?;
+        if health.candidates.iter().any(|it| it.lag() > Some(0)) {
             thread::sleep(SECOND_LOOK);
             let settings = Settings {
                 coverage: Coverage::All,
                 patience: Patience::All,
                 deadline: SECOND_LOOK,
             };
-            let again = client.survey_with(&question::config("/serial_no"), settings);
-            health.look_again(&again.map_err(local)?);
+            let question = question::config("/serial_no");
+            let again = self.client.survey_with(&question, settings);
+            health.look_again(&again.map_err(of_client)?);
         }
         Ok(health)
     }
+
+    /// One look of many: the clocks are compared now and then, or if somebody has come or gone.
+    pub(super) fn glance(&mut self) -> Result<Health, Failure> {
+        let health = self.survey()?;
+        let up: Vec<bool> = health
+            .candidates
+            .iter()
+            .map(CandidateHealth::is_up)
+            .collect();
+        let recent = self
+            .clocks
+            .take()
+            .filter(|it| it.up == up && it.compared.elapsed() < CLOCKS_AGE_MAX);
+        let clocks = match recent {
+            Some(clocks) => clocks,
+            None => Clocks {
+                skews: self.client.estimate_skews().map_err(of_client)?,
+                compared: Instant::now(),
+                up,
+            },
+        };
+        let skews = self.clocks.insert(clocks).skews.clone();
+        Ok(health.with_clocks(skews))
+    }
+
+    /// Asks all for their serial and their master at the same time.
+    fn survey(&self) -> Result<Health, Failure> {
+        let (serials, masters) = thread::scope(|scope| {
+            let masters = scope.spawn(|| self.client.survey(&question::cluster_master()));
+            let serials = self.client.survey(&question::config("/serial_no"));
+            (serials, masters.join().expect("no panic in a survey"))
+        });
+        let (serials, masters) = (serials.map_err(of_client)?, masters.map_err(of_client)?);
+        Ok(Health::new(&self.client.candidates(), &serials, &masters))
+    }
+}
+
+fn of_client(error: Error) -> Failure {
+    Failure::of_client(&error)
 }
 
 /// How all candidates are.
@@ -176,40 +215,41 @@ struct Check {
 }
 
 impl Health {
-    fn new(skews: Vec<(Candidate, Option<Skew>)>, serials: &Outcome, masters: &Outcome) -> Self {
-        let serial = question::config("/serial_no");
-        let newest = serials
-            .contacts()
-            .iter()
-            .filter_map(|it| serial_of(&serial, it))
-            .max();
-        let disputed = !masters.is_consistent();
-        let best = masters
-            .best()
-            .and_then(Contact::reply)
-            .map(|reply| (reply.status, reply.serial));
-        let candidates = skews.into_iter().map(|(candidate, skew)| {
-            let state = match find(serials, candidate.name()) {
-                Some(contact) => answering(&serial, contact, newest.unwrap_or_default()),
-                None => Answering::Silent,
-            };
-            let master = find(masters, candidate.name()).and_then(Contact::reply);
-            let master =
-                master.filter(|reply| disputed && Some((reply.status, reply.serial)) == best);
+    /// What the answers tell; of clocks they tell nothing.
+    fn new(candidates: &[Candidate], serials: &Outcome, masters: &Outcome) -> Self {
+        let question = question::config("/serial_no");
+        let all = serials.contacts().iter();
+        let newest = all.filter_map(|it| serial_of(&question, it)).max();
+        let best = masters.best().and_then(Contact::reply);
+        let disputed = best.filter(|_| !masters.is_consistent());
+        let of_candidate = |candidate: &Candidate| {
+            let state = find(serials, candidate.name())
+                .map(|contact| answering(&question, contact, newest.unwrap_or_default()));
+            let reply = find(masters, candidate.name()).and_then(Contact::reply);
+            let reply = reply
+                .zip(disputed)
+                .filter(|(reply, best)| (reply.status, reply.serial) == (best.status, best.serial));
             CandidateHealth {
                 name: candidate.to_string(),
-                state,
-                skew,
-                disputed_master: master
-                    .map(|reply| reply.answer.get().trim_matches('"').to_owned()),
+                state: state.unwrap_or(Answering::Silent),
+                skew: None,
+                disputed_master: reply
+                    .map(|(reply, _)| reply.answer.get().trim_matches('"').to_owned()),
             }
-        });
-        let candidates: Vec<_> = candidates.collect();
+        };
         Self {
             needed: safe_replies(candidates.len()),
-            candidates,
+            candidates: candidates.iter().map(of_candidate).collect(),
             checks: None,
         }
+    }
+
+    /// The same with the clocks, in the candidates' order.
+    fn with_clocks(mut self, skews: Vec<(Candidate, Option<Skew>)>) -> Self {
+        for (candidate, (_, skew)) in self.candidates.iter_mut().zip(skews) {
+            candidate.skew = skew;
+        }
+        self
     }
 
     /// Who has caught up in the meantime with the newest of the first look is not behind.
@@ -223,7 +263,7 @@ impl Health {
             if let Some(now) = now {
                 let newest = *serial + *lag;
                 *serial = now;
-                *lag = (newest - now).max(0);
+                *lag = newest.saturating_sub(now).max(0);
             }
         }
     }
@@ -615,7 +655,7 @@ impl Checks<'_> {
             ..Settings::default()
         };
         let survey = self.client.survey_with(question, settings);
-        let outcome = survey.map_err(|error| Failure::of_client(&error))?;
+        let outcome = survey.map_err(of_client)?;
         let answer = outcome.into_answer(question);
         let judged = match &answer {
             Ok(answer) => judge(answer),

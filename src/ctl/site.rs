@@ -128,8 +128,8 @@ impl KeyGiven {
 fn candidates(options: &Common) -> Result<Vec<Candidate>, Failure> {
     let mut names = options.servers.clone();
     if names.is_empty() {
-        let listed = std::env::var("CONFD_SERVERS").unwrap_or_default();
-        names.extend(listed.split(',').map(str::to_owned));
+        let listed = std::env::var_os("CONFD_SERVERS").unwrap_or_default();
+        names.extend(listed.to_string_lossy().split(',').map(str::to_owned));
     }
     names.retain(|name| !name.trim().is_empty());
     if !names.is_empty() {

@@ -45,7 +45,7 @@ pub(super) fn run(common: &Common, interval: Duration) -> Result<ExitCode, Failu
     let (mut wakes, woken) = UnixStream::pair().map_err(local)?;
     // It ends with the process, or when it finds the other end of the channel gone.
     thread::spawn(move || {
-        look_repeatedly(&probe, interval, &sender, &mut wakes);
+        look_repeatedly(probe, interval, &sender, &mut wakes);
     });
     let keys = Keys::single();
     let view = View {
@@ -72,13 +72,13 @@ fn caught(signal: i32) -> io::Result<UnixStream> {
 }
 
 fn look_repeatedly(
-    probe: &Probe,
+    mut probe: Probe,
     interval: Duration,
     pictures: &Sender<Result<Health, Failure>>,
     wakes: &mut UnixStream,
 ) {
     loop {
-        let picture = probe.look(false);
+        let picture = probe.glance();
         if pictures.send(picture).is_err() || wakes.write_all(&[0]).is_err() {
             return;
         }

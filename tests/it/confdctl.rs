@@ -734,6 +734,31 @@ fn watching_ends_with_a_signal_or_its_reader() {
     assert_eq!(wait(&mut child.0), Some(0));
 }
 
+#[test]
+fn watching_shows_who_goes() {
+    let subject = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
+    let mut command = command(&["probe", "--watch=0.2", "--json", "--server"]);
+    command
+        .arg(subject.address().to_string())
+        .env("CONFD_KEY", "0123456789abcdef\n");
+    let mut child = Killed(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    let first = next();
+    assert_eq!(first["verdict"], "OK", "{first}");
+    drop(subject);
+    let deadline = Instant::now() + PATIENCE;
+    let last = loop {
+        let line = next();
+        if line["verdict"] == "CRITICAL" {
+            break line;
+        }
+        assert!(Instant::now() < deadline, "{line}");
+    };
+    assert_eq!(last["candidates"][0]["state"], "down");
+    assert_eq!(last["candidates"][0]["skew_s"], Value::Null);
+}
+
 /// The exit status, if it ends in time.
 fn wait(child: &mut Child) -> Option<i32> {
     let deadline = Instant::now() + PATIENCE;
