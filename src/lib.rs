@@ -63,6 +63,7 @@
 //! * [`reader`]: watching, reading and publishing files.
 //! * [`daemon`]: options, logging, process, signals; the wiring.
 //! * [`client`]: asking several candidates, and taking the newest answer.
+//! * [`ctl`]: `confdctl`, which asks and probes from the command line.
 //! * [`demo`]: sample clusters of any size, and a server for them.
 //! * [`node_files`]: where Ganeti keeps its files.
 //!
@@ -72,6 +73,7 @@
 
 pub mod client;
 pub mod config;
+pub mod ctl;
 pub mod daemon;
 pub mod demo;
 pub mod engine;

@@ -179,11 +179,11 @@ impl Call {
         now >= self.ends() || self.asked.iter().all(Asked::is_settled)
     }
 
-    /// When to look again if nothing comes.
+    /// When to look again if nothing comes; in the past if it is over.
     pub(super) fn wake(&self) -> Instant {
         let waiting = self.asked.iter().filter(|asked| !asked.is_settled());
         let retry = waiting.map(|asked| asked.next).min();
-        retry.map_or(self.ends(), |retry| retry.min(self.ends()))
+        retry.map_or(self.started, |retry| retry.min(self.ends()))
     }
 
     /// What has come of it.
@@ -314,6 +314,7 @@ mod tests {
         let again = call.due(t + ms(200)).expect("not believed yet");
         call.unreachable(again.to, "refused");
         assert!(call.is_over(t + ms(200)));
+        assert!(call.wake() <= t + ms(200));
         // Even then an answer is an answer.
         answer(&mut call, 1, t + ms(201)).expect("asked");
     }

@@ -11,6 +11,10 @@
 //!   |
 //! socket       a UDP socket per address family, and the kernel's word that nobody listens there
 //!   |
+//! skew         which pings to send to learn how far a clock is off, and what their answers prove                PURE
+//!   |
+//! clocks       their sockets
+//!   |
 //! ConfdClient  the blocking shell; any number of threads share one. AsyncConfdClient: the same for tokio
 //! ```
 //!
@@ -59,6 +63,7 @@ mod blocking;
 mod call;
 mod calls;
 mod candidate;
+mod clocks;
 mod error;
 #[cfg(feature = "async")]
 mod nonblocking;
@@ -66,6 +71,7 @@ mod outcome;
 pub mod question;
 mod reply;
 mod settings;
+mod skew;
 mod socket;
 
 pub use answer::{
@@ -80,3 +86,4 @@ pub use outcome::{Contact, Outcome, State};
 pub use question::Question;
 pub use reply::{Refused, Reply};
 pub use settings::{Coverage, Patience, Settings, safe_replies};
+pub use skew::Skew;

@@ -3,6 +3,7 @@
 mod client;
 mod common;
 
+mod confdctl;
 mod conformance;
 mod daemon;
 mod differences;
