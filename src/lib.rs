@@ -63,14 +63,16 @@
 //! * [`reader`]: watching, reading and publishing files.
 //! * [`daemon`]: options, logging, process, signals; the wiring.
 //! * [`demo`]: sample clusters of any size.
+//! * [`load`]: the load generator, `confdctl bench`.
 //!
 //! Imports point one way: `protocol` and `config` know nobody but `text` (canonical JSON, private), `snapshot` knows `config` and `protocol`, `responder` knows these
-//! three, `engine` and `reader` know `responder`, `daemon` knows all.
+//! three, `engine` and `reader` know `responder`, `daemon` knows all. `load` knows `protocol` alone.
 
 pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod engine;
+pub mod load;
 pub mod protocol;
 pub mod reader;
 pub mod responder;
