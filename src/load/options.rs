@@ -35,30 +35,39 @@ pub(super) const DAMAGE_MAX: f64 = 0.9;
 /// What to show below the options in `--help`.
 pub const EXAMPLES: &str = "\
 Examples:
-  confdctl bench                                  64 requests in flight for ten seconds: how fast is it?
-  confdctl bench --in-flight 1 --sockets 1        one at a time: the round trip
-  confdctl bench --rate 20k --arrivals poisson    20,000 requests a second from independent clients: how long do they wait?
-  confdctl bench --search 'p99<1ms,loss<0.1%'     the highest rate that holds this
-  confdctl bench --rate 5k --require 'p99.9<2ms,loss=0,wrong=0'
-                                                  for scripts: exit status 3 if it does not hold
-  confdctl bench --mix disks=9,drbd=1 --names-from /var/lib/ganeti/config.data
-                                                  other questions, about names of a large cluster
-  confdctl bench --rate 10k --bad-signature 0.5 --measure 100 --require 'measure.p99<1ms'
-                                                  half of it forged; does one honest client notice?
-  confdctl bench --replay requests.jsonl --requests 5000 --in-flight 8
-                                                  recorded requests, in their order, each signed anew
-  confdctl bench --report bench.html --json > bench.json
-                                                  a page to look at, and everything for a program
+  How fast is it? 64 requests in flight for ten seconds
+    confdctl bench
+  The round trip, one request at a time
+    confdctl bench --in-flight 1
+  How long do independent clients wait, that ask 20,000 times a second in all?
+    confdctl bench --rate 20k --arrivals poisson
+  The highest rate at which this holds
+    confdctl bench --search 'p99<1ms,loss<0.1%'
+  For scripts: exit status 3 if it does not hold
+    confdctl bench --rate 5k --require 'p99.9<2ms,loss=0,wrong=0'
+  Other questions, about the names of a large cluster
+    confdctl bench --mix disks=9,drbd=1 --names-from /var/lib/ganeti/config.data
+  Half of it forged: does one honest client notice?
+    confdctl bench --rate 10k --bad-signature 0.5 --measure 100
+  Recorded requests in their order, each signed anew
+    confdctl bench --replay requests.jsonl --requests 5000 --in-flight 8
+  A page to look at, and everything for a program
+    confdctl bench --report bench.html --json > bench.json
 
-A closed loop (--in-flight) sends when an answer comes, so that a slow server is asked less. It shows the highest
-throughput. An open loop (--rate) sends by a schedule whatever comes back, and counts latency from the time of the
-schedule: what clients that do not know of each other see. Compare latencies in open loops only.
+Closed or open loop:
+  A closed loop (--in-flight) sends when an answer comes, so that a slow server
+  is asked less. It shows the highest throughput. An open loop (--rate) sends by
+  a schedule, whatever comes back, and counts latency from the time of the
+  schedule: what clients see that do not know of each other. Compare latencies
+  of open loops at the same rate.
 
-A request is lost when no reply has come within --lost-after; late replies are counted beside. Wrong are replies with a
-bad signature or form, answers unlike earlier ones of the same serial, and any reply to a damaged request: silence is
-the right answer to those.
-
-If the generator could not keep up it says so; such figures tell little about the server.
+What is counted:
+  lost        no reply within --lost-after; late are those that came after all
+  wrong       a bad signature or form, another answer than before under the same
+              serial, or any answer to a damaged request: silence is right there
+  errors      good replies of status 1, as for a name that does not exist
+  reordered   answered after a later request from the same socket
+  If the generator could not keep up it says so; the figures are about it, then.
 
 Exit status:
   0  done, and what --require asks for holds

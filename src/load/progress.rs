@@ -42,13 +42,15 @@ impl Progress {
 }
 
 fn line(point: &Point) -> String {
+    // Of what was sent before: near enough to see trouble.
+    let loss = 100.0 * point.lost_rate / point.sent_rate.max(1.0);
     let p99 = match point.p99_ns {
         Some(p99) => format!("p99 {:.2} ms", p99 as f64 / 1e6),
         None => "no answer".into(),
     };
     format!(
-        "sent {:.0}/s  answered {:.0}/s  lost {}  {p99}",
-        point.sent_rate, point.answered_rate, point.lost
+        "sent {:.0}/s  answered {:.0}/s  lost {:.2} %  {p99}",
+        point.sent_rate, point.answered_rate, loss
     )
 }
 
@@ -62,14 +64,14 @@ mod tests {
             time_seconds: 1.0,
             sent_rate: 1000.0,
             answered_rate: 990.0,
-            lost: 10,
+            lost_rate: 10.0,
             p50_ns: Some(1),
             p99_ns: Some(1_234_567),
             max_ns: Some(2_000_000),
         };
         assert_eq!(
             line(&point),
-            "sent 1000/s  answered 990/s  lost 10  p99 1.23 ms"
+            "sent 1000/s  answered 990/s  lost 1.00 %  p99 1.23 ms"
         );
         point.p99_ns = None;
         assert!(line(&point).ends_with("no answer"));

@@ -362,6 +362,7 @@ mod tests {
         let role = &mut results.load.by_type[RequestType::NodeRoleByName as usize];
         role.sent = 1_000;
         role.lost = 2;
+        role.answered = 998;
         for time in 1..=998 {
             role.latency.record(time * 1_000);
         }

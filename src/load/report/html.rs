@@ -114,7 +114,7 @@ impl Report<'_> {
             &[
                 over_time("sent", |point| Some(point.sent_rate)),
                 over_time("answered", |point| Some(point.answered_rate)),
-                over_time("lost in this slice", |point| Some(point.lost as f64)),
+                over_time("lost", |point| Some(point.lost_rate)),
             ],
             &TIME,
             &RATE,

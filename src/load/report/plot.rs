@@ -16,6 +16,12 @@ pub(super) struct Axis {
 
 const SIZE: (u32, u32) = (920, 340);
 
+/// Right of the lines, where the legend hides none of them.
+const LEGEND_WIDTH: u32 = 150;
+
+/// At the lower axis at most; few enough that percentiles are labelled at whole nines.
+const LABELS: usize = 7;
+
 /// Draws `lines`. The vertical axis is logarithmic if asked for, and then values must be above zero. Empty text if there is nothing to draw.
 pub(super) fn plot(
     lines: &[Line],
@@ -60,17 +66,21 @@ where
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(area)
         .margin(8)
+        .margin_right(LEGEND_WIDTH)
         .x_label_area_size(42)
         .y_label_area_size(72)
         .build_cartesian_2d(0.0..farthest, range)?;
     chart
         .configure_mesh()
+        .x_labels(LABELS)
         .x_desc(across.name)
         .y_desc(up.name)
         .x_label_formatter(&across.label)
         .y_label_formatter(&up.label)
         .light_line_style(TRANSPARENT)
         .draw()?;
+    let (across, _) = chart.plotting_area().dim_in_pixel();
+    let beside = across as i32 + 6;
     for (index, (name, points)) in lines.iter().enumerate() {
         let style = Palette99::pick(index).stroke_width(2);
         chart
@@ -80,9 +90,7 @@ where
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.3))
+        .position(SeriesLabelPosition::Coordinate(beside, 0))
         .draw()?;
     area.present()?;
     Ok(())
