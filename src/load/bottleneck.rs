@@ -90,12 +90,14 @@ mod tests {
 
     #[test]
     fn each_limit_is_named() {
-        let mut results = Results::default();
-        results.threads = vec![thread(950, 0), thread(100, 200)];
+        let mut results = Results {
+            threads: vec![thread(950, 0), thread(100, 200)],
+            dropped: 3,
+            ..Results::default()
+        };
         results.load.lag.record(5_000_000);
         results.load.counts.unsent = 10;
         results.load.counts.sent = 90;
-        results.dropped = 3;
         let notes = notes(&results);
         assert_eq!(notes.len(), 5, "{notes:?}");
         assert!(notes[0].contains("10 requests of the schedule (10.0 %)"));
@@ -105,9 +107,11 @@ mod tests {
 
     #[test]
     fn a_busy_thread_may_keep_its_schedule() {
-        let mut results = Results::default();
-        results.threads.push(thread(950, 0));
-        results.offered = Some(1_000.0);
+        let results = Results {
+            threads: vec![thread(950, 0)],
+            offered: Some(1_000.0),
+            ..Results::default()
+        };
         assert!(notes(&results).is_empty());
     }
 }

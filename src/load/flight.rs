@@ -13,7 +13,7 @@ use super::rsalt::{SLOTS_MAX, Tag};
 pub(super) const FLIGHTS_MAX: usize = 1 << 20;
 
 /// Lost requests whose late replies are recognised; beyond them late replies count as duplicates.
-const LOST_MAX: usize = 1 << 20;
+const LOST_MAX: usize = 1 << 19;
 
 const _: () = assert!(FLIGHTS_MAX <= SLOTS_MAX);
 
@@ -46,8 +46,8 @@ pub(super) enum Landing {
     },
     /// The first reply to a request that had been given up.
     Late {
-        /// It was one that must not be answered.
-        damaged: bool,
+        /// The request.
+        flight: Flight,
     },
     /// The request was answered before.
     Duplicate,
@@ -73,8 +73,8 @@ pub(super) struct Flights {
     free: Vec<u32>,
     /// Slots and generations in the order of sending, which is that of expiry.
     order: VecDeque<(u32, u32)>,
-    /// Lost requests that may still be answered, and whether they were damaged.
-    lost: HashMap<(u32, u32), bool>,
+    /// Those that were given up, by slot and generation: they may still be answered.
+    lost: HashMap<(u32, u32), Flight>,
     waiting: usize,
     /// For each socket, requests sent and the highest position answered.
     positions: Vec<(u32, u32)>,
@@ -150,7 +150,7 @@ impl Flights {
         }
         if !place.waiting || place.generation != tag.generation {
             return match self.lost.remove(&(tag.slot, tag.generation)) {
-                Some(damaged) => Landing::Late { damaged },
+                Some(flight) => Landing::Late { flight },
                 None => Landing::Duplicate,
             };
         }
@@ -182,7 +182,7 @@ impl Flights {
                 self.waiting -= 1;
                 self.free.push(slot);
                 if self.lost.len() < LOST_MAX {
-                    self.lost.insert((slot, generation), place.flight.damaged);
+                    self.lost.insert((slot, generation), place.flight);
                 }
                 lost(place.flight);
             }
@@ -265,7 +265,7 @@ mod tests {
         assert!(expired(&mut flights, 99).is_empty());
         assert_eq!(expired(&mut flights, 100), [0]);
         assert_eq!(flights.next_expiry(), Some(150));
-        assert_eq!(flights.land(tag), Landing::Late { damaged: false });
+        assert_eq!(flights.land(tag), Landing::Late { flight: at(0) });
         assert_eq!(flights.land(tag), Landing::Duplicate);
         assert!(first(flights.land(other)));
     }

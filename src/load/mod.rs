@@ -47,7 +47,9 @@ mod worker;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::fs::OpenOptions;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, OnceLock, mpsc};
@@ -68,16 +70,13 @@ use results::{Results, ThreadUse};
 use rsalt::Run;
 use schedule::Schedule;
 use search::Search;
-use sockets::Channel;
+use sockets::{Channel, SEGMENT_BYTES_MAX};
 use stats::{Series, Stats};
 use template::Template;
 use worker::{Job, Outcome, Pace, Role, Setup, Worker};
 
 /// Nanoseconds, usually since the start of a run.
 type Nanos = u64;
-
-/// Requests of equal length go out as one only if they fit a usual network's path unfragmented: 1,500 bytes less IPv6 and UDP headers.
-const SEGMENT_BYTES_MAX: usize = 1_452;
 
 /// Slices of time in a run of known length; more would crowd a plot.
 const SLICES: u32 = 240;
@@ -86,6 +85,10 @@ const SLICE_MIN: Duration = Duration::from_millis(100);
 
 /// How long each rate of a search is tried, unless it is said.
 const TRIAL_DURATION: Duration = Duration::from_secs(2);
+
+/// What silence can mean: confd has no negative replies.
+const SILENCE: &str = "confd is silent to what it cannot verify: another key (all bytes of hmac.key count, a newline too), \
+                       clocks more than 300 s apart; or no confd is there, or a firewall is between";
 
 /// What `--require` or `--search` asks for does not hold.
 const EXIT_NOT_HELD: u8 = 3;
@@ -128,6 +131,11 @@ pub fn run(
     json: bool,
 ) -> Result<ExitCode, Error> {
     options.check().map_err(Error::new)?;
+    if let Some(file) = &options.report {
+        // Better now than after the measurement.
+        let open = OpenOptions::new().append(true).create(true).open(file);
+        open.map_err(|error| unwritable(file, &error))?;
+    }
     let bench = Bench::prepare(options, targets, key)?;
     let started = SystemTime::now();
     let (results, trials) = match &options.search {
@@ -136,13 +144,16 @@ pub fn run(
     };
     let report = bench.report(started, results, trials);
     if let Some(file) = &options.report {
-        std::fs::write(file, report.html()?)
-            .map_err(|error| Error::new(format!("{}: {error}", file.display())))?;
+        std::fs::write(file, report.html()?).map_err(|error| unwritable(file, &error))?;
     }
     let text = if json { report.json()? } else { report.text() };
     // Whoever closes the pipe has read enough.
     let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
     Ok(report.exit_code())
+}
+
+fn unwritable(file: &Path, error: &std::io::Error) -> Error {
+    Error::new(format!("{} cannot be written: {error}", file.display()))
 }
 
 /// A measurement, prepared.
@@ -365,7 +376,7 @@ impl<'a> Bench<'a> {
         if !notes.is_empty() {
             notes.insert(
                 0,
-                "the generator was at its limit; what follows is about it".into(),
+                "the generator, or this machine, was at its limit: the figures are not about the server alone".into(),
             );
         }
         if self.skipped > 0 {

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::{Error, mix::Mix};
+use super::mix::Mix;
+use super::{Error, SILENCE};
 use crate::protocol::request::RequestType;
 use crate::protocol::{Key, REPLY_BYTES_MAX, signed_message};
 
@@ -77,12 +78,23 @@ impl Names {
         use RequestType as Kind;
         let asker = Asker::new(server, key)?;
         let mut names = Self::default();
-        let nodes = [Kind::NodeRoleByName, Kind::NodeDrbd, Kind::NodeInstances];
         let needs_disks = mix.has(Kind::InstanceDisks);
-        if needs_disks || nodes.iter().any(|&kind| mix.has(kind)) {
-            let list = asker.ask(Kind::ConfigQuery, json!("/nodes"));
-            names.nodes = match list {
-                Some(list) => object_names(&list),
+        let needs_nodes = [Kind::NodeRoleByName, Kind::NodeDrbd, Kind::NodeInstances]
+            .iter()
+            .any(|&kind| mix.has(kind));
+        let needs_addresses = mix.has(Kind::NodePipByInstPip);
+        if (needs_disks || needs_nodes || needs_addresses) && !asker.answers() {
+            return Err(Error::new(format!(
+                "{server} does not answer a ping. {SILENCE}"
+            )));
+        }
+        let mut node_objects = Value::Null;
+        if needs_disks || needs_nodes {
+            names.nodes = match asker.ask(Kind::ConfigQuery, json!("/nodes")) {
+                Some(list) => {
+                    node_objects = list;
+                    object_names(&node_objects)
+                }
                 None => asker.walk_nodes()?,
             };
         }
@@ -93,7 +105,7 @@ impl Names {
                 None => asker.walk_instances(&names.nodes),
             };
         }
-        if mix.has(Kind::NodePipByInstPip) {
+        if needs_addresses {
             let ips = asker.ask(Kind::InstIpsList, Value::Null);
             let ips = ips.ok_or_else(|| asker.silent("the instances' addresses"))?;
             let ips = ips.as_array().into_iter().flatten();
@@ -101,7 +113,7 @@ impl Names {
                 .filter_map(|ip| Some((None, ip.as_str()?.to_owned())))
                 .collect();
         }
-        names.add_paths(&Value::Null);
+        names.add_paths(&node_objects);
         Ok(names)
     }
 
@@ -148,6 +160,11 @@ impl<'a> Asker<'a> {
         })
     }
 
+    /// Whether there is anybody, with the same key.
+    fn answers(&self) -> bool {
+        (0..ATTEMPTS).any(|_| self.try_ask(RequestType::Ping, &Value::Null).is_some())
+    }
+
     /// The answer, if there is one and it is good.
     fn ask(&self, kind: RequestType, query: Value) -> Option<Value> {
         (0..ATTEMPTS).find_map(|_| self.try_ask(kind, &query))?
@@ -192,8 +209,7 @@ impl<'a> Asker<'a> {
 
     fn silent(&self, what: &str) -> Error {
         Error::new(format!(
-            "{} does not tell {what}. Silence means: no confd there, another key, or clocks more than 300 s apart; \
-             or the answer does not fit a datagram, then give the names with --names-from FILE",
+            "{} does not tell {what}: give them with --names-from FILE, a config.data, or ask about something else (--mix)",
             self.server
         ))
     }

@@ -150,7 +150,9 @@ pub struct Options {
     #[serde(serialize_with = "seconds_of")]
     pub lost_after: Duration,
 
-    /// Check signature and content of all replies, of one in N (1/N), or of none; matching by salt is always done
+    /// Check signature and content of all replies, of one in N (1/N), or of none
+    ///
+    /// Wrong answers and errors are then counted among those only. Replies are matched by salt in any case.
     #[arg(long, value_name = "HOW", value_parser = verify, default_value = "all", help_heading = "Answers")]
     pub verify: u32,
 
@@ -191,7 +193,7 @@ pub struct Options {
     pub report: Option<PathBuf>,
 
     /// Show no progress line
-    #[arg(long, short, help_heading = "Results")]
+    #[arg(long, help_heading = "Results")]
     pub quiet: bool,
 }
 

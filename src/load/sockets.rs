@@ -8,6 +8,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -21,8 +22,15 @@ use crate::protocol::{PADDING, REPLY_BYTES_MAX};
 /// Datagrams in one system call at most: `UDP_MAX_SEGMENTS` of include/linux/udp.h before it was doubled.
 pub(super) const BATCH_MAX: usize = 64;
 
+/// Requests longer than this leave one by one: a segment must fit a usual network's path unfragmented, which is 1,500 bytes less IPv6
+/// and UDP headers.
+pub(super) const SEGMENT_BYTES_MAX: usize = 1_452;
+
 /// Sends in a row that a port may refuse before the datagram is given up.
 const REFUSED_MAX: u32 = 3;
+
+/// How long the kernel may take to have room for a datagram.
+const SEND_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Room for replies that come while the generator is busy; the kernel gives less to those without privileges.
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
@@ -59,6 +67,7 @@ impl Channel {
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         }
+        socket.set_write_timeout(Some(SEND_PATIENCE))?;
         socket.bind(&any_address(target).into())?;
         socket.connect(&target.into())?;
         let descriptor = std::fs::File::from(socket.as_fd().try_clone_to_owned()?);
@@ -104,9 +113,12 @@ impl Batch {
         &self.bytes[self.start_of(index)..self.ends[index]]
     }
 
-    /// How many datagrams from `first` on have its length and fit one send.
+    /// How many datagrams from `first` on can leave in one send: those of its length, if that makes a segment.
     fn train(&self, first: usize) -> usize {
         let len = self.datagram(first).len();
+        if len == 0 || len > SEGMENT_BYTES_MAX {
+            return 1;
+        }
         (first..self.len())
             .take_while(|&index| {
                 self.datagram(index).len() == len
@@ -195,7 +207,8 @@ impl Outbox {
     fn send_train(socket: &UdpSocket, batch: &Batch, first: usize) -> nix::Result<usize> {
         let count = batch.train(first);
         let bytes = &batch.bytes[batch.start_of(first)..batch.ends[first + count - 1]];
-        let segment = u16::try_from(batch.datagram(first).len()).map_err(|_| Errno::EMSGSIZE)?;
+        // A train of more than one is of segments, which are short.
+        let segment = batch.datagram(first).len() as u16;
         let control = [ControlMessage::UdpGsoSegments(&segment)];
         let control = if count > 1 { &control[..] } else { &[] };
         let slices = [IoSlice::new(bytes)];

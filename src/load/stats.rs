@@ -306,8 +306,10 @@ mod tests {
     #[test]
     fn series_wait_for_all_workers() {
         let mut series = Series::new(0.5, 2);
-        let mut slice = Slice::default();
-        slice.sent = 10;
+        let mut slice = Slice {
+            sent: 10,
+            ..Slice::default()
+        };
         slice.record(1_000);
         assert_eq!(series.add(0, &slice), None);
         assert_eq!(series.add(1, &slice), None);

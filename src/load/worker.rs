@@ -439,8 +439,15 @@ impl<'a> Worker<'a> {
         };
         let (flight, reordered) = match self.flights.land(tag) {
             Landing::First { flight, reordered } => (flight, reordered),
-            Landing::Late { damaged: false } => return counts.late += 1,
-            Landing::Late { damaged: true } => return counts.unexpected += 1,
+            Landing::Late { flight } => {
+                let late = if flight.damaged {
+                    &mut counts.unexpected
+                } else {
+                    &mut counts.late
+                };
+                *late += u64::from(flight.counted);
+                return;
+            }
             Landing::Duplicate => return counts.duplicated += 1,
             Landing::Unknown => return counts.stray += 1,
         };
@@ -470,17 +477,18 @@ impl<'a> Worker<'a> {
         now: Nanos,
     ) {
         let latency = now.saturating_sub(flight.intended);
+        let counted = u64::from(flight.counted);
+        let counts = &mut self.stats.counts;
+        counts.reordered += u64::from(reordered) * counted;
+        match finding {
+            Finding::BadHmac => return counts.bad_hmac += counted,
+            Finding::Malformed => return counts.malformed += counted,
+            Finding::Inconsistent => return counts.inconsistent += counted,
+            Finding::Ok | Finding::Error => {}
+        }
         self.slice.record(latency);
         if !flight.counted {
             return;
-        }
-        let counts = &mut self.stats.counts;
-        counts.reordered += u64::from(reordered);
-        match finding {
-            Finding::BadHmac => return counts.bad_hmac += 1,
-            Finding::Malformed => return counts.malformed += 1,
-            Finding::Inconsistent => return counts.inconsistent += 1,
-            Finding::Ok | Finding::Error => {}
         }
         let error = u64::from(finding == Finding::Error);
         counts.answered += 1;

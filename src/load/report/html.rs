@@ -83,7 +83,7 @@ impl Report<'_> {
 
     fn write_verdict(&self, page: &mut String) -> std::fmt::Result {
         if let Some(why) = self.silence() {
-            writeln!(page, "<p class=\"bad\">{}</p>", escape(why))?;
+            writeln!(page, "<p class=\"bad\">{}</p>", escape(&why))?;
         }
         for check in self.checks() {
             let (class, verdict) = if check.held {

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::machine::Machine;
 use super::results::Results;
 use super::verdict::Check;
-use super::{EXIT_NOT_HELD, Nanos, Options};
+use super::{EXIT_NOT_HELD, Nanos, Options, SILENCE};
 
 /// The percentiles that are printed.
 const PERCENTILES: [f64; 6] = [50.0, 90.0, 95.0, 99.0, 99.9, 99.99];
@@ -102,18 +102,17 @@ impl Report<'_> {
     }
 
     /// Why not one request was answered, if that is so.
-    fn silence(&self) -> Option<&'static str> {
+    fn silence(&self) -> Option<String> {
         let counts = &self.results.load.counts;
         if counts.sent == 0 || counts.answered > 0 {
             return None;
         }
         Some(if counts.wrong() > 0 {
-            "not one reply was good: another key, or another protocol"
+            "not one reply was good: another key, or another protocol".into()
         } else if counts.refused > 0 {
-            "not one answer, and the port refuses: no confd listens there"
+            "not one answer, and the port refuses: no confd listens there".into()
         } else {
-            "not one answer. confd is silent to what it cannot verify: another key (all bytes of hmac.key count, a newline \
-             too), clocks more than 300 s apart, no confd there, or a firewall"
+            format!("not one answer. {SILENCE}")
         })
     }
 
@@ -149,8 +148,13 @@ impl Report<'_> {
             }
         };
         format!(
-            "{pace}, {} threads, {:.1} s after {:.1} s of warm-up",
+            "{pace}, {} {}, {:.1} s after {:.1} s of warm-up",
             options.threads,
+            if options.threads == 1 {
+                "thread"
+            } else {
+                "threads"
+            },
             self.results.seconds,
             options.warm_up.as_secs_f64()
         )
