@@ -6,8 +6,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::stats::Point;
 
-/// Characters of the bar.
-const BAR: &str = "{wide_msg} [{bar:20}] {elapsed_precise}";
+/// How it looks; the message is the part that is cut where the terminal is narrow.
+const BAR: &str = "{elapsed:>4} [{bar:12}] {wide_msg}";
 
 /// The line of one run.
 #[derive(Debug)]

@@ -196,7 +196,8 @@ fn curve(times: &Times) -> Vec<(f64, f64)> {
         .collect()
 }
 
-fn escape(text: &str) -> String {
+/// Text as it stands in a page.
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
@@ -227,7 +228,7 @@ mod tests {
     fn plots_fetch_nothing() {
         let line = ("a < b".to_owned(), vec![(0.0, 1.0), (1.0, 20.0)]);
         let svg = plot(&[line], &TIME, &LATENCY, true).expect("it can be drawn");
-        assert!(svg.starts_with("<svg") && svg.contains("a &lt; b"));
+        assert!(svg.starts_with("<svg") && svg.contains("</span> a &lt; b"));
         assert!(!svg.contains("http"));
         assert_eq!(plot(&[], &TIME, &LATENCY, true), Ok(String::new()));
     }

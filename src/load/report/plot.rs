@@ -1,8 +1,9 @@
-//! Lines in a plane, as SVG that needs nothing else.
+//! Lines in a plane, as SVG that needs nothing else, and their names below.
 
 use plotters::prelude::*;
 
 use super::super::Error;
+use super::html::escape;
 
 /// A line and its name.
 pub(super) type Line = (String, Vec<(f64, f64)>);
@@ -15,9 +16,6 @@ pub(super) struct Axis {
 }
 
 const SIZE: (u32, u32) = (920, 340);
-
-/// Right of the lines, where the legend hides none of them.
-const LEGEND_WIDTH: u32 = 150;
 
 /// At the lower axis at most; few enough that percentiles are labelled at whole nines.
 const LABELS: usize = 7;
@@ -48,7 +46,21 @@ pub(super) fn plot(
     };
     drawn.map_err(|error| Error::new(format!("a plot cannot be drawn: {error}")))?;
     // Inside of a page the name space goes without saying.
-    Ok(svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1))
+    let svg = svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1);
+    Ok(svg + &legend(lines))
+}
+
+/// The names of the lines in their colours; below the plot, where it hides no line.
+fn legend(lines: &[Line]) -> String {
+    let mut legend = "<p>".to_owned();
+    for (index, (name, _)) in lines.iter().enumerate() {
+        let (red, green, blue) = Palette99::pick(index).to_rgba().rgb();
+        let name = escape(name);
+        legend += &format!(
+            "<span style=\"color:#{red:02x}{green:02x}{blue:02x}\">&#9632;</span> {name} &ensp; "
+        );
+    }
+    legend + "</p>\n"
 }
 
 fn draw<'a, Range>(
@@ -66,7 +78,6 @@ where
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(area)
         .margin(8)
-        .margin_right(LEGEND_WIDTH)
         .x_label_area_size(42)
         .y_label_area_size(72)
         .build_cartesian_2d(0.0..farthest, range)?;
@@ -79,19 +90,10 @@ where
         .y_label_formatter(&up.label)
         .light_line_style(TRANSPARENT)
         .draw()?;
-    let (across, _) = chart.plotting_area().dim_in_pixel();
-    let beside = across as i32 + 6;
-    for (index, (name, points)) in lines.iter().enumerate() {
+    for (index, (_, points)) in lines.iter().enumerate() {
         let style = Palette99::pick(index).stroke_width(2);
-        chart
-            .draw_series(LineSeries::new(points.iter().copied(), style))?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+        chart.draw_series(LineSeries::new(points.iter().copied(), style))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::Coordinate(beside, 0))
-        .draw()?;
     area.present()?;
     Ok(())
 }
