@@ -710,6 +710,51 @@ fn a_stall_is_not_omitted() {
     );
 }
 
+/// The generator itself is stopped for a while: its requests leave late, and their latency counts from when they should have left.
+#[test]
+fn a_generator_that_falls_behind_says_so_and_counts_it() {
+    use nix::sys::signal::{Signal, kill};
+    let mut server = Server::start("127.0.0.1:0", honest);
+    let arguments = [
+        "--rate",
+        "500",
+        "--requests",
+        "500",
+        "--warm-up",
+        "0s",
+        "--mix",
+        "ping",
+        "--json",
+    ];
+    let desk = Desk::new();
+    let child = desk.start(&[server.address], &arguments);
+    await_requests(&server, 50);
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    kill(pid, Signal::SIGSTOP).expect("our child");
+    // This is the fault, not a wait for something.
+    std::thread::sleep(Duration::from_millis(300));
+    kill(pid, Signal::SIGCONT).expect("our child");
+    let output = finish(child);
+    server.stop();
+    let results = parse(&output);
+    assert_eq!(count(&results, "answered"), 500, "{output:?}");
+    // 150 requests fell into it; half of them were late by more than half of it.
+    for late in ["latency", "schedule_lag"] {
+        let p90 = &results["load"][late]["percentiles_ns"]["90"];
+        assert!(p90.as_u64().expect("a number") > 75_000_000, "{late} {p90}");
+    }
+    let notes = results["notes"].to_string();
+    assert!(notes.contains("behind its time"), "{notes}");
+}
+
+fn await_requests(server: &Server, requests: usize) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while server.received() < requests && Instant::now() < deadline {
+        // There is no event for what another thread has counted so far.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn the_highest_rate_is_found() {
     /// At most 500 answers a second.
@@ -760,11 +805,7 @@ fn an_interrupt_ends_a_run_with_its_results() {
         "--json",
     ];
     let child = desk.start(&[server.address], &arguments);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while server.received() < 100 && Instant::now() < deadline {
-        // There is no event for what another process has counted so far.
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    await_requests(&server, 100);
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::SIGINT).expect("our child");
     let output = finish(child);
