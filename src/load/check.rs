@@ -182,6 +182,15 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_replies_are_checked() {
+        let mut checker = Checker::new(key(), 1, true);
+        let answer = "\\\"x".repeat(12_000);
+        let message = format!(r#"{{"protocol":1,"status":0,"answer":"{answer}","serial":1}}"#);
+        assert_eq!(check(&mut checker, &message, b"R"), Finding::Ok);
+        assert_eq!(check(&mut checker, &message, b"R"), Finding::Ok);
+    }
+
+    #[test]
     fn garbage_is_malformed() {
         let mut checker = Checker::new(key(), 1, true);
         for text in ["", "plj", "plj0", "plj0{}", "plj1{\"msg\":1}"] {

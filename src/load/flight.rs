@@ -12,7 +12,7 @@ use super::rsalt::{SLOTS_MAX, Tag};
 /// The most requests a worker has in flight: two seconds of 500,000 a second, none of them answered.
 pub(super) const FLIGHTS_MAX: usize = 1 << 20;
 
-/// Lost requests whose late replies are recognised; beyond them late replies count as duplicates.
+/// Lost requests whose late replies are recognised. When there are more all are forgotten: late replies to them count as duplicates.
 const LOST_MAX: usize = 1 << 19;
 
 const _: () = assert!(FLIGHTS_MAX <= SLOTS_MAX);
@@ -181,9 +181,10 @@ impl Flights {
                 place.waiting = false;
                 self.waiting -= 1;
                 self.free.push(slot);
-                if self.lost.len() < LOST_MAX {
-                    self.lost.insert((slot, generation), place.flight);
+                if self.lost.len() == LOST_MAX {
+                    self.lost.clear();
                 }
+                self.lost.insert((slot, generation), place.flight);
                 lost(place.flight);
             }
             self.order.pop_front();

@@ -300,8 +300,9 @@ impl<'a> Bench<'a> {
             threads = threads.min(in_flight);
         }
         let mut channels: Vec<Vec<Channel>> = (0..threads).map(|_| Vec::new()).collect();
-        for (index, target) in self.targets.iter().cycle().take(sockets).enumerate() {
-            channels[index % threads].push(Channel::open(*target)?);
+        let targets = self.targets.iter().enumerate().cycle();
+        for (index, (target, address)) in targets.take(sockets).enumerate() {
+            channels[index % threads].push(Channel::open(*address, target)?);
         }
         let mut jobs = Vec::new();
         for (index, channels) in channels.into_iter().enumerate() {
@@ -329,7 +330,7 @@ impl<'a> Bench<'a> {
                 index: threads as u8,
                 role: Role::Measure,
                 pace: Pace::Open(Schedule::new(Arrivals::Constant, rate, 0, 1, self.seed)),
-                channels: vec![Channel::open(self.targets[0])?],
+                channels: vec![Channel::open(self.targets[0], 0)?],
                 requests: None,
             });
         }
@@ -363,6 +364,7 @@ impl<'a> Bench<'a> {
             end: end.map(nanos),
             slice: nanos(slice),
             workers: loads,
+            targets: self.targets.len(),
             seed: self.seed,
             ready: Barrier::new(jobs.len()),
             start: OnceLock::new(),
@@ -378,6 +380,11 @@ impl<'a> Bench<'a> {
                 0,
                 "the generator, or this machine, was at its limit: the figures are not about the server alone".into(),
             );
+        }
+        for (target, tally) in self.targets.iter().zip(&results.load.by_target) {
+            if tally.sent > 0 && tally.answered == 0 && results.load.counts.answered > 0 {
+                notes.push(format!("{target} answered nothing"));
+            }
         }
         if self.skipped > 0 {
             notes.push(format!(

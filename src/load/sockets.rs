@@ -47,33 +47,37 @@ pub(super) fn any_address(peer: SocketAddr) -> SocketAddr {
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) socket: UdpSocket,
+    /// To which of the targets it is connected.
+    pub(super) target: usize,
     /// By which the kernel's table of sockets knows it.
     pub(super) inode: u64,
 }
 
 impl Channel {
-    /// A socket with a source port of its own, connected to `target`.
+    /// A socket with a source port of its own, connected to `address`, which is the target with the index `target`.
     ///
     /// # Errors
     ///
     /// There are no more sockets or ports, or no way to the target.
-    pub(super) fn open(target: SocketAddr) -> Result<Self, Error> {
-        Self::try_open(target).map_err(|error| Error::new(format!("a socket to {target}: {error}")))
+    pub(super) fn open(address: SocketAddr, target: usize) -> Result<Self, Error> {
+        Self::try_open(address, target)
+            .map_err(|error| Error::new(format!("a socket to {address}: {error}")))
     }
 
-    fn try_open(target: SocketAddr) -> std::io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(target), Type::DGRAM, None)?;
+    fn try_open(address: SocketAddr, target: usize) -> std::io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
         // Beyond the system's limit if we may; up to it otherwise.
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         }
         socket.set_write_timeout(Some(SEND_PATIENCE))?;
-        socket.bind(&any_address(target).into())?;
-        socket.connect(&target.into())?;
+        socket.bind(&any_address(address).into())?;
+        socket.connect(&address.into())?;
         let descriptor = std::fs::File::from(socket.as_fd().try_clone_to_owned()?);
         Ok(Self {
             inode: descriptor.metadata()?.ino(),
             socket: socket.into(),
+            target,
         })
     }
 }
@@ -334,7 +338,7 @@ mod tests {
     #[test]
     fn batches_arrive_whichever_way_they_leave() {
         let peer = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-        let channel = Channel::open(peer.local_addr().expect("bound")).expect("a channel");
+        let channel = Channel::open(peer.local_addr().expect("bound"), 0).expect("a channel");
         let texts = ["aaa", "bbb", "ccc", "d", ""];
         for segment in [false, true] {
             let trouble = Outbox::new(segment).send(&channel.socket, &batch(&texts));
@@ -364,7 +368,7 @@ mod tests {
             let peer = UdpSocket::bind("127.0.0.1:0").expect("a socket");
             peer.local_addr().expect("bound")
         };
-        let channel = Channel::open(target).expect("a channel");
+        let channel = Channel::open(target, 0).expect("a channel");
         let mut trouble = Outbox::new(false).send(&channel.socket, &batch(&["a", "b", "c"]));
         assert_eq!(trouble.unsendable, 0);
         // sendmmsg(2) keeps an error to itself if something was sent before; the last one waits for the next call.

@@ -128,9 +128,9 @@ impl Times {
     }
 }
 
-/// One type of request.
+/// Good requests of one type, or to one target.
 #[derive(Clone, Debug, Default)]
-pub(super) struct TypeStats {
+pub(super) struct Tally {
     pub(super) sent: u64,
     pub(super) answered: u64,
     pub(super) errors: u64,
@@ -143,7 +143,9 @@ pub(super) struct TypeStats {
 pub(super) struct Stats {
     pub(super) counts: Counts,
     /// By [`RequestType`].
-    pub(super) by_type: Vec<TypeStats>,
+    pub(super) by_type: Vec<Tally>,
+    /// By target; empty if there is one only.
+    pub(super) by_target: Vec<Tally>,
     /// How much later than intended requests were sent.
     pub(super) lag: Times,
 }
@@ -152,21 +154,53 @@ impl Default for Stats {
     fn default() -> Self {
         Self {
             counts: Counts::default(),
-            by_type: vec![TypeStats::default(); RequestType::ALL.len()],
+            by_type: vec![Tally::default(); RequestType::ALL.len()],
+            by_target: Vec::new(),
             lag: Times::default(),
         }
     }
 }
 
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.answered += other.answered;
+        self.errors += other.errors;
+        self.lost += other.lost;
+        self.latency.add(&other.latency);
+    }
+}
+
 impl Stats {
+    /// For a load on so many targets.
+    pub(super) fn for_targets(targets: usize) -> Self {
+        let told_apart = if targets > 1 { targets } else { 0 };
+        Self {
+            by_target: vec![Tally::default(); told_apart],
+            ..Self::default()
+        }
+    }
+
+    /// Where a request of type `kind` to `target` is counted.
+    pub(super) fn tallies(
+        &mut self,
+        kind: RequestType,
+        target: usize,
+    ) -> impl Iterator<Item = &mut Tally> {
+        let of_type = self.by_type.get_mut(kind as usize);
+        of_type.into_iter().chain(self.by_target.get_mut(target))
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
         self.counts.add(&other.counts);
         for (sum, part) in self.by_type.iter_mut().zip(&other.by_type) {
-            sum.sent += part.sent;
-            sum.answered += part.answered;
-            sum.errors += part.errors;
-            sum.lost += part.lost;
-            sum.latency.add(&part.latency);
+            sum.add(part);
+        }
+        if self.by_target.is_empty() {
+            self.by_target = vec![Tally::default(); other.by_target.len()];
+        }
+        for (sum, part) in self.by_target.iter_mut().zip(&other.by_target) {
+            sum.add(part);
         }
         self.lag.add(&other.lag);
     }

@@ -19,7 +19,7 @@ use super::mix::Questions;
 use super::rsalt::{Run, Tag};
 use super::schedule::Schedule;
 use super::sockets::{Batch, Channel, Inbox, Outbox, Trouble};
-use super::stats::{Slice, Stats};
+use super::stats::{Slice, Stats, Tally};
 use super::template::{Damage, MALFORMED_KINDS, SALT_BYTES, STALE_SECONDS, Template};
 use super::usage::Usage;
 use super::{Error, Nanos, nanos};
@@ -52,6 +52,7 @@ pub(super) struct Setup {
     pub(super) end: Option<Nanos>,
     /// Length of the slices of time that are reported while it runs.
     pub(super) slice: Nanos,
+    pub(super) targets: usize,
     /// Workers of the load.
     pub(super) workers: usize,
     pub(super) seed: u64,
@@ -171,7 +172,10 @@ impl<'a> Worker<'a> {
             flights: Flights::new(job.index, sockets, setup.patience),
             checker: Checker::new(setup.key.clone(), setup.templates.len(), setup.compare),
             random: fastrand::Rng::with_seed(setup.seed ^ u64::from(job.index) << 32),
-            stats: Stats::default(),
+            stats: match job.role {
+                Role::Load => Stats::for_targets(setup.targets),
+                Role::Measure => Stats::default(),
+            },
             slice: Slice::default(),
             slices_done: 0,
             inbox: Inbox::new(),
@@ -387,6 +391,7 @@ impl<'a> Worker<'a> {
     fn ship(&mut self, socket: u16) {
         let now = self.now();
         let scheduled = matches!(self.job.pace, Pace::Open(_));
+        let target = self.job.channels[usize::from(socket)].target;
         for tag in self.tags.drain(..) {
             let flight = self.flights.depart(tag, now, scheduled);
             self.slice.sent += 1;
@@ -398,7 +403,9 @@ impl<'a> Worker<'a> {
             } else {
                 self.stats.counts.sent += 1;
                 let kind = self.setup.templates[flight.query as usize].kind;
-                self.stats.by_type[kind as usize].sent += 1;
+                for tally in self.stats.tallies(kind, target) {
+                    tally.sent += 1;
+                }
             }
             if scheduled {
                 self.stats.lag.record(now.saturating_sub(flight.intended));
@@ -440,12 +447,14 @@ impl<'a> Worker<'a> {
         let (flight, reordered) = match self.flights.land(tag) {
             Landing::First { flight, reordered } => (flight, reordered),
             Landing::Late { flight } => {
-                let late = if flight.damaged {
-                    &mut counts.unexpected
+                let counted = u64::from(flight.counted);
+                if flight.damaged {
+                    // It was taken for silence too early.
+                    counts.silent -= counted;
+                    counts.unexpected += counted;
                 } else {
-                    &mut counts.late
-                };
-                *late += u64::from(flight.counted);
+                    counts.late += counted;
+                }
                 return;
             }
             Landing::Duplicate => return counts.duplicated += 1,
@@ -494,11 +503,17 @@ impl<'a> Worker<'a> {
         counts.answered += 1;
         counts.errors += error;
         counts.bytes_received += len as u64;
+        for tally in self.tallies(flight) {
+            tally.answered += 1;
+            tally.errors += error;
+            tally.latency.record(latency);
+        }
+    }
+
+    fn tallies(&mut self, flight: Flight) -> impl Iterator<Item = &mut Tally> {
         let kind = self.setup.templates[flight.query as usize].kind;
-        let of_type = &mut self.stats.by_type[kind as usize];
-        of_type.answered += 1;
-        of_type.errors += error;
-        of_type.latency.record(latency);
+        let target = self.job.channels[usize::from(flight.socket)].target;
+        self.stats.tallies(kind, target)
     }
 
     /// Closed loop: a request in flight has ended.
@@ -526,8 +541,9 @@ impl<'a> Worker<'a> {
             self.vacate(flight.socket);
             if flight.counted {
                 self.stats.counts.lost += 1;
-                let kind = self.setup.templates[flight.query as usize].kind;
-                self.stats.by_type[kind as usize].lost += 1;
+                for tally in self.tallies(flight) {
+                    tally.lost += 1;
+                }
             }
         }
     }

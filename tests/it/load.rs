@@ -672,9 +672,11 @@ fn all_servers_are_asked_over_both_families() {
     ];
     let results = Desk::new().json(&addresses, &arguments);
     assert_eq!(count(&results, "answered"), 300);
-    for server in &mut servers {
+    for (index, server) in servers.iter_mut().enumerate() {
         server.stop();
         assert!(server.received() > 20, "{}", server.received());
+        let tally = &results["load"]["by_target"][index];
+        assert_eq!(tally["answered"], server.received());
     }
 }
 

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use super::super::Error;
-use super::super::mix::TYPE_NAMES;
 use super::super::stats::{Point, Times};
 use super::plot::{Axis, Line, plot};
 use super::{PERCENTILES, Report};
@@ -140,7 +139,7 @@ impl Report<'_> {
         Ok(())
     }
 
-    /// One line for all, for each type if there are several, and for the measuring client.
+    /// One line for all, for each type and each target if there are several, and for the measuring client.
     fn percentile_lines(&self) -> Vec<Line> {
         self.named_times()
             .into_iter()
@@ -150,13 +149,8 @@ impl Report<'_> {
 
     fn named_times(&self) -> Vec<(String, Times)> {
         let mut named = vec![("all".to_owned(), self.results.load.latency())];
-        let types = TYPE_NAMES.iter().zip(&self.results.load.by_type);
-        let asked: Vec<_> = types.filter(|(_, of_type)| of_type.answered > 0).collect();
-        if asked.len() > 1 {
-            let asked = asked.into_iter();
-            named
-                .extend(asked.map(|(name, of_type)| ((*name).to_owned(), of_type.latency.clone())));
-        }
+        let tallies = self.tallies().into_iter();
+        named.extend(tallies.map(|(name, tally)| (name, tally.latency.clone())));
         if let Some(measure) = &self.results.measure {
             named.push(("measuring client".into(), measure.latency()));
         }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::Error;
 use super::super::mix::TYPE_NAMES;
-use super::super::stats::{Stats, Times, share};
+use super::super::stats::{Stats, Tally, Times, share};
 use super::{PERCENTILES, Report};
 
 impl Report<'_> {
@@ -57,14 +57,7 @@ fn stats(stats: &Stats) -> Value {
     let mut types = Map::new();
     for (name, of_type) in TYPE_NAMES.iter().zip(&stats.by_type) {
         if of_type.sent > 0 {
-            let value = json!({
-                "sent": of_type.sent,
-                "answered": of_type.answered,
-                "errors": of_type.errors,
-                "lost": of_type.lost,
-                "latency": times(&of_type.latency),
-            });
-            types.insert((*name).to_owned(), value);
+            types.insert((*name).to_owned(), tally(of_type));
         }
     }
     json!({
@@ -74,6 +67,18 @@ fn stats(stats: &Stats) -> Value {
         "latency": times(&stats.latency()),
         "schedule_lag": times(&stats.lag),
         "types": types,
+        // In the order of "targets", if there are several.
+        "by_target": stats.by_target.iter().map(tally).collect::<Vec<_>>(),
+    })
+}
+
+fn tally(tally: &Tally) -> Value {
+    json!({
+        "sent": tally.sent,
+        "answered": tally.answered,
+        "errors": tally.errors,
+        "lost": tally.lost,
+        "latency": times(&tally.latency),
     })
 }
 

@@ -13,7 +13,9 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::machine::Machine;
+use super::mix::TYPE_NAMES;
 use super::results::Results;
+use super::stats::Tally;
 use super::verdict::Check;
 use super::{EXIT_NOT_HELD, Nanos, Options, SILENCE};
 
@@ -158,6 +160,20 @@ impl Report<'_> {
             self.results.seconds,
             options.warm_up.as_secs_f64()
         )
+    }
+
+    /// The types that were asked for and the targets, each if there are several, with their names.
+    fn tallies(&self) -> Vec<(String, &Tally)> {
+        let load = &self.results.load;
+        let types = TYPE_NAMES.iter().map(ToString::to_string);
+        let mut tallies: Vec<_> = types.zip(&load.by_type).collect();
+        tallies.retain(|(_, tally)| tally.sent > 0);
+        if tallies.len() == 1 {
+            tallies.clear();
+        }
+        let targets = self.targets.iter().map(ToString::to_string);
+        tallies.extend(targets.zip(&load.by_target));
+        tallies
     }
 
     fn targets(&self) -> String {

@@ -2,7 +2,6 @@
 
 use std::fmt::{Result, Write};
 
-use super::super::mix::TYPE_NAMES;
 use super::super::stats::{Times, share};
 use super::{PERCENTILES, Report};
 
@@ -102,18 +101,14 @@ impl Report<'_> {
     }
 
     fn write_latencies(&self, out: &mut String) -> Result {
-        write!(out, "{:<16}", "latency, ms")?;
+        write!(out, "{:<22}", "latency, ms")?;
         for percent in PERCENTILES {
             write!(out, "{:>10}", format!("p{percent}"))?;
         }
         writeln!(out, "{:>10}{:>12}", "max", "answers")?;
         write_times(out, "all", &self.results.load.latency())?;
-        let types = self.results.load.by_type.iter().zip(TYPE_NAMES);
-        let asked: Vec<_> = types.filter(|(of_type, _)| of_type.sent > 0).collect();
-        if asked.len() > 1 {
-            for (of_type, name) in asked {
-                write_times(out, name, &of_type.latency)?;
-            }
+        for (name, tally) in self.tallies() {
+            write_times(out, &name, &tally.latency)?;
         }
         if let Some(measure) = &self.results.measure {
             write_times(out, "measuring", &measure.latency())?;
@@ -155,7 +150,7 @@ impl Report<'_> {
 }
 
 fn write_times(out: &mut String, name: &str, times: &Times) -> Result {
-    write!(out, "{name:<16}")?;
+    write!(out, "{name:<22}")?;
     for percent in PERCENTILES.into_iter().chain([100.0]) {
         match times.percentile(percent) {
             Some(ns) => write!(out, "{:>10.3}", ns as f64 / 1e6)?,
