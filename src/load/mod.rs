@@ -427,15 +427,12 @@ fn questions(
         let (queries, skipped) = replay::read(file)?;
         return Ok((Questions::in_turn(queries), skipped));
     }
-    let mix = match &options.mix {
-        Some(mix) => mix.clone(),
-        None => options::MIX_DEFAULT.parse().map_err(Error)?,
-    };
     let names = match &options.names_from {
         Some(file) => Names::of_file(file)?,
-        None => Names::ask(server, key, &mix)?,
+        None => Names::ask(server, key, &options.mix)?,
     };
-    Ok((Questions::of_mix(&mix, &names).map_err(Error)?, 0))
+    let questions = Questions::of_mix(&options.mix, &names).map_err(Error)?;
+    Ok((questions, 0))
 }
 
 /// Puts together what the threads have done.

@@ -341,8 +341,10 @@ mod tests {
         let channel = Channel::open(peer.local_addr().expect("bound"), 0).expect("a channel");
         let texts = ["aaa", "bbb", "ccc", "d", ""];
         for segment in [false, true] {
-            let trouble = Outbox::new(segment).send(&channel.socket, &batch(&texts));
+            let mut outbox = Outbox::new(segment);
+            let trouble = outbox.send(&channel.socket, &batch(&texts));
             assert_eq!(trouble, Trouble::default());
+            assert_eq!(outbox.segment, segment, "loopback takes segments");
             peer.connect(channel.socket.local_addr().expect("bound"))
                 .expect("loopback is reachable");
             peer.set_read_timeout(Some(std::time::Duration::from_secs(5)))

@@ -1,7 +1,7 @@
 //! The load generator, by its command line: against our daemon on both engines, against the reference, and against servers that make
 //! mistakes on purpose, to see each mistake counted. Loads are small: a second or so.
 
-use crate::common::{Kind, Subject, reply_datagram, subjects};
+use crate::common::{Kind, Subject, reply_datagram, skip, subjects};
 use ganeti_confd::demo;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -387,6 +387,24 @@ fn the_report_is_one_page_that_fetches_nothing() {
 }
 
 #[test]
+fn what_cannot_be_done_is_said_before_the_load() {
+    let mut server = Server::start("127.0.0.1:0", honest);
+    for (arguments, why) in [
+        (["--report", "missing/bench.html"], "missing/bench.html"),
+        (["--names-from", "missing.data"], "missing.data"),
+        (["--replay", "missing.jsonl"], "missing.jsonl"),
+        (["--malformed", "0.95"], "--rate"),
+        (["--require", "measure.p99<1ms"], "--measure"),
+    ] {
+        let output = Desk::new().run(&[server.address], &arguments);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(text(&output).contains(why), "{output:?}");
+    }
+    server.stop();
+    assert_eq!(server.received(), 0);
+}
+
+#[test]
 fn another_key_is_all_loss_and_says_so() {
     let daemon = daemon();
     let desk = Desk::with_key(b"another key");
@@ -650,6 +668,9 @@ fn an_answer_to_a_damaged_request_is_wrong() {
 
 #[test]
 fn all_servers_are_asked_over_both_families() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        return skip("IPv6 on loopback");
+    }
     let mut servers = [
         Server::start("127.0.0.1:0", honest),
         Server::start("[::1]:0", honest),

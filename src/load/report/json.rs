@@ -22,6 +22,7 @@ impl Report<'_> {
             "started": humantime::format_rfc3339_millis(self.started).to_string(),
             "targets": self.targets,
             "machine": self.machine,
+            "description": self.load(),
             "options": self.options,
             "seed": self.seed,
             "queries": self.queries,

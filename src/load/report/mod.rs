@@ -162,6 +162,15 @@ impl Report<'_> {
         )
     }
 
+    /// What was asked, in a few words.
+    fn questions(&self) -> String {
+        let different = self.queries;
+        match &self.options.replay {
+            Some(file) => format!("{different} of {}, in turns", file.display()),
+            None => format!("{different} different ones, {}", self.options.mix),
+        }
+    }
+
     /// The types that were asked for and the targets, each if there are several, with their names.
     fn tallies(&self) -> Vec<(String, &Tally)> {
         let load = &self.results.load;

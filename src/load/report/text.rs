@@ -48,6 +48,7 @@ impl Report<'_> {
         let results = &self.results;
         let counts = &results.load.counts;
         let percent = |part| 100.0 * share(part, counts.sent);
+        writeln!(out, "questions  {}", self.questions())?;
         writeln!(
             out,
             "requests   {} sent, {:.0}/s",
