@@ -4,11 +4,12 @@
 //! a datagram, which on a large cluster these do not: then nodes are found by following DRBD peers from the master on,
 //! and instances by asking each node for its own. Both walks are bounded, and may miss what has no DRBD peer.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::mix::Mix;
@@ -51,21 +52,20 @@ impl Names {
     pub(super) fn of_file(file: &Path) -> Result<Self, Error> {
         let failed = |why: &dyn std::fmt::Display| Error::new(format!("{}: {why}", file.display()));
         let text = std::fs::read(file).map_err(|error| failed(&error))?;
-        let config: Value = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
-        let mut names = Self {
-            nodes: object_names(&config["nodes"]),
-            instances: object_names(&config["instances"]),
-            ..Self::default()
-        };
-        for nic in objects(&config["instances"])
-            .flat_map(|(_, instance)| instance["nics"].as_array().into_iter().flatten())
-        {
-            if let Some(ip) = nic["ip"].as_str() {
-                let link = nic["nicparams"]["link"].as_str().map(String::from);
-                names.addresses.push((link, ip.to_owned()));
-            }
+        let config: ConfigData = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
+        let mut names = Self::default();
+        names.add_paths(config.nodes.keys());
+        names.nodes = config
+            .nodes
+            .into_values()
+            .filter_map(|node| node.name)
+            .collect();
+        for instance in config.instances.into_values() {
+            names.instances.extend(instance.name);
+            let nics = instance.nics.into_iter();
+            let with_address = nics.filter_map(|nic| Some((nic.nicparams.link, nic.ip?)));
+            names.addresses.extend(with_address);
         }
-        names.add_paths(&config["nodes"]);
         Ok(names)
     }
 
@@ -113,17 +113,48 @@ impl Names {
                 .filter_map(|ip| Some((None, ip.as_str()?.to_owned())))
                 .collect();
         }
-        names.add_paths(&node_objects);
+        names.add_paths(objects(&node_objects).map(|(uuid, _)| uuid));
         Ok(names)
     }
 
-    fn add_paths(&mut self, nodes: &Value) {
+    fn add_paths<'u>(&mut self, nodes: impl Iterator<Item = &'u String>) {
         self.paths = PATHS.map(String::from).into();
-        for (uuid, _) in objects(nodes) {
+        for uuid in nodes {
             let uuid = uuid.replace('~', "~0").replace('/', "~1");
             self.paths.push(format!("/nodes/{uuid}/primary_ip"));
         }
     }
+}
+
+/// What is read of a `config.data`; all else is passed over without being kept.
+#[derive(Deserialize)]
+struct ConfigData {
+    nodes: BTreeMap<String, Node>,
+    instances: BTreeMap<String, Instance>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Instance {
+    name: Option<String>,
+    #[serde(default)]
+    nics: Vec<Nic>,
+}
+
+#[derive(Deserialize)]
+struct Nic {
+    ip: Option<String>,
+    #[serde(default)]
+    nicparams: NicParams,
+}
+
+#[derive(Default, Deserialize)]
+struct NicParams {
+    link: Option<String>,
 }
 
 fn objects(map: &Value) -> impl Iterator<Item = (&String, &Value)> {
