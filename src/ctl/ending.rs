@@ -52,7 +52,7 @@ impl Failure {
     /// What a client says before anything was sent.
     pub(super) fn of_client(error: &Error) -> Self {
         let ending = match error {
-            Error::RequestTooLarge { .. } => Ending::Usage,
+            Error::RequestTooLarge => Ending::Usage,
             Error::Answered(_) | Error::Unreadable { .. } => Ending::ClusterError,
             Error::Silence(_) | Error::TooFewReplies(_) => Ending::NoAnswer,
             Error::NoCandidates | Error::EmptyKey(_) | Error::Socket(_) => Ending::Local,

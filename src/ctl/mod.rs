@@ -7,12 +7,14 @@
 //!   |
 //! query      one question: the answer, or what its absence can mean (silence), as a table or JSON
 //! probe      the candidates' health, as a monitoring plugin; watch: again and again
+//! bench      the load generator, crate::load
 //! ```
 //!
 //! Standard output gets answers and nothing else, so that programs can read it; standard error gets what is odd about them.
 //! A pipe that nobody reads any more ends the program without a word.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod ending;
 mod generate;
 mod options;
@@ -39,6 +41,7 @@ pub fn main() -> ExitCode {
     match &options.command {
         Command::Query(query) => ended(query::run(&options.common, query)),
         Command::Probe(probe) => probe::run(&options.common, probe),
+        Command::Bench(bench) => bench::run(&options.common, bench),
         Command::Completions { shell } => ended(generate::completions(*shell)),
         Command::Man { dir } => ended(generate::man(dir)),
     }

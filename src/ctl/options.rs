@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+use crate::load;
+
 const ABOUT: &str =
     "Asks the master candidates of a Ganeti cluster about its configuration, through ganeti-confd.";
 
@@ -37,6 +39,7 @@ Exit status:
   2  a mistake on the command line
   3  no answer
   4  this host's files or sockets fail
+  confdctl bench: see its own help
   confdctl probe: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, as monitoring plugins do";
 
 /// What was asked for on the command line.
@@ -97,6 +100,8 @@ pub(super) enum Command {
     Query(QueryOptions),
     /// Check each candidate's serial, clock and round trip, as a monitoring plugin
     Probe(ProbeOptions),
+    /// Load servers, and measure how they answer
+    Bench(Box<load::Options>),
     /// Print a shell's completions
     Completions {
         /// Which shell's
