@@ -837,7 +837,7 @@ fn man_pages_are_complete_and_well_formed() {
     let made = run(&["man", dir.path().to_str().unwrap()]);
     assert_eq!(made.status, 0, "{made:?}");
     let paths: Vec<&Path> = made.out.lines().map(Path::new).collect();
-    assert_eq!(paths.len(), 18, "{made:?}");
+    assert_eq!(paths.len(), 19, "{made:?}");
     for name in [
         "man1/confdctl.1",
         "man1/confdctl-query-node-of.1",
