@@ -9,6 +9,7 @@ mod differential;
 mod engine;
 mod ganeti_tools;
 mod generate;
+mod hosts;
 mod mangled;
 mod reload;
 mod reload_under_load;
