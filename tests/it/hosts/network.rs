@@ -183,6 +183,11 @@ impl Network {
         ConfdClient::new(KEY, self.candidates()).expect("this thread's namespace has sockets")
     }
 
+    /// The client's kernel forgets at which link address each host is.
+    pub(super) fn forget_neighbours(&self) {
+        Namespace::current().ip("neighbour flush dev bridge\n");
+    }
+
     /// From now on this share of all datagrams is lost on the way to a host and on the way back, each.
     pub(super) fn lose(&self, percent: u8) {
         // Where they arrive, so that no sender is told.
