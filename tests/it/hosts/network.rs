@@ -44,10 +44,9 @@ impl Namespace {
 
     /// A new one, with nothing in it but a loopback interface that is down.
     fn new() -> nix::Result<Self> {
-        let _back = Entered {
-            before: Self::current(),
-        };
+        let before = Self::current();
         unshare(CloneFlags::CLONE_NEWNET)?;
+        let _back = Entered { before };
         Ok(Self::current())
     }
 
