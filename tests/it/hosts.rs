@@ -131,34 +131,35 @@ fn everybody() -> Settings {
     }
 }
 
-/// How the hosts fared, in their order; a client asks in any order.
-fn fared(network: &Network, outcome: &Outcome) -> Vec<Fared> {
-    let of = |candidate: Candidate| {
-        let contact = outcome
-            .contacts()
-            .iter()
-            .find(|c| c.candidate == candidate)
-            .expect("it was asked");
-        Fared::from(contact)
+/// What came back from each host, in the hosts' order; a client asks in any order.
+fn contacts<'a>(network: &Network, outcome: &'a Outcome) -> Vec<&'a Contact> {
+    let of = |candidate| {
+        let mut contacts = outcome.contacts().iter();
+        contacts.find(|contact| contact.candidate == candidate)
     };
-    network.candidates().into_iter().map(of).collect()
+    let contacts = network.candidates().into_iter().map(of);
+    contacts.map(|it| it.expect("it was asked")).collect()
+}
+
+/// How the hosts fared, in their order.
+fn fared(network: &Network, outcome: &Outcome) -> Vec<Fared> {
+    let contacts = contacts(network, outcome);
+    contacts.into_iter().map(Fared::from).collect()
 }
 
 /// Says in one line what was answered, how soon, and by whom.
 fn report(scenario: &str, network: &Network, outcome: &Outcome) {
     let milliseconds = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
-    let contact = |candidate| {
-        let mut contacts = outcome.contacts().iter();
-        let contact = contacts.find(|c| c.candidate == candidate);
-        let contact = contact.expect("it was asked");
-        match (Fared::from(contact), &contact.state) {
-            (fared, State::Answered { after, .. }) => {
-                format!("{fared:?} after {}", milliseconds(*after))
-            }
-            (fared, _) => format!("{fared:?}, asked {} times", contact.sent),
+    let contact = |contact: &Contact| match (Fared::from(contact), &contact.state) {
+        (fared, State::Answered { after, .. }) => {
+            format!("{fared:?} after {}", milliseconds(*after))
         }
+        (fared, _) => format!("{fared:?}, asked {} times", contact.sent),
     };
-    let contacts: Vec<String> = network.candidates().into_iter().map(contact).collect();
+    let contacts: Vec<String> = contacts(network, outcome)
+        .into_iter()
+        .map(contact)
+        .collect();
     println!(
         "{scenario}: {} in {}, {} needed: {}",
         outcome
@@ -592,8 +593,18 @@ fn candidates_are_followed() {
     settle(&network, expected);
     assert_eq!(refreshed(&client), candidates[..3]);
 
-    // When nobody of the list is there any more, those are asked that the client began with.
+    // Who knows only the one that stayed behind is led to the others, and by them to the newest list.
     let client = ConfdClient::new(KEY, [candidates[4].clone()]).expect("sockets");
+    assert_eq!(refreshed(&client), candidates);
+    assert_eq!(refreshed(&client), candidates[..3]);
+
+    // When nobody of the list answers any more, those are asked that the client began with.
+    for host in &mut network.hosts[..3] {
+        host.kill();
+    }
+    let silence = client.cluster_master().expect_err("nobody is there");
+    println!("candidates: {silence}");
+    assert!(matches!(silence, Error::Silence(_)));
     assert_eq!(refreshed(&client), candidates);
 }
 

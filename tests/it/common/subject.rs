@@ -68,7 +68,7 @@ impl Kind {
         false
     }
 
-    /// What starts it, without its options that Ganeti's daemon has as well.
+    /// The program, with the options that only ours has.
     pub(crate) fn command(self) -> Command {
         let engine = match self {
             Self::Uring => "uring",
