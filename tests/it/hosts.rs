@@ -8,6 +8,7 @@ mod network;
 mod relay;
 
 use std::net::IpAddr;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ganeti_confd::client::{
@@ -117,6 +118,8 @@ fn settle(network: &Network, expected: [Fared; HOSTS]) {
             "{expected:?} is not reached, but {fared:?}: {:#?}",
             said.collect::<Vec<_>>()
         );
+        // There is no event for what a daemon serves.
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -277,6 +280,31 @@ fn killed() {
     // As hosts really are: they say so once a second, so that they may seem silent to a client that asks more often.
     network.hosts[0].refuse_at_most_every(Duration::from_secs(1));
     ask("killed, and sparing of words", &network, expected);
+}
+
+/// Many threads share a client: what one hears of a killed host is no second time for the others.
+#[test]
+fn killed_for_many_threads() {
+    let Some(mut network) = cluster(Family::Ipv4, [7; HOSTS]) else {
+        return;
+    };
+    network.hosts[0].kill();
+    network.hosts[4].kill();
+    let expected = [Unreachable, Serial(7), Serial(7), Serial(7), Unreachable];
+    let client = network.client();
+    let survey = || client.survey_with(&cluster_name(), everybody());
+    let outcomes: Vec<Outcome> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..TIMES).map(|_| scope.spawn(survey)).collect();
+        let outcome = threads.into_iter().map(|it| it.join().expect("no panic"));
+        outcome.map(|it| it.expect("sockets")).collect()
+    });
+    let quickest = outcomes.iter().min_by_key(|outcome| outcome.elapsed());
+    let quickest = quickest.expect("they asked");
+    report("two killed, quickest of many threads", &network, quickest);
+    for outcome in &outcomes {
+        check_everybody(&network, outcome, expected);
+        assert!(contacts(&network, outcome)[0].sent > 1);
+    }
 }
 
 #[test]
