@@ -108,12 +108,12 @@ impl Call {
         })
     }
 
-    /// Word that what was sent to an address does not arrive.
+    /// Word that what was sent to an address does not arrive; maybe it is about another call's request. It counts once for each of ours.
     pub(super) fn unreachable(&mut self, to: SocketAddr, why: &str) {
         for asked in &mut self.asked {
             let last = asked.sent.len().checked_sub(1);
             if !asked.is_settled() && last.is_some_and(|last| asked.address(last) == to) {
-                asked.unreachable += 1;
+                asked.unreachable = asked.sent.len().min(asked.unreachable + 1);
                 asked.state = State::Unreachable(why.to_owned());
             }
         }
@@ -347,6 +347,8 @@ mod tests {
     #[test]
     fn word_that_nobody_listens_is_believed_the_second_time() {
         let (mut call, t) = call(1, Settings::default());
+        call.unreachable(address(1), "refused");
+        // Other calls' words about the same moment are no second time.
         call.unreachable(address(1), "refused");
         assert!(!call.is_over(t));
         let again = call.due(t + ms(200)).expect("not believed yet");
