@@ -8,16 +8,14 @@ use serde_json::Value;
 
 use super::answer::NodeOfIp;
 use super::calls::{Calls, Id};
-use super::candidate::Candidates;
+use super::candidate::{self, Candidates};
 use super::question::{self, Question};
 use super::socket::{self, Sockets};
 use super::{
     Candidate, DataCollector, Disk, DrbdMinor, Error, Master, NodeInstances, NodeRole, Outcome,
     Settings, Skew, clocks,
 };
-use crate::node_files::{self, NodeFiles};
 use crate::protocol::Key;
-use crate::reader;
 
 /// Asks a cluster's master candidates, and waits for the answer.
 ///
@@ -81,14 +79,8 @@ impl ConfdClient {
     ///
     /// A file is missing or of no use; as of [`ConfdClient::with_key`].
     pub fn of_this_node() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let files = NodeFiles::from_env();
-        let port = node_files::port();
-        let candidates = files.read_candidates()?.into_iter();
-        let key = reader::load_key(&files.key())?;
-        Ok(Self::with_key(
-            key,
-            candidates.map(|ip| Candidate::at(ip, port)),
-        )?)
+        let (key, candidates) = candidate::of_this_node()?;
+        Ok(Self::with_key(key, candidates)?)
     }
 
     /// The same client with other settings.

@@ -306,16 +306,7 @@ fn recorded_requests_are_asked_again() {
         r#"plj0{"msg": "{\"protocol\": 1, \"type\": 9, \"query\": \"instance9.nowhere\", \"rsalt\": \"R\"}", "salt": "1", "hmac": "x"}"#,
     ];
     fs::write(desk.path().join("requests"), lines.join("\n")).expect("the directory is writable");
-    let arguments = [
-        "--replay",
-        "requests",
-        "--requests",
-        "30",
-        "--in-flight",
-        "3",
-        "--warm-up",
-        "0s",
-    ];
+    let arguments = words("--replay requests --requests 30 --in-flight 3 --warm-up 0s");
     let results = desk.json(&[daemon.address()], &arguments);
     for kind in ["ping", "role", "disks"] {
         assert_eq!(results["load"]["types"][kind]["answered"], 10, "{kind}");
@@ -354,18 +345,8 @@ fn requirements_set_the_exit_status() {
 fn the_report_is_one_page_that_fetches_nothing() {
     let daemon = daemon();
     let desk = Desk::new();
-    let arguments = [
-        "--rate",
-        "300",
-        "--duration",
-        "400ms",
-        "--warm-up",
-        "0s",
-        "--measure",
-        "50",
-        "--report",
-        "bench.html",
-    ];
+    let arguments =
+        words("--rate 300 --duration 400ms --warm-up 0s --measure 50 --report bench.html");
     let output = desk.run(&[daemon.address()], &arguments);
     assert!(output.status.success(), "{output:?}");
     let page = fs::read_to_string(desk.path().join("bench.html")).expect("the page is written");
@@ -408,18 +389,7 @@ fn what_cannot_be_done_is_said_before_the_load() {
 fn another_key_is_all_loss_and_says_so() {
     let daemon = daemon();
     let desk = Desk::with_key(b"another key");
-    let arguments = [
-        "--mix",
-        "ping",
-        "--in-flight",
-        "2",
-        "--requests",
-        "6",
-        "--warm-up",
-        "0s",
-        "--lost-after",
-        "100ms",
-    ];
+    let arguments = words("--mix ping --in-flight 2 --requests 6 --warm-up 0s --lost-after 100ms");
     let output = desk.run(&[daemon.address()], &[&arguments[..], &["--json"]].concat());
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let results = parse(&output);
@@ -438,18 +408,7 @@ fn a_port_that_refuses_is_named() {
     let free = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let address = free.local_addr().expect("bound");
     drop(free);
-    let arguments = [
-        "--mix",
-        "ping",
-        "--in-flight",
-        "1",
-        "--requests",
-        "3",
-        "--warm-up",
-        "0s",
-        "--lost-after",
-        "50ms",
-    ];
+    let arguments = words("--mix ping --in-flight 1 --requests 3 --warm-up 0s --lost-after 50ms");
     let output = Desk::new().run(&[address], &arguments);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(
@@ -643,20 +602,8 @@ fn each_fault_is_counted_as_what_it_is() {
 #[test]
 fn an_answer_to_a_damaged_request_is_wrong() {
     let mut server = Server::start("127.0.0.1:0", honest);
-    let arguments = [
-        "--stale",
-        "0.5",
-        "--in-flight",
-        "1",
-        "--requests",
-        "100",
-        "--warm-up",
-        "0s",
-        "--mix",
-        "ping",
-        "--require",
-        "wrong=0",
-    ];
+    let arguments =
+        words("--stale 0.5 --in-flight 1 --requests 100 --warm-up 0s --mix ping --require wrong=0");
     let output = Desk::new().run(&[server.address], &[&arguments[..], &["--json"]].concat());
     server.stop();
     assert_eq!(output.status.code(), Some(3), "{output:?}");
@@ -677,20 +624,8 @@ fn all_servers_are_asked_over_both_families() {
         Server::start("127.0.0.1:0", honest),
     ];
     let addresses = [0, 1, 2].map(|index| servers[index].address);
-    let arguments = [
-        "--in-flight",
-        "9",
-        "--sockets",
-        "6",
-        "--threads",
-        "2",
-        "--requests",
-        "300",
-        "--warm-up",
-        "0s",
-        "--mix",
-        "ping",
-    ];
+    let arguments =
+        words("--in-flight 9 --sockets 6 --threads 2 --requests 300 --warm-up 0s --mix ping");
     let results = Desk::new().json(&addresses, &arguments);
     assert_eq!(count(&results, "answered"), 300);
     for (index, server) in servers.iter_mut().enumerate() {
@@ -711,18 +646,7 @@ fn a_stall_is_not_omitted() {
         honest(number, request, post);
     }
     let mut server = Server::start("127.0.0.1:0", stalls_once);
-    let arguments = [
-        "--rate",
-        "500",
-        "--requests",
-        "500",
-        "--warm-up",
-        "0s",
-        "--mix",
-        "ping",
-        "--sockets",
-        "1",
-    ];
+    let arguments = words("--rate 500 --requests 500 --warm-up 0s --mix ping --sockets 1");
     let results = Desk::new().json(&[server.address], &arguments);
     server.stop();
     // 150 requests fell into it; half of them waited for more than half of it.
@@ -738,17 +662,7 @@ fn a_stall_is_not_omitted() {
 fn a_generator_that_falls_behind_says_so_and_counts_it() {
     use nix::sys::signal::{Signal, kill};
     let mut server = Server::start("127.0.0.1:0", honest);
-    let arguments = [
-        "--rate",
-        "500",
-        "--requests",
-        "500",
-        "--warm-up",
-        "0s",
-        "--mix",
-        "ping",
-        "--json",
-    ];
+    let arguments = words("--rate 500 --requests 500 --warm-up 0s --mix ping --json");
     let desk = Desk::new();
     let child = desk.start(&[server.address], &arguments);
     await_requests(&server, 50);
@@ -770,6 +684,11 @@ fn a_generator_that_falls_behind_says_so_and_counts_it() {
     assert!(notes.contains("behind its time"), "{notes}");
 }
 
+/// A command line's words.
+fn words(line: &'static str) -> Vec<&'static str> {
+    line.split(' ').collect()
+}
+
 fn await_requests(server: &Server, requests: usize) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while server.received() < requests && Instant::now() < deadline {
@@ -786,21 +705,9 @@ fn the_highest_rate_is_found() {
         honest(number, request, post);
     }
     let mut server = Server::start("127.0.0.1:0", slow);
-    let arguments = [
-        "--search",
-        "p99<50ms,loss=0",
-        "--rate",
-        "50",
-        "--duration",
-        "200ms",
-        "--warm-up",
-        "0s",
-        "--lost-after",
-        "100ms",
-        "--mix",
-        "ping",
-        "--quiet",
-    ];
+    let arguments = words(
+        "--search p99<50ms,loss=0 --rate 50 --duration 200ms --warm-up 0s --lost-after 100ms --mix ping --quiet",
+    );
     let results = Desk::new().json(&[server.address], &arguments);
     server.stop();
     let search = &results["search"];
@@ -818,15 +725,7 @@ fn the_highest_rate_is_found() {
 fn an_interrupt_ends_a_run_with_its_results() {
     let mut server = Server::start("127.0.0.1:0", honest);
     let desk = Desk::new();
-    let arguments = [
-        "--duration",
-        "50s",
-        "--warm-up",
-        "0s",
-        "--mix",
-        "ping",
-        "--json",
-    ];
+    let arguments = words("--duration 50s --warm-up 0s --mix ping --json");
     let child = desk.start(&[server.address], &arguments);
     await_requests(&server, 100);
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);
