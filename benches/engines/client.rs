@@ -142,6 +142,43 @@ fn keep_in_flight(sockets: &[UdpSocket], speaks: Protocol, request: &[u8], load:
     lost
 }
 
+/// Datagrams before the ping of a train whose answer tells that the server is through with it.
+pub(crate) const FILLERS: usize = 15;
+const FILLER_SOCKETS: usize = 64;
+const FILLER_ROUNDS: usize = 100;
+
+/// The server's CPU time for each of many `filler`s, in microseconds, a ping behind every fifteen of them; an empty one is none at
+/// all, and the time is that for the ping.
+pub(crate) fn cpu_of_fillers(server: &Server, filler: &[u8], is_answered: bool) -> f64 {
+    let ping = server.speaks.request();
+    let train = [filler.repeat(FILLERS), ping.clone()].concat();
+    let replies = if is_answered { FILLERS + 1 } else { 1 };
+    let sockets: Vec<UdpSocket> = (0..FILLER_SOCKETS)
+        .map(|_| {
+            let socket = bind();
+            socket.connect(server.address).expect("loopback works");
+            socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
+            setsockopt(&socket, sockopt::UdpGsoSegment, &(ping.len() as i32)).expect("Linux 4.18");
+            socket
+        })
+        .collect();
+    let mut reply = [0; 2048];
+    let before = server.cpu();
+    for _ in 0..FILLER_ROUNDS {
+        for socket in &sockets {
+            socket.send(&train).expect("loopback works");
+        }
+        for socket in &sockets {
+            for _ in 0..replies {
+                socket.recv(&mut reply).expect("a reply");
+            }
+        }
+    }
+    let spent = (server.cpu() - before).as_secs_f64() * 1e6;
+    let trains = (FILLER_SOCKETS * FILLER_ROUNDS) as f64;
+    spent / trains
+}
+
 pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

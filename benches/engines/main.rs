@@ -29,9 +29,9 @@ use ganeti_confd::responder::{Responder, Served};
 use ganeti_confd::snapshot::Snapshot;
 use nix::unistd::gettid;
 
-use client::{Load, Round, median, round};
+use client::{FILLERS, Load, Round, cpu_of_fillers, median, round};
 use echo::{Echo, Trains, blocking, mmsg, on_thread, tokio_uring, worker};
-use server::{CLIENT_CORE, KEY, Server, pin};
+use server::{CLIENT_CORE, KEY, Protocol, Server, pin};
 
 /// The server that the others are compared with: an echo on this crate's ring that sends one by one.
 const FLOOR: &str = "ring echo";
@@ -118,7 +118,51 @@ fn main() {
         }
         print(load, &servers, &rounds);
     }
+    garbage(&servers);
     drop(workers);
+}
+
+/// What it takes to drop what is not signed, beside what it takes to answer.
+fn garbage(servers: &[Server]) {
+    let good = Protocol::Confd.request();
+    let mut bad_hmac = good.clone();
+    let digits = good
+        .windows(6)
+        .position(|bytes| bytes == b"hmac\":")
+        .expect("a key")
+        + 8;
+    bad_hmac[digits] = if good[digits] == b'0' { b'1' } else { b'0' };
+    let mut bad_fourcc = good.clone();
+    bad_fourcc[3] = b'1';
+    println!("\ndropped datagrams (64 sockets, a ping behind every fifteen)");
+    println!(
+        "{:20}{:>12}{:>14}{:>12}{:>14}{:>12}",
+        "", "a ping, us", "bad HMAC, us", "/ ping", "bad fourcc, us", "/ ping"
+    );
+    for server in servers
+        .iter()
+        .filter(|server| ["uring", "mmsg"].contains(&server.name))
+    {
+        let cost = |filler: &[u8], is_answered| {
+            let mut rounds: Vec<f64> = (0..ROUNDS)
+                .map(|_| {
+                    cpu_of_fillers(server, filler, is_answered) - cpu_of_fillers(server, &[], false)
+                })
+                .collect();
+            median(&mut rounds) / FILLERS as f64
+        };
+        let (ping, hmac, fourcc) = (
+            cost(&good, true),
+            cost(&bad_hmac, false),
+            cost(&bad_fourcc, false),
+        );
+        println!(
+            "{:20}{ping:12.2}{hmac:14.2}{:12.2}{fourcc:14.2}{:12.2}",
+            server.name,
+            hmac / ping,
+            fourcc / ping
+        );
+    }
 }
 
 fn print(load: &Load, servers: &[Server], rounds: &[Vec<Round>]) {

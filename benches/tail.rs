@@ -1,0 +1,243 @@
+//! The tail of latency, at rest and while a large configuration is loaded again and again; and what an idle daemon does.
+//!
+//! The daemon has one core, the load generator (`confdctl bench`) the other. First the highest rate is searched for at which a
+//! hundredth of the requests waits no longer than a millisecond and none is lost; then requests come at 70 % of that, at random times (Poisson), with latency
+//! counted from the intended time: once at rest, once while config.data is replaced every second. Loading happens on the daemon's one core as well,
+//! so that the second figure shows what loading takes away from answering.
+//!
+//! `cargo bench --bench tail`; it takes about two minutes.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ganeti_confd::client::{ConfdClient, Settings};
+use ganeti_confd::demo;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::gettid;
+
+const KEY: &[u8] = b"a key for benchmarks";
+const DAEMON_CORE: usize = 0;
+const CLIENT_CORE: usize = 1;
+const RELOAD_PERIOD: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(20);
+
+/// The daemon on a cluster; ended when dropped.
+struct Daemon {
+    process: Child,
+    root: tempfile::TempDir,
+    port: u16,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended already; there is nobody to tell.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn pin(core: usize) {
+    let mut cores = CpuSet::new();
+    cores.set(core).expect("a small number");
+    if let Err(error) = sched_setaffinity(gettid(), &cores) {
+        eprintln!("cannot use core {core} alone: {error}");
+    }
+}
+
+impl Daemon {
+    fn start(configuration: &str) -> Self {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        for directory in ["var/lib/ganeti", "var/run/ganeti", "var/log/ganeti"] {
+            fs::create_dir_all(root.path().join(directory)).expect("a directory");
+        }
+        let data = root.path().join("var/lib/ganeti");
+        fs::write(data.join("config.data"), configuration).expect("a file");
+        fs::write(data.join("hmac.key"), KEY).expect("a file");
+        let free = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let port = free.expect("a free port").port();
+        // The daemon inherits the core.
+        pin(DAEMON_CORE);
+        let process = Command::new(env!("CARGO_BIN_EXE_ganeti-confd"))
+            .args([
+                "-f",
+                "--no-user-checks",
+                "-b",
+                "127.0.0.1",
+                "--workers",
+                "1",
+                "-p",
+            ])
+            .arg(port.to_string())
+            .env("GANETI_ROOTDIR", root.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the daemon starts");
+        pin(CLIENT_CORE);
+        let daemon = Self {
+            process,
+            root,
+            port,
+        };
+        let client = ConfdClient::new(KEY, [daemon.address().into()]).expect("a socket");
+        let client = client.with_settings(Settings {
+            deadline: Duration::from_millis(100),
+            ..Settings::default()
+        });
+        let begin = Instant::now();
+        while client.ping().is_err() {
+            assert!(
+                begin.elapsed() < Duration::from_secs(30),
+                "it does not answer"
+            );
+        }
+        daemon
+    }
+
+    fn address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.root.path().join("var/lib/ganeti").join(name)
+    }
+
+    /// What `confdctl bench` measures with these options.
+    fn bench(&self, options: &[&str]) -> serde_json::Value {
+        let output = Command::new(env!("CARGO_BIN_EXE_confdctl"))
+            .arg("--server")
+            .arg(self.address().to_string())
+            .arg("--key-file")
+            .arg(self.file("hmac.key"))
+            .args([
+                "--json",
+                "bench",
+                "--quiet",
+                "--mix",
+                "role=4,master=2,ping=1",
+            ])
+            // Serials change, and answers with them.
+            .args(["--config-changes", "--verify", "1/16", "--sockets", "64"])
+            .args(options)
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("confdctl starts");
+        serde_json::from_slice(&output.stdout).expect("it prints JSON")
+    }
+}
+
+/// Replaces the configuration every second, by rename as Ganeti does, until told to stop. Gives how often.
+fn replace(file: &Path, configuration: &str, stop: &AtomicBool) -> usize {
+    pin(CLIENT_CORE);
+    let mut next = Instant::now();
+    let mut count = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let new = file.with_extension("new");
+        fs::write(&new, configuration).expect("a file");
+        fs::rename(&new, file).expect("the same directory");
+        count += 1;
+        next += RELOAD_PERIOD;
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    count
+}
+
+fn tail(configuration: &str) {
+    let daemon = Daemon::start(configuration);
+    let search = daemon.bench(&[
+        "--search",
+        "p99<1ms,loss=0",
+        "--rate",
+        "50k",
+        "--duration",
+        "1s",
+    ]);
+    let highest = search["search"]["rate"].as_f64().expect("some rate holds");
+    println!("highest rate with p99 < 1 ms and no loss: {highest:.0} a second");
+    let rate = format!("{:.0}", highest * 0.7);
+    let measure = |what: &str| {
+        let options = [
+            "--rate",
+            rate.as_str(),
+            "--arrivals",
+            "poisson",
+            "--duration",
+            "15s",
+        ];
+        let results = daemon.bench(&options);
+        let load = &results["load"];
+        let percentile = |p: &str| {
+            let nanoseconds = load["latency"]["percentiles_ns"][p].as_f64();
+            nanoseconds.unwrap_or(f64::NAN) / 1e3
+        };
+        let (p50, p999) = (percentile("50"), percentile("99.9"));
+        println!(
+            "{what:24}{p50:10.0}{:10.0}{p999:10.0}{:14.1}{:>10}{:>10}",
+            percentile("99"),
+            p999 / p50,
+            load["counts"]["lost"],
+            load["wrong"]
+        );
+        for note in results["notes"].as_array().into_iter().flatten() {
+            println!("    {note}");
+        }
+        p999
+    };
+    println!(
+        "at {rate} a second{:>9}{:>11}{:>10}{:>14}{:>10}{:>10}",
+        "p50, us", "p99", "p99.9", "p99.9 / p50", "lost", "wrong"
+    );
+    let at_rest = measure("at rest");
+    let stop = AtomicBool::new(false);
+    let file = daemon.file("config.data");
+    let reloading = thread::scope(|scope| {
+        let replacing = scope.spawn(|| replace(&file, configuration, &stop));
+        let reloading = measure("loading every second");
+        stop.store(true, Ordering::Relaxed);
+        let count = replacing.join().expect("files can be written");
+        println!("    replaced {count} times");
+        reloading
+    });
+    println!("p99.9 while loading / at rest: {:.1}", reloading / at_rest);
+}
+
+fn idle() {
+    let daemon = Daemon::start(&demo::configuration(3, 10, 1));
+    let process = daemon.process.id();
+    let tasks = || fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
+    let wakes = || -> u64 {
+        let counts = tasks()
+            .flatten()
+            .map(|task| field(&task.path(), "voluntary_ctxt_switches:"));
+        counts.sum()
+    };
+    let before = wakes();
+    thread::sleep(IDLE);
+    println!(
+        "idle, 3 nodes and 10 instances: woken {} times in {} s; {:.1} MB resident",
+        wakes() - before,
+        IDLE.as_secs(),
+        field(Path::new(&format!("/proc/{process}")), "VmRSS:") as f64 * 1024.0 / 1e6
+    );
+}
+
+/// A number in a process's or a thread's status; 0 if it has ended.
+fn field(task: &Path, name: &str) -> u64 {
+    let text = fs::read_to_string(task.join("status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let digits = line.map(|line| line.trim_matches(|c: char| !c.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+fn main() {
+    let configuration = demo::configuration(1_000, 20_000, demo::SEED);
+    println!("config.data of {:.1} MB", configuration.len() as f64 / 1e6);
+    tail(&configuration);
+    idle();
+}
