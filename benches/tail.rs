@@ -181,8 +181,8 @@ fn tail(configuration: &str) {
             "{what:24}{p50:10.0}{:10.0}{p999:10.0}{:14.1}{:>10}{:>10}",
             percentile("99"),
             p999 / p50,
-            load["counts"]["lost"],
-            load["wrong"]
+            load["counts"]["lost"].to_string(),
+            load["wrong"].to_string()
         );
         for note in results["notes"].as_array().into_iter().flatten() {
             println!("    {note}");
