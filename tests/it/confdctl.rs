@@ -632,8 +632,21 @@ impl Drop for Killed {
 /// Our daemon with a clock that is off.
 struct OffClock {
     address: SocketAddr,
-    _daemon: Killed,
+    daemon: Killed,
     _root: TempDir,
+}
+
+impl Drop for OffClock {
+    fn drop(&mut self) {
+        // The library removes them only at an orderly end.
+        let pid = self.daemon.0.id();
+        for name in [
+            format!("faketime_shm_{pid}"),
+            format!("sem.faketime_sem_{pid}"),
+        ] {
+            let _ = fs::remove_file(Path::new("/dev/shm").join(name));
+        }
+    }
 }
 
 impl OffClock {
@@ -646,18 +659,11 @@ impl OffClock {
         let data = root.path().join("var/lib/ganeti");
         fs::write(data.join("hmac.key"), KEY).unwrap();
         fs::write(data.join("config.data"), configuration()).unwrap();
-        let child = Command::new("faketime")
-            .args([
-                "-f",
-                ahead,
-                DAEMON,
-                "-f",
-                "--no-user-checks",
-                "-b",
-                "127.0.0.1",
-                "-p",
-                "0",
-            ])
+        // What faketime(1) sets up; it would stay in front of the daemon as a process of its own.
+        let child = Command::new(DAEMON)
+            .args(["-f", "--no-user-checks", "-b", "127.0.0.1", "-p", "0"])
+            .env("LD_PRELOAD", "/usr/$LIB/faketime/libfaketimeMT.so.1")
+            .env("FAKETIME", ahead)
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
             .env("GANETI_ROOTDIR", root.path())
             .stdout(Stdio::null())
@@ -673,7 +679,7 @@ impl OffClock {
         });
         Self {
             address: address.unwrap_or_else(|| panic!("it does not serve: {said}")),
-            _daemon: daemon,
+            daemon,
             _root: root,
         }
     }
