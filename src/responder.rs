@@ -1,7 +1,6 @@
 //! One datagram in; one reply, or one reason for silence, out.
 #![forbid(unsafe_code)]
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::protocol::reply::ErrorCode;
@@ -120,24 +119,19 @@ impl Responder {
         if len < FOURCC.len() || buffer[..FOURCC.len()] != FOURCC {
             return Err(Reject::BadFourcc);
         }
-        let message = self.authenticate(
-            &mut buffer[FOURCC.len()..],
-            len - FOURCC.len(),
-            now,
-            &served.key,
-        )?;
-        let text = &mut buffer[FOURCC.len() + message.start..];
-        if text[0] != b'{' {
-            return Err(Reject::BadRequest);
-        }
+        let text = &mut buffer[FOURCC.len()..];
+        let len = len - FOURCC.len();
         let Self {
             parser,
             answer,
             out: scratch,
         } = self;
-        let reply = parser.parse(text, message.len(), |nodes| {
-            let request = Request::from_nodes(nodes)?;
-            let outcome = served.snapshot.answer(&request, answer);
+        let signed = SignedMessage::parse(parser, text, len)?;
+        signed.verify(text, &served.key)?;
+        signed.check_clock(text, now, SKEW_SECONDS_MAX)?;
+        let message = &mut text[signed.message.start..];
+        let reply = Request::read(parser, message, signed.message.len(), |request| {
+            let outcome = served.snapshot.answer(request, answer);
             let fits = match outcome {
                 Outcome::Ready(ready) => signed_message::write(
                     &served.key,
@@ -163,32 +157,12 @@ impl Responder {
                 signed_message::write(&served.key, request.rsalt, answer.message(), None, scratch);
             }
             out[..scratch.len()].copy_from_slice(scratch);
-            Some(Reply {
+            Reply {
                 len: scratch.len(),
                 kind: request.kind as u8,
                 too_large: !fits,
-            })
+            }
         });
-        reply.flatten().ok_or(Reject::BadRequest)
-    }
-
-    /// Checks the envelope in the first `len` bytes of `text`; gives the place of its message there, unescaped.
-    fn authenticate(
-        &mut self,
-        text: &mut [u8],
-        len: usize,
-        now: u64,
-        key: &Key,
-    ) -> Result<Range<usize>, Reject> {
-        let base = text.as_ptr().addr();
-        let is_ascii = text[..len].is_ascii();
-        let signed = SignedMessage::parse(&mut self.parser, text, len)?;
-        if is_ascii && signed.has_surrogate_pairs() {
-            return Err(Reject::BadHmac);
-        }
-        signed.verify(key)?;
-        signed.check_clock(now, SKEW_SECONDS_MAX)?;
-        let start = signed.message.as_ptr().addr() - base;
-        Ok(start..start + signed.message.len())
+        reply.ok_or(Reject::BadRequest)
     }
 }

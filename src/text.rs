@@ -75,12 +75,15 @@ const fn equal_bytes(lanes: u64, byte: u8) -> u64 {
     zero_bytes(lanes ^ (ONES * byte as u64))
 }
 
+/// The high bit of each byte of `lanes` that [`is_special`], as far as [`zero_bytes`] can tell.
+const fn special_bytes(lanes: u64) -> u64 {
+    let control = lanes.wrapping_sub(ONES * 0x20) & !lanes & (ONES << 7);
+    control | equal_bytes(lanes, b'"') | equal_bytes(lanes, b'\\')
+}
+
 /// Whether any byte of `bytes` must be escaped. Most strings are shorter than what a call of `memchr` costs.
 fn has_special(bytes: &[u8]) -> bool {
-    let special = |lanes: u64| {
-        let control = lanes.wrapping_sub(ONES * 0x20) & !lanes & (ONES << 7);
-        (control | equal_bytes(lanes, b'"') | equal_bytes(lanes, b'\\')) != 0
-    };
+    let special = |lanes| special_bytes(lanes) != 0;
     let (chunks, rest) = bytes.as_chunks::<8>();
     let mut last = [b' '; 8];
     last[..rest.len()].copy_from_slice(rest);
@@ -88,6 +91,25 @@ fn has_special(bytes: &[u8]) -> bool {
         .iter()
         .any(|chunk| special(u64::from_le_bytes(*chunk)))
         || special(u64::from_le_bytes(last))
+}
+
+/// How many bytes at the start of `bytes` stand in a JSON string as they are, and are ASCII.
+#[inline]
+pub(crate) fn plain_len(bytes: &[u8]) -> usize {
+    let stop = |lanes: [u8; 8]| {
+        let lanes = u64::from_le_bytes(lanes);
+        let marks = special_bytes(lanes) | (lanes & (ONES << 7));
+        (marks != 0).then(|| marks.trailing_zeros() as usize / 8)
+    };
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    for (index, chunk) in chunks.iter().enumerate() {
+        if let Some(len) = stop(*chunk) {
+            return 8 * index + len;
+        }
+    }
+    let mut last = [b'"'; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    8 * chunks.len() + stop(last).unwrap_or(8)
 }
 
 /// Appends `bytes` as the inside of a JSON string: `\"`, `\\`, `\b \f \n \r \t`, `\u00xx` for other control

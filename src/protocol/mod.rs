@@ -24,6 +24,7 @@
 
 mod key;
 mod parser;
+mod plain;
 mod reject;
 pub mod reply;
 pub mod request;

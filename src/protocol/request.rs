@@ -6,6 +6,8 @@
 
 use simd_json::{Node, StaticNode};
 
+use super::{Parser, plain};
+
 /// What is asked (`ConfdRequestType`), by its number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -139,11 +141,27 @@ impl<'a> Dict<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Reads a request from the nodes of its message; `None` if it is not exactly one.
+    /// Reads the request in the first `len` bytes of `text` and hands it to `then`; `None` if it is not exactly one.
     ///
     /// `protocol` may be any number, as the reference does not look at it. The argument's type is checked even where the
     /// type of the request does not use it.
-    pub(crate) fn from_nodes(nodes: &'a [Node<'a>]) -> Option<Self> {
+    pub(crate) fn read<R>(
+        parser: &mut Parser,
+        text: &mut [u8],
+        len: usize,
+        then: impl FnOnce(&Request<'_>) -> R,
+    ) -> Option<R> {
+        if let Some(request) = plain::request(&text[..len]) {
+            return Some(then(&request));
+        }
+        if text.first() != Some(&b'{') {
+            return None;
+        }
+        let read = |nodes: &[Node<'_>]| Request::from_nodes(nodes).map(|request| then(&request));
+        parser.parse(text, len, read).flatten()
+    }
+
+    fn from_nodes(nodes: &'a [Node<'a>]) -> Option<Self> {
         let [Node::Object { .. }, members @ ..] = nodes else {
             return None;
         };

@@ -1,39 +1,52 @@
 //! The fourcc and the envelope round a message.
 
+use std::ops::Range;
+
 use simd_json::Node;
 
-use super::{FOURCC, Key, Parser, REPLY_BYTES_MAX, Reject};
+use super::{FOURCC, Key, Parser, REPLY_BYTES_MAX, Reject, plain};
 use crate::text;
 
-/// The three strings of an envelope, unescaped; borrowed from the datagram.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SignedMessage<'a> {
-    pub(crate) message: &'a str,
-    pub(crate) salt: &'a str,
-    pub(crate) hmac: &'a str,
+/// Where the three strings of an envelope stand, unescaped, in the text that it was parsed from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SignedMessage {
+    pub(crate) message: Range<usize>,
+    pub(crate) salt: Range<usize>,
+    pub(crate) hmac: Range<usize>,
 }
 
-impl<'a> SignedMessage<'a> {
-    /// Parses the envelope in the first `len` bytes of `text`.
+impl SignedMessage {
+    /// Parses the envelope in the first `len` bytes of `text`, and unescapes its strings there.
     ///
     /// # Errors
     ///
-    /// [`Reject::BadEnvelope`]: exactly the keys `msg`, `salt` and `hmac` must be there, once each, all of them strings.
-    pub(crate) fn parse(
-        parser: &mut Parser,
-        text: &'a mut [u8],
-        len: usize,
-    ) -> Result<Self, Reject> {
+    /// * [`Reject::BadEnvelope`]: exactly the keys `msg`, `salt` and `hmac` must be there, once each, all of them strings.
+    /// * [`Reject::BadHmac`]: what the sender signed cannot be what is written.
+    pub(crate) fn parse(parser: &mut Parser, text: &mut [u8], len: usize) -> Result<Self, Reject> {
+        match plain::envelope(&mut text[..len]) {
+            Some(signed) => Ok(signed),
+            None => Self::parse_any(parser, text, len),
+        }
+    }
+
+    fn parse_any(parser: &mut Parser, text: &mut [u8], len: usize) -> Result<Self, Reject> {
         if text.first() != Some(&b'{') {
             return Err(Reject::BadEnvelope);
         }
-        parser
-            .parse(text, len, Self::from_nodes)
+        let is_ascii = text[..len].is_ascii();
+        let base = text.as_ptr().addr();
+        let signed = parser
+            .parse(text, len, |nodes| Self::from_nodes(nodes, base))
             .flatten()
-            .ok_or(Reject::BadEnvelope)
+            .ok_or(Reject::BadEnvelope)?;
+        if is_ascii && has_surrogate_pairs(&text[signed.message.clone()]) {
+            return Err(Reject::BadHmac);
+        }
+        Ok(signed)
     }
 
-    fn from_nodes(nodes: &[Node<'a>]) -> Option<Self> {
+    /// The envelope that `nodes` are, of a text that starts at the address `base`.
+    fn from_nodes(nodes: &[Node<'_>], base: usize) -> Option<Self> {
         let [Node::Object { len: 3, count: 6 }, members @ ..] = nodes else {
             return None;
         };
@@ -48,7 +61,8 @@ impl<'a> SignedMessage<'a> {
                 "hmac" => &mut hmac,
                 _ => return None,
             };
-            *place = Some(value);
+            let start = value.as_ptr().addr() - base;
+            *place = Some(start..start + value.len());
         }
         // Three members: a key that came twice leaves another one out.
         Some(Self {
@@ -58,39 +72,41 @@ impl<'a> SignedMessage<'a> {
         })
     }
 
-    /// Whether the message has characters beyond U+FFFF. In a datagram of ASCII they were written as pairs of escapes; the
-    /// reference signs the two halves for themselves, which is no UTF-8, and what a client signs does not hold.
-    pub(crate) fn has_surrogate_pairs(&self) -> bool {
-        !self.message.is_ascii() && self.message.bytes().any(|byte| byte >= 0xf0)
-    }
-
-    /// Checks the signature.
+    /// Checks the signature in `text`, from which this was parsed.
     ///
     /// # Errors
     ///
     /// [`Reject::BadHmac`]: not 40 hexadecimal digits (of either case), or not those of `key`.
-    pub(crate) fn verify(&self, key: &Key) -> Result<(), Reject> {
-        let tag = decode_hex(self.hmac.as_bytes()).ok_or(Reject::BadHmac)?;
-        let holds = key.verify(self.salt.as_bytes(), self.message.as_bytes(), &tag);
+    pub(crate) fn verify(&self, text: &[u8], key: &Key) -> Result<(), Reject> {
+        let place = |place: &Range<usize>| &text[place.clone()];
+        let tag = decode_hex(place(&self.hmac)).ok_or(Reject::BadHmac)?;
+        let holds = key.verify(place(&self.salt), place(&self.message), &tag);
         if holds { Ok(()) } else { Err(Reject::BadHmac) }
     }
 
-    /// The sender's clock, in seconds since the epoch: decimal digits and nothing else.
+    /// Checks the sender's clock in `text`: seconds since the epoch, decimal digits and nothing else.
     ///
     /// # Errors
     ///
     /// [`Reject::ClockSkew`]: it is no such number, or further than `skew_max` from `now`.
-    pub(crate) fn check_clock(&self, now: u64, skew_max: u64) -> Result<(), Reject> {
-        let digits = self.salt.as_bytes();
+    pub(crate) fn check_clock(&self, text: &[u8], now: u64, skew_max: u64) -> Result<(), Reject> {
+        let salt = &text[self.salt.clone()];
         // The standard library would take a sign as well.
-        if !digits.iter().all(u8::is_ascii_digit) {
+        if !salt.iter().all(u8::is_ascii_digit) {
             return Err(Reject::ClockSkew);
         }
-        match self.salt.parse::<u64>() {
-            Ok(sent) if sent.abs_diff(now) <= skew_max => Ok(()),
+        let sent = std::str::from_utf8(salt).ok().map(str::parse::<u64>);
+        match sent {
+            Some(Ok(sent)) if sent.abs_diff(now) <= skew_max => Ok(()),
             _ => Err(Reject::ClockSkew),
         }
     }
+}
+
+/// Whether `message` has characters beyond U+FFFF. In a datagram of ASCII they were written as pairs of escapes; the reference
+/// signs the two halves for themselves, which is no UTF-8, and what a client signs does not hold.
+fn has_surrogate_pairs(message: &[u8]) -> bool {
+    !message.is_ascii() && message.iter().any(|&byte| byte >= 0xf0)
 }
 
 fn decode_hex(digits: &[u8]) -> Option<[u8; 20]> {
