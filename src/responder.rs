@@ -74,6 +74,7 @@ pub struct Reply {
 #[derive(Debug)]
 pub struct Responder {
     parser: Parser,
+    message: Box<[u8]>,
     answer: Answer,
     out: Vec<u8>,
 }
@@ -89,6 +90,7 @@ impl Responder {
     pub fn new() -> Self {
         Self {
             parser: Parser::new(),
+            message: vec![0; REQUEST_BYTES_MAX + PADDING].into(),
             answer: Answer::new(),
             out: Vec::with_capacity(REPLY_BYTES_MAX),
         }
@@ -123,14 +125,14 @@ impl Responder {
         let len = len - FOURCC.len();
         let Self {
             parser,
+            message,
             answer,
             out: scratch,
         } = self;
-        let signed = SignedMessage::parse(parser, text, len)?;
-        signed.verify(text, &served.key)?;
-        signed.check_clock(text, now, SKEW_SECONDS_MAX)?;
-        let message = &mut text[signed.message.start..];
-        let reply = Request::read(parser, message, signed.message.len(), |request| {
+        let signed = SignedMessage::parse(parser, text, len, message)?;
+        signed.verify(&served.key)?;
+        signed.check_clock(now, SKEW_SECONDS_MAX)?;
+        let reply = Request::read(parser, signed.message, signed.message_len, |request| {
             let outcome = served.snapshot.answer(request, answer);
             let fits = match outcome {
                 Outcome::Ready(ready) => signed_message::write(

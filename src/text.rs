@@ -93,23 +93,75 @@ fn has_special(bytes: &[u8]) -> bool {
         || special(u64::from_le_bytes(last))
 }
 
+/// The high bit of each byte of `lanes` that equals `byte`, exact up to the first byte that is not ASCII.
+const fn ascii_bytes(lanes: u64, byte: u8) -> u64 {
+    !(lanes ^ (ONES * byte as u64)).wrapping_add(ONES * 0x7f) & (ONES << 7)
+}
+
 /// How many bytes at the start of `bytes` stand in a JSON string as they are, and are ASCII.
-#[inline]
 pub(crate) fn plain_len(bytes: &[u8]) -> usize {
-    let stop = |lanes: [u8; 8]| {
-        let lanes = u64::from_le_bytes(lanes);
-        let marks = special_bytes(lanes) | (lanes & (ONES << 7));
-        (marks != 0).then(|| marks.trailing_zeros() as usize / 8)
-    };
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    for (index, chunk) in chunks.iter().enumerate() {
-        if let Some(len) = stop(*chunk) {
-            return 8 * index + len;
+    let mut len = 0;
+    loop {
+        let lanes = lanes_at(bytes, len);
+        let stops = special_bytes(lanes) | (lanes & (ONES << 7));
+        if stops != 0 {
+            return len + stops.trailing_zeros() as usize / 8;
         }
+        len += 8;
     }
-    let mut last = [b'"'; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    8 * chunks.len() + stop(last).unwrap_or(8)
+}
+
+/// Unescapes to `out` the string in ASCII whose opening quote `text` stands behind, and which has no escapes but `\"`.
+///
+/// Gives the place of its closing quote, or where that is missing, and its length in `out`; `None` if it is no such string, or if there
+/// is no room for it and another eight bytes.
+pub(crate) fn unescape_quotes(text: &[u8], out: &mut [u8]) -> Option<(usize, usize)> {
+    let (mut at, mut len) = (0, 0);
+    // The high bit of the next lane's first byte, if a backslash stands before it.
+    let mut carry = 0;
+    loop {
+        let lanes = lanes_at(text, at);
+        let (quotes, backslashes) = (ascii_bytes(lanes, b'"'), ascii_bytes(lanes, b'\\'));
+        let escaped = backslashes << 8 | carry;
+        carry = backslashes >> 56;
+        let end = quotes & !escaped;
+        let before_end = end.wrapping_sub(1) & !end;
+        let wrong = (special_bytes(lanes) & !quotes & !backslashes)
+            | (lanes & (ONES << 7))
+            | (escaped & !quotes);
+        if wrong & before_end != 0 {
+            return None;
+        }
+        // A lane is written as a whole, and again behind each backslash that is left out.
+        let mut removed = backslashes & before_end;
+        let (mut rest, mut from) = (lanes, 0);
+        while removed != 0 {
+            let place = removed.trailing_zeros() / 8;
+            *out.get_mut(len..)?.first_chunk_mut()? = rest.to_le_bytes();
+            len += (place - from) as usize;
+            rest = rest >> (8 * (place - from)) >> 8;
+            from = place + 1;
+            removed &= removed - 1;
+        }
+        *out.get_mut(len..)?.first_chunk_mut()? = rest.to_le_bytes();
+        if end != 0 {
+            let place = end.trailing_zeros() / 8;
+            return Some((at + place as usize, len + (place - from) as usize));
+        }
+        len += (8 - from) as usize;
+        at += 8;
+    }
+}
+
+/// The eight bytes of `text` from `at` on; quotes where it has ended.
+fn lanes_at(text: &[u8], at: usize) -> u64 {
+    let rest = &text[at..];
+    let lanes = rest.first_chunk().copied().unwrap_or_else(|| {
+        let mut last = [b'"'; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        last
+    });
+    u64::from_le_bytes(lanes)
 }
 
 /// Appends `bytes` as the inside of a JSON string: `\"`, `\\`, `\b \f \n \r \t`, `\u00xx` for other control

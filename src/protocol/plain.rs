@@ -1,60 +1,61 @@
 //! Envelopes and requests as clients write them, read without a parser's tables.
 //!
 //! Plain is JSON in ASCII whose strings hold no escapes, save the `\"` of an envelope's message; whose numbers are one or two
-//! digits; and which lists nothing. Members stand in any order, with any white space. That is what Ganeti's clients send
-//! (Python's `json.dumps`, Haskell's `encode`), and what ours sends, for all but a few queries.
+//! digits; and which lists nothing. Members stand in any order, with any white space between them. That is what Ganeti's clients
+//! send (Python's `json.dumps`, Haskell's `encode`), and what ours send, for all but a few queries.
 //!
-//! Everything else is left to [`Parser`], and so is everything that is wrong: what is read here is read there the
-//! same. `tests` at the end hold the two ways equal.
+//! Everything else is left to [`super::Parser`], and so is everything that is wrong: what is read here is read there the
+//! same, and what is not read here is only slower. The tests hold the two ways equal.
 
 use std::ops::Range;
 
 use super::request::{Dict, Query, Request, RequestType};
-use super::signed_message::SignedMessage;
+use super::signed_message::Places;
 use crate::text;
 
-/// The envelope that `text` is, its message unescaped in place; `None`, and no change, if it is not a plain one.
-pub(crate) fn envelope(text: &mut [u8]) -> Option<SignedMessage> {
-    let mut places = Places::default();
+/// The places of the envelope that `text` is, with its message in `message`; `None` if it is not a plain one.
+pub(crate) fn envelope(text: &[u8], message: &mut [u8]) -> Option<Places> {
+    let (mut message_len, mut salt, mut hmac) = (None, None, None);
     let mut cursor = Cursor { text, at: 0 };
-    cursor.members(|key, cursor| match key {
-        b"msg" => set(&mut places.message, cursor.escaped_string()?),
-        b"salt" => set(&mut places.salt, cursor.string()?),
-        b"hmac" => set(&mut places.hmac, cursor.string()?),
-        _ => None,
+    cursor.members(|cursor| {
+        if cursor.key(b"\"msg\"")? {
+            set(&mut message_len, cursor.escaped_string(message)?)
+        } else if cursor.key(b"\"salt\"")? {
+            set(&mut salt, cursor.string()?)
+        } else if cursor.key(b"\"hmac\"")? {
+            set(&mut hmac, cursor.string()?)
+        } else {
+            None
+        }
     })?;
     cursor.end()?;
-    let message = places.message?;
-    let (salt, hmac) = (places.salt?, places.hmac?);
-    let end = remove_backslashes(text, message.clone());
-    Some(SignedMessage {
-        message: message.start..end,
-        salt,
-        hmac,
+    Some(Places {
+        message_len: message_len?,
+        salt: salt?,
+        hmac: hmac?,
     })
-}
-
-#[derive(Default)]
-struct Places {
-    message: Option<Range<usize>>,
-    salt: Option<Range<usize>>,
-    hmac: Option<Range<usize>>,
 }
 
 /// The request that `text` is; `None` if it is not a plain one.
 pub(crate) fn request(text: &[u8]) -> Option<Request<'_>> {
     let text = std::str::from_utf8(text).ok()?;
+    let (mut protocol, mut kind, mut query, mut rsalt) = (None, None, None, None);
     let mut cursor = Cursor {
         text: text.as_bytes(),
         at: 0,
     };
-    let (mut protocol, mut kind, mut query, mut rsalt) = (None, None, None, None);
-    cursor.members(|key, cursor| match key {
-        b"protocol" => set(&mut protocol, cursor.number()?),
-        b"type" => set(&mut kind, *RequestType::ALL.get(cursor.number()?)?),
-        b"query" => set(&mut query, cursor.query(text)?),
-        b"rsalt" => set(&mut rsalt, &text[cursor.string()?]),
-        _ => None,
+    cursor.members(|cursor| {
+        if cursor.key(b"\"protocol\"")? {
+            set(&mut protocol, cursor.number()?)
+        } else if cursor.key(b"\"type\"")? {
+            set(&mut kind, *RequestType::ALL.get(cursor.number()?)?)
+        } else if cursor.key(b"\"query\"")? {
+            set(&mut query, cursor.query(text)?)
+        } else if cursor.key(b"\"rsalt\"")? {
+            set(&mut rsalt, &text[cursor.string()?])
+        } else {
+            None
+        }
     })?;
     cursor.end()?;
     protocol?;
@@ -70,56 +71,52 @@ fn set<T>(place: &mut Option<T>, value: T) -> Option<()> {
     place.replace(value).is_none().then_some(())
 }
 
-/// Removes the backslashes from `place` in `text`; gives where the rest ends.
-fn remove_backslashes(text: &mut [u8], place: Range<usize>) -> usize {
-    let mut end = place.start;
-    for at in place {
-        let byte = text[at];
-        text[end] = byte;
-        end += usize::from(byte != b'\\');
-    }
-    end
-}
-
+/// A way through a text. Each step passes what it names, or gives `None`, after which there is no going on.
 struct Cursor<'t> {
     text: &'t [u8],
     at: usize,
 }
 
 impl Cursor<'_> {
-    fn skip_white_space(&mut self) {
+    fn white_space(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.text.get(self.at) {
             self.at += 1;
         }
     }
 
-    /// Passes `byte`, which must be next, and white space behind it.
-    fn pass(&mut self, byte: u8) -> Option<()> {
+    /// One byte, and white space behind it.
+    fn mark(&mut self, byte: u8) -> Option<()> {
         if self.text.get(self.at) != Some(&byte) {
             return None;
         }
         self.at += 1;
-        self.skip_white_space();
+        self.white_space();
         Some(())
     }
 
-    /// Passes an object, which must be next; each value is `read`'s.
-    fn members(&mut self, mut read: impl FnMut(&[u8], &mut Self) -> Option<()>) -> Option<()> {
-        self.pass(b'{')?;
+    /// An object that is not empty; `member` passes a key and its value.
+    fn members(&mut self, mut member: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        self.mark(b'{')?;
         loop {
-            let key = self.string()?;
-            self.skip_white_space();
-            self.pass(b':')?;
-            let text = self.text;
-            read(&text[key], self)?;
-            self.skip_white_space();
-            if self.pass(b',').is_none() {
-                return self.pass(b'}');
+            member(self)?;
+            self.white_space();
+            if self.mark(b',').is_none() {
+                return self.mark(b'}');
             }
         }
     }
 
-    /// A string without a backslash in it: the place between its quotes.
+    /// Whether `key`, given with its quotes, is next; if so it is passed with its colon.
+    fn key(&mut self, key: &[u8]) -> Option<bool> {
+        if !self.text[self.at..].starts_with(key) {
+            return Some(false);
+        }
+        self.at += key.len();
+        self.white_space();
+        self.mark(b':').map(|()| true)
+    }
+
+    /// A string without escapes: the place between its quotes.
     fn string(&mut self) -> Option<Range<usize>> {
         let start = self.open_quote()?;
         let end = start + text::plain_len(&self.text[start..]);
@@ -127,19 +124,12 @@ impl Cursor<'_> {
         Some(start..end)
     }
 
-    /// A string with no escapes but `\"`.
-    fn escaped_string(&mut self) -> Option<Range<usize>> {
+    /// A string with no escapes but `\"`, unescaped to `out`: its length there.
+    fn escaped_string(&mut self, out: &mut [u8]) -> Option<usize> {
         let start = self.open_quote()?;
-        let mut end = start;
-        loop {
-            end += text::plain_len(&self.text[end..]);
-            if !self.text[end..].starts_with(b"\\\"") {
-                break;
-            }
-            end += 2;
-        }
-        self.close_quote(end)?;
-        Some(start..end)
+        let (end, len) = text::unescape_quotes(&self.text[start..], out)?;
+        self.close_quote(start + end)?;
+        Some(len)
     }
 
     fn open_quote(&mut self) -> Option<usize> {
@@ -183,15 +173,18 @@ impl Cursor<'_> {
 
     fn dict<'t>(&mut self, text: &'t str) -> Option<Dict<'t>> {
         let mut dict = Dict::default();
-        self.members(|key, cursor| match key {
-            b"0" => set(&mut dict.link, &text[cursor.string()?]),
-            b"1" => set(&mut dict.ip, &text[cursor.string()?]),
-            _ => None,
+        self.members(|cursor| {
+            if cursor.key(b"\"0\"")? {
+                set(&mut dict.link, &text[cursor.string()?])
+            } else if cursor.key(b"\"1\"")? {
+                set(&mut dict.ip, &text[cursor.string()?])
+            } else {
+                None
+            }
         })?;
         Some(dict)
     }
 
-    /// Passes the end of the text.
     fn end(&mut self) -> Option<()> {
         (self.at == self.text.len()).then_some(())
     }

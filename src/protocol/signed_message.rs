@@ -7,99 +7,132 @@ use simd_json::Node;
 use super::{FOURCC, Key, Parser, REPLY_BYTES_MAX, Reject, plain};
 use crate::text;
 
-/// Where the three strings of an envelope stand, unescaped, in the text that it was parsed from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SignedMessage {
-    pub(crate) message: Range<usize>,
+/// The three strings of an envelope, unescaped.
+#[derive(Debug)]
+pub(crate) struct SignedMessage<'a> {
+    /// The message in its first `message_len` bytes, then the parser's padding.
+    pub(crate) message: &'a mut [u8],
+    pub(crate) message_len: usize,
+    salt: &'a [u8],
+    hmac: &'a [u8],
+}
+
+/// Where an envelope's strings stand: the message in a buffer of its own, the others in the text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Places {
+    pub(crate) message_len: usize,
     pub(crate) salt: Range<usize>,
     pub(crate) hmac: Range<usize>,
 }
 
-impl SignedMessage {
-    /// Parses the envelope in the first `len` bytes of `text`, and unescapes its strings there.
+impl<'a> SignedMessage<'a> {
+    /// Parses the envelope in the first `len` bytes of `text`, and writes its message to `message`, which must be as long as the
+    /// longest request, with the parser's padding.
     ///
     /// # Errors
     ///
     /// * [`Reject::BadEnvelope`]: exactly the keys `msg`, `salt` and `hmac` must be there, once each, all of them strings.
-    /// * [`Reject::BadHmac`]: what the sender signed cannot be what is written.
-    pub(crate) fn parse(parser: &mut Parser, text: &mut [u8], len: usize) -> Result<Self, Reject> {
-        match plain::envelope(&mut text[..len]) {
-            Some(signed) => Ok(signed),
-            None => Self::parse_any(parser, text, len),
-        }
+    /// * [`Reject::BadHmac`]: what is written cannot be what was signed.
+    pub(crate) fn parse(
+        parser: &mut Parser,
+        text: &'a mut [u8],
+        len: usize,
+        message: &'a mut [u8],
+    ) -> Result<Self, Reject> {
+        let places = match plain::envelope(&text[..len], message) {
+            Some(places) => places,
+            None => Places::parse(parser, text, len, message)?,
+        };
+        Ok(Self {
+            message,
+            message_len: places.message_len,
+            salt: &text[places.salt],
+            hmac: &text[places.hmac],
+        })
     }
 
-    fn parse_any(parser: &mut Parser, text: &mut [u8], len: usize) -> Result<Self, Reject> {
+    /// Checks the signature.
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::BadHmac`]: not 40 hexadecimal digits (of either case), or not those of `key`.
+    pub(crate) fn verify(&self, key: &Key) -> Result<(), Reject> {
+        let tag = decode_hex(self.hmac).ok_or(Reject::BadHmac)?;
+        let holds = key.verify(self.salt, &self.message[..self.message_len], &tag);
+        if holds { Ok(()) } else { Err(Reject::BadHmac) }
+    }
+
+    /// Checks the sender's clock: seconds since the epoch, decimal digits and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::ClockSkew`]: it is no such number, or further than `skew_max` from `now`.
+    pub(crate) fn check_clock(&self, now: u64, skew_max: u64) -> Result<(), Reject> {
+        // The standard library would take a sign as well.
+        if !self.salt.iter().all(u8::is_ascii_digit) {
+            return Err(Reject::ClockSkew);
+        }
+        let sent = std::str::from_utf8(self.salt).ok().map(str::parse::<u64>);
+        match sent {
+            Some(Ok(sent)) if sent.abs_diff(now) <= skew_max => Ok(()),
+            _ => Err(Reject::ClockSkew),
+        }
+    }
+}
+
+impl Places {
+    /// As [`SignedMessage::parse`], whatever the spelling.
+    fn parse(
+        parser: &mut Parser,
+        text: &mut [u8],
+        len: usize,
+        message: &mut [u8],
+    ) -> Result<Self, Reject> {
         if text.first() != Some(&b'{') {
             return Err(Reject::BadEnvelope);
         }
         let is_ascii = text[..len].is_ascii();
         let base = text.as_ptr().addr();
-        let signed = parser
-            .parse(text, len, |nodes| Self::from_nodes(nodes, base))
+        let places = parser
+            .parse(text, len, |nodes| Self::from_nodes(nodes, base, message))
             .flatten()
             .ok_or(Reject::BadEnvelope)?;
-        if is_ascii && has_surrogate_pairs(&text[signed.message.clone()]) {
+        if is_ascii && has_surrogate_pairs(&message[..places.message_len]) {
             return Err(Reject::BadHmac);
         }
-        Ok(signed)
+        Ok(places)
     }
 
-    /// The envelope that `nodes` are, of a text that starts at the address `base`.
-    fn from_nodes(nodes: &[Node<'_>], base: usize) -> Option<Self> {
+    /// The places of the envelope that `nodes` are, of a text that starts at the address `base`.
+    fn from_nodes(nodes: &[Node<'_>], base: usize, message: &mut [u8]) -> Option<Self> {
         let [Node::Object { len: 3, count: 6 }, members @ ..] = nodes else {
             return None;
         };
-        let (mut message, mut salt, mut hmac) = (None, None, None);
+        let place = |value: &str| {
+            let start = value.as_ptr().addr() - base;
+            start..start + value.len()
+        };
+        let (mut message_len, mut salt, mut hmac) = (None, None, None);
         for member in members.chunks_exact(2) {
             let [Node::String(key), Node::String(value)] = *member else {
                 return None;
             };
-            let place = match key {
-                "msg" => &mut message,
-                "salt" => &mut salt,
-                "hmac" => &mut hmac,
+            match key {
+                "msg" => {
+                    message[..value.len()].copy_from_slice(value.as_bytes());
+                    message_len = Some(value.len());
+                }
+                "salt" => salt = Some(place(value)),
+                "hmac" => hmac = Some(place(value)),
                 _ => return None,
-            };
-            let start = value.as_ptr().addr() - base;
-            *place = Some(start..start + value.len());
+            }
         }
         // Three members: a key that came twice leaves another one out.
         Some(Self {
-            message: message?,
+            message_len: message_len?,
             salt: salt?,
             hmac: hmac?,
         })
-    }
-
-    /// Checks the signature in `text`, from which this was parsed.
-    ///
-    /// # Errors
-    ///
-    /// [`Reject::BadHmac`]: not 40 hexadecimal digits (of either case), or not those of `key`.
-    pub(crate) fn verify(&self, text: &[u8], key: &Key) -> Result<(), Reject> {
-        let place = |place: &Range<usize>| &text[place.clone()];
-        let tag = decode_hex(place(&self.hmac)).ok_or(Reject::BadHmac)?;
-        let holds = key.verify(place(&self.salt), place(&self.message), &tag);
-        if holds { Ok(()) } else { Err(Reject::BadHmac) }
-    }
-
-    /// Checks the sender's clock in `text`: seconds since the epoch, decimal digits and nothing else.
-    ///
-    /// # Errors
-    ///
-    /// [`Reject::ClockSkew`]: it is no such number, or further than `skew_max` from `now`.
-    pub(crate) fn check_clock(&self, text: &[u8], now: u64, skew_max: u64) -> Result<(), Reject> {
-        let salt = &text[self.salt.clone()];
-        // The standard library would take a sign as well.
-        if !salt.iter().all(u8::is_ascii_digit) {
-            return Err(Reject::ClockSkew);
-        }
-        let sent = std::str::from_utf8(salt).ok().map(str::parse::<u64>);
-        match sent {
-            Some(Ok(sent)) if sent.abs_diff(now) <= skew_max => Ok(()),
-            _ => Err(Reject::ClockSkew),
-        }
     }
 }
 
