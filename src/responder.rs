@@ -6,9 +6,7 @@ use std::sync::Arc;
 use crate::protocol::reply::ErrorCode;
 use crate::protocol::request::Request;
 use crate::protocol::signed_message::{self, SignedMessage};
-use crate::protocol::{
-    FOURCC, Key, PADDING, Parser, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reject, SKEW_SECONDS_MAX,
-};
+use crate::protocol::{FOURCC, Key, PADDING, Parser, REQUEST_BYTES_MAX, Reject, SKEW_SECONDS_MAX};
 use crate::snapshot::{Answer, Outcome, Snapshot};
 
 /// What is served at one moment: published as a whole, so that no reply mixes two of them.
@@ -76,7 +74,6 @@ pub struct Responder {
     parser: Parser,
     message: Box<[u8]>,
     answer: Answer,
-    out: Vec<u8>,
 }
 
 impl Default for Responder {
@@ -92,7 +89,6 @@ impl Responder {
             parser: Parser::new(),
             message: vec![0; REQUEST_BYTES_MAX + PADDING].into(),
             answer: Answer::new(),
-            out: Vec::with_capacity(REPLY_BYTES_MAX),
         }
     }
 
@@ -127,44 +123,35 @@ impl Responder {
             parser,
             message,
             answer,
-            out: scratch,
         } = self;
         let signed = SignedMessage::parse(parser, text, len, message)?;
         signed.verify(&served.key)?;
         signed.check_clock(now, SKEW_SECONDS_MAX)?;
-        let reply = Request::read(parser, signed.message, signed.message_len, |request| {
-            let outcome = served.snapshot.answer(request, answer);
-            let fits = match outcome {
-                Outcome::Ready(ready) => signed_message::write(
-                    &served.key,
-                    request.rsalt,
-                    &ready.message,
-                    Some(&ready.escaped),
-                    scratch,
-                ),
-                Outcome::Written => {
-                    !answer.is_too_large()
-                        && signed_message::write(
-                            &served.key,
-                            request.rsalt,
-                            answer.message(),
-                            None,
-                            scratch,
-                        )
-                }
-            };
-            if !fits {
-                // A request's rsalt leaves room for this one: it is shorter than a request.
-                answer.error_code(ErrorCode::Internal);
-                signed_message::write(&served.key, request.rsalt, answer.message(), None, scratch);
-            }
-            out[..scratch.len()].copy_from_slice(scratch);
-            Reply {
-                len: scratch.len(),
-                kind: request.kind as u8,
-                too_large: !fits,
-            }
-        });
-        reply.ok_or(Reject::BadRequest)
+        Request::read(parser, signed.message, signed.message_len, |request| {
+            reply(request, served, answer, out)
+        })
+        .ok_or(Reject::BadRequest)
+    }
+}
+
+/// Writes the reply to `request` to `out`.
+fn reply(request: &Request<'_>, served: &Served, answer: &mut Answer, out: &mut [u8]) -> Reply {
+    let mut write = |message: &[u8], escaped: Option<&[u8]>| {
+        signed_message::write(&served.key, request.rsalt, message, escaped, out)
+    };
+    let written = match served.snapshot.answer(request, answer) {
+        Outcome::Ready(ready) => write(&ready.message, Some(&ready.escaped)),
+        Outcome::Written if answer.is_too_large() => None,
+        Outcome::Written => write(answer.message(), None),
+    };
+    let len = written.unwrap_or_else(|| {
+        answer.error_code(ErrorCode::Internal);
+        write(answer.message(), None)
+            .expect("with its rsalt, an error is shorter than the longest request and 200 bytes")
+    });
+    Reply {
+        len,
+        kind: request.kind as u8,
+        too_large: written.is_none(),
     }
 }

@@ -57,11 +57,6 @@ impl Span {
     }
 }
 
-/// Whether `byte` cannot stand in a JSON string as it is.
-const fn is_special(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
-}
-
 /// One in each byte of a lane of eight.
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
 
@@ -75,7 +70,7 @@ const fn equal_bytes(lanes: u64, byte: u8) -> u64 {
     zero_bytes(lanes ^ (ONES * byte as u64))
 }
 
-/// The high bit of each byte of `lanes` that [`is_special`], as far as [`zero_bytes`] can tell.
+/// The high bit of each byte of `lanes` that cannot stand in a JSON string as it is, as far as [`zero_bytes`] can tell.
 const fn special_bytes(lanes: u64) -> u64 {
     let control = lanes.wrapping_sub(ONES * 0x20) & !lanes & (ONES << 7);
     control | equal_bytes(lanes, b'"') | equal_bytes(lanes, b'\\')
@@ -91,6 +86,13 @@ fn has_special(bytes: &[u8]) -> bool {
         .iter()
         .any(|chunk| special(u64::from_le_bytes(*chunk)))
         || special(u64::from_le_bytes(last))
+}
+
+/// The high bit of each byte of `lanes` that equals `byte`.
+const fn exactly(lanes: u64, byte: u8) -> u64 {
+    const LOW: u64 = ONES * 0x7f;
+    let differences = lanes ^ (ONES * byte as u64);
+    !(((differences & LOW) + LOW) | differences | LOW)
 }
 
 /// The high bit of each byte of `lanes` that equals `byte`, exact up to the first byte that is not ASCII.
@@ -126,9 +128,8 @@ pub(crate) fn unescape_quotes(text: &[u8], out: &mut [u8]) -> Option<(usize, usi
         carry = backslashes >> 56;
         let end = quotes & !escaped;
         let before_end = end.wrapping_sub(1) & !end;
-        let wrong = (special_bytes(lanes) & !quotes & !backslashes)
-            | (lanes & (ONES << 7))
-            | (escaped & !quotes);
+        let printable = lanes.wrapping_add(ONES * 0x60);
+        let wrong = ((lanes | !printable) & (ONES << 7)) | (escaped & !quotes);
         if wrong & before_end != 0 {
             return None;
         }
@@ -164,26 +165,68 @@ fn lanes_at(text: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(lanes)
 }
 
+/// Where text is written to, piece by piece.
+pub(crate) trait Sink {
+    /// Appends `piece`.
+    fn push(&mut self, piece: &[u8]);
+}
+
+impl Sink for Vec<u8> {
+    fn push(&mut self, piece: &[u8]) {
+        self.extend_from_slice(piece);
+    }
+}
+
 /// Appends `bytes` as the inside of a JSON string: `\"`, `\\`, `\b \f \n \r \t`, `\u00xx` for other control
 /// characters, everything else as it is (DEL, `/` and what is not ASCII included).
-pub(crate) fn escape(bytes: &[u8], out: &mut Vec<u8>) {
-    let (chunks, rest) = bytes.as_chunks::<64>();
-    for chunk in chunks.iter().map(<[u8; 64]>::as_slice).chain([rest]) {
+pub(crate) fn escape(bytes: &[u8], out: &mut impl Sink) {
+    let (chunks, rest) = bytes.as_chunks::<CHUNK>();
+    for chunk in chunks.iter().map(<[u8; CHUNK]>::as_slice).chain([rest]) {
         if has_special(chunk) {
-            escape_bytewise(chunk, out);
+            escape_chunk(chunk, out);
         } else {
-            out.extend_from_slice(chunk);
+            out.push(chunk);
         }
     }
 }
 
-fn escape_bytewise(bytes: &[u8], out: &mut Vec<u8>) {
+/// How many bytes are looked at, and written, at once.
+const CHUNK: usize = 64;
+
+/// Escapes at most [`CHUNK`] bytes. JSON is dense with quotes: each lane is written as a whole, and again behind each backslash
+/// that is put in.
+fn escape_chunk(bytes: &[u8], out: &mut impl Sink) {
+    let mut escaped = [0; 2 * CHUNK + 8];
+    let mut len = 0;
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    for chunk in chunks.iter().chain([&last]) {
+        let lanes = u64::from_le_bytes(*chunk);
+        let mut marked = exactly(lanes, b'"') | exactly(lanes, b'\\');
+        if special_bytes(lanes) & !marked != 0 && chunk.iter().any(|byte| *byte < 0x20) {
+            return escape_bytewise(bytes, out);
+        }
+        let (mut left, mut from) = (lanes, 0);
+        while marked != 0 {
+            let place = marked.trailing_zeros() / 8;
+            escaped[len..len + 8].copy_from_slice(&left.to_le_bytes());
+            len += (place - from) as usize;
+            escaped[len] = b'\\';
+            len += 1;
+            left >>= 8 * (place - from);
+            from = place;
+            marked &= marked - 1;
+        }
+        escaped[len..len + 8].copy_from_slice(&left.to_le_bytes());
+        len += (8 - from) as usize;
+    }
+    out.push(&escaped[..len - (8 - rest.len())]);
+}
+
+fn escape_bytewise(bytes: &[u8], out: &mut impl Sink) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     for &byte in bytes {
-        if !is_special(byte) {
-            out.push(byte);
-            continue;
-        }
         let short = match byte {
             b'"' | b'\\' => byte,
             0x08 => b'b',
@@ -191,13 +234,17 @@ fn escape_bytewise(bytes: &[u8], out: &mut Vec<u8>) {
             b'\n' => b'n',
             b'\r' => b'r',
             b'\t' => b't',
-            _ => {
+            0..0x20 => {
                 let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+                out.push(&[b'\\', b'u', b'0', b'0', high, low]);
+                continue;
+            }
+            _ => {
+                out.push(&[byte]);
                 continue;
             }
         };
-        out.extend_from_slice(&[b'\\', short]);
+        out.push(&[b'\\', short]);
     }
 }
 

@@ -72,8 +72,8 @@ impl Key {
 
     /// HMAC-SHA1 over `salt` and `message`, in this order, with nothing between them.
     pub fn sign(&self, salt: &[u8], message: &[u8]) -> [u8; 20] {
-        let digest = hash(self.inner, [salt, message]);
-        hash(self.outer, [&digest, &[]])
+        let inner = hash(self.inner, salt, message);
+        bytes(hash(self.outer, &bytes(inner), &[]))
     }
 
     /// Whether `tag` signs `salt` and `message`, compared in constant time.
@@ -82,43 +82,49 @@ impl Key {
     }
 }
 
-/// SHA-1 of a pad block, whose hash `state` is, and `pieces`.
+/// SHA-1 of a pad block, whose hash is `state`, then `salt` and `message`.
 ///
 /// The streaming hashers copy a state of two hundred bytes per signature and buffer all they hash; most messages here are a
 /// block or two.
-fn hash(mut state: State, pieces: [&[u8]; 2]) -> [u8; 20] {
+fn hash(mut state: State, salt: &[u8], message: &[u8]) -> State {
+    let (salt_blocks, salt_rest) = salt.as_chunks();
+    if !salt_blocks.is_empty() {
+        compress(&mut state, salt_blocks);
+    }
     let mut block = [0; BLOCK];
-    let mut filled = 0;
-    for mut piece in pieces {
-        if filled > 0 {
-            let (head, rest) = piece.split_at(piece.len().min(BLOCK - filled));
-            block[filled..filled + head.len()].copy_from_slice(head);
-            filled += head.len();
-            if filled < BLOCK {
-                continue;
-            }
-            compress(&mut state, &[block]);
-            piece = rest;
+    block[..salt_rest.len()].copy_from_slice(salt_rest);
+    let mut filled = salt_rest.len();
+    let (head, message_rest) = message.split_at(message.len().min(BLOCK - filled));
+    block[filled..filled + head.len()].copy_from_slice(head);
+    filled += head.len();
+    if filled == BLOCK {
+        compress(&mut state, &[block]);
+        let (blocks, rest) = message_rest.as_chunks();
+        if !blocks.is_empty() {
+            compress(&mut state, blocks);
         }
-        let (blocks, rest) = piece.as_chunks();
-        compress(&mut state, blocks);
+        block = [0; BLOCK];
         block[..rest.len()].copy_from_slice(rest);
         filled = rest.len();
     }
-    let bits = 8 * (BLOCK + pieces[0].len() + pieces[1].len()) as u64;
     block[filled] = 0x80;
-    block[filled + 1..].fill(0);
     if filled >= BLOCK - 8 {
         compress(&mut state, &[block]);
-        block.fill(0);
+        block = [0; BLOCK];
     }
+    let bits = 8 * (BLOCK + salt.len() + message.len()) as u64;
     block[BLOCK - 8..].copy_from_slice(&bits.to_be_bytes());
     compress(&mut state, &[block]);
-    let mut digest = [0; 20];
-    for (bytes, word) in digest.chunks_exact_mut(4).zip(state) {
+    state
+}
+
+/// A hash as it is written: its words from the high byte on.
+fn bytes(state: State) -> [u8; 20] {
+    let mut bytes = [0; 20];
+    for (bytes, word) in bytes.chunks_exact_mut(4).zip(state) {
         bytes.copy_from_slice(&word.to_be_bytes());
     }
-    digest
+    bytes
 }
 
 #[cfg(test)]

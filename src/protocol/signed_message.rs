@@ -5,7 +5,7 @@ use std::ops::Range;
 use simd_json::Node;
 
 use super::{FOURCC, Key, Parser, REPLY_BYTES_MAX, Reject, plain};
-use crate::text;
+use crate::text::{self, Sink};
 
 /// The three strings of an envelope, unescaped.
 #[derive(Debug)]
@@ -167,49 +167,76 @@ const NIBBLE: [u8; 256] = {
     nibble
 };
 
-const HMAC_PREFIX: &[u8] = br#"{"hmac":""#;
-const MESSAGE_PREFIX: &[u8] = br#"","msg":""#;
+/// What stands before a message: fourcc, and the signature's digits to be filled in.
+const HEAD: &[u8; 62] = b"plj0{\"hmac\":\"0000000000000000000000000000000000000000\",\"msg\":\"";
+const DIGITS: Range<usize> = 13..53;
 const SALT_PREFIX: &[u8] = br#"","salt":""#;
 const SUFFIX: &[u8] = br#""}"#;
 
+const _: () = assert!(matches!(HEAD.first_chunk(), Some(&FOURCC)));
+
+/// A reply in the making, in its sender's buffer. What does not fit is left out, but counted.
+struct Slot<'a> {
+    bytes: &'a mut [u8],
+    len: usize,
+}
+
+impl Sink for Slot<'_> {
+    fn push(&mut self, piece: &[u8]) {
+        let end = self.len + piece.len();
+        if let Some(place) = self.bytes.get_mut(self.len..end) {
+            place.copy_from_slice(piece);
+        }
+        self.len = end;
+    }
+}
+
 /// Writes a message to `out` as the reference writes it, with the signature of `key` over `salt` and `message`.
 ///
-/// `escaped` is `message` with the escapes of a JSON string, if it is at hand. Gives `false`, and leaves `out` without
-/// meaning, if the whole is longer than [`REPLY_BYTES_MAX`].
+/// `escaped` is `message` with the escapes of a JSON string, if it is at hand. Gives the length of the whole, or `None`, and leaves
+/// `out` without meaning, if it is longer than [`REPLY_BYTES_MAX`] or does not fit.
 pub(crate) fn write(
     key: &Key,
     salt: &str,
     message: &[u8],
     escaped: Option<&[u8]>,
-    out: &mut Vec<u8>,
-) -> bool {
-    out.clear();
-    let tag = key.sign(salt.as_bytes(), message);
-    out.extend_from_slice(&FOURCC);
-    out.extend_from_slice(HMAC_PREFIX);
-    for byte in tag {
-        let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
-        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    out: &mut [u8],
+) -> Option<usize> {
+    let bytes_max = out.len().min(REPLY_BYTES_MAX);
+    if escaped.unwrap_or(message).len() > bytes_max {
+        return None;
     }
-    out.extend_from_slice(MESSAGE_PREFIX);
+    let mut head = *HEAD;
+    encode_hex(&key.sign(salt.as_bytes(), message), &mut head[DIGITS]);
+    let mut slot = Slot {
+        bytes: &mut out[..bytes_max],
+        len: 0,
+    };
+    slot.push(&head);
     match escaped {
-        Some(escaped) if out.len() + escaped.len() < REPLY_BYTES_MAX => {
-            out.extend_from_slice(escaped);
-        }
-        None if out.len() + message.len() < REPLY_BYTES_MAX => text::escape(message, out),
-        _ => return false,
+        Some(escaped) => slot.push(escaped),
+        None => text::escape(message, &mut slot),
     }
-    out.extend_from_slice(SALT_PREFIX);
-    text::escape(salt.as_bytes(), out);
-    out.extend_from_slice(SUFFIX);
-    out.len() <= REPLY_BYTES_MAX
+    slot.push(SALT_PREFIX);
+    text::escape(salt.as_bytes(), &mut slot);
+    slot.push(SUFFIX);
+    (slot.len <= bytes_max).then_some(slot.len)
+}
+
+fn encode_hex(tag: &[u8; 20], digits: &mut [u8]) {
+    let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(tag) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
 }
 
 /// A signed request, ready to be sent: for clients, tests and benches.
 ///
 /// `now` is the sender's clock in seconds since the epoch, `message` the inner request as JSON text.
 pub fn request(key: &Key, now: u64, message: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(message.len() * 2 + 128);
-    write(key, &now.to_string(), message.as_bytes(), None, &mut out);
+    // A character that needs an escape takes six bytes at most.
+    let mut out = vec![0; (6 * message.len() + 128).min(REPLY_BYTES_MAX)];
+    let len = write(key, &now.to_string(), message.as_bytes(), None, &mut out);
+    out.truncate(len.unwrap_or(REPLY_BYTES_MAX));
     out
 }
