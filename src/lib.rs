@@ -62,15 +62,20 @@
 //! * [`engine`]: sockets, rings and batches; the only module with unsafe code.
 //! * [`reader`]: watching, reading and publishing files.
 //! * [`daemon`]: options, logging, process, signals; the wiring.
-//! * [`demo`]: sample clusters of any size.
+//! * [`client`]: asking several candidates, and taking the newest answer.
+//! * [`demo`]: sample clusters of any size, and a server for them.
+//! * [`node_files`]: where Ganeti keeps its files.
 //!
 //! Imports point one way: `protocol` and `config` know nobody but `text` (canonical JSON, private), `snapshot` knows `config` and `protocol`, `responder` knows these
-//! three, `engine` and `reader` know `responder`, `daemon` knows all.
+//! three, `engine` and `reader` know `responder`, `daemon` knows all. `client` knows `protocol`, and reads a node's files through `node_files` and `reader`; `demo` knows whom it
+//! serves with.
 
+pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod engine;
+pub mod node_files;
 pub mod protocol;
 pub mod reader;
 pub mod responder;

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 
 use super::failure::Failure;
-use crate::protocol::PORT_DEFAULT;
+use crate::node_files;
 
 /// An IP address, with its zone if it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub(super) fn choose(
     port: Option<u16>,
     family_file: &Path,
 ) -> Result<SocketAddr, Failure> {
-    let port = port.unwrap_or_else(|| service_port(Path::new("/etc/services")));
+    let port = port.unwrap_or_else(node_files::port);
     Ok(match bind {
         Some(bind) => bind.with_port(port),
         None => SocketAddr::new(any_address(family_file)?, port),
@@ -77,22 +77,6 @@ fn any_address(path: &Path) -> Result<IpAddr, Failure> {
              restore it with gnt-cluster redist-conf, or give --bind"
         ))),
     }
-}
-
-/// The port of `ganeti-confd/udp`, or the default.
-fn service_port(services: &Path) -> u16 {
-    let text = std::fs::read(services).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    text.lines().find_map(confd_entry).unwrap_or(PORT_DEFAULT)
-}
-
-/// The port in a line like `ganeti-confd 1814/udp # a comment`, by name or alias.
-fn confd_entry(line: &str) -> Option<u16> {
-    let line = line.split('#').next().unwrap_or_default();
-    let mut words = line.split_ascii_whitespace();
-    let name = words.next()?;
-    let port = words.next()?.strip_suffix("/udp")?.parse().ok()?;
-    (name == "ganeti-confd" || words.any(|alias| alias == "ganeti-confd")).then_some(port)
 }
 
 #[cfg(test)]
@@ -140,19 +124,5 @@ mod tests {
             let failure = any_address(&path).unwrap_err().to_string();
             assert!(failure.contains(path.to_str().unwrap()), "{failure}");
         }
-    }
-
-    #[test]
-    fn services() {
-        assert_eq!(
-            confd_entry("ganeti-confd\t1815/udp\t\t# Ganeti"),
-            Some(1815)
-        );
-        assert_eq!(confd_entry("other 1816/udp ganeti-confd"), Some(1816));
-        assert_eq!(confd_entry("ganeti-confd 1815/tcp"), None);
-        assert_eq!(confd_entry("# ganeti-confd 1815/udp"), None);
-        assert_eq!(confd_entry("ganeti-confd 99999/udp"), None);
-        assert_eq!(confd_entry(""), None);
-        assert_eq!(service_port(Path::new("/nonexistent")), PORT_DEFAULT);
     }
 }

@@ -19,8 +19,6 @@ use crate::reader::Files;
 
 /// How many ports are tried from the default one on, if none is asked for.
 const PORTS: u16 = 100;
-/// Every demo of a size is the same cluster, so that it can be written about.
-const SEED: u64 = 1;
 
 /// A demo's files, removed when dropped.
 #[derive(Debug)]
@@ -46,7 +44,7 @@ impl Demo {
                 key: dir.path().join("hmac.key"),
                 on_bad_config: options.on_bad_config(),
             };
-            let text = demo::configuration(size.nodes, size.instances, SEED);
+            let text = demo::configuration(size.nodes, size.instances, demo::SEED);
             fs::write(&files.config, text)?;
             write_key(&files.key)?;
             Ok(Self {

@@ -45,6 +45,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info, warn};
 
 use crate::engine::{self, Choice, Sockets, Workers};
+use crate::node_files::NodeFiles;
 use crate::reader::{Files, Io, Reader};
 use crate::responder::{Responder, Served};
 use demo::Demo;
@@ -135,25 +136,19 @@ struct Paths {
 }
 
 impl Paths {
-    /// Ganeti's paths behind `GANETI_ROOTDIR`, nothing between them (`Ganeti.Path`), unless options name others.
+    /// Ganeti's paths, unless options name others.
     fn from_environment(options: &Options) -> Self {
-        let root = std::env::var_os("GANETI_ROOTDIR").unwrap_or_default();
-        let below = |path: &str| {
-            let mut whole = root.clone();
-            whole.push(path);
-            absolute(Path::new(&whole))
-        };
+        let node = NodeFiles::from_env();
         let given = |path: &Option<PathBuf>| path.as_deref().map(absolute);
         Self {
             files: Files {
-                config: given(&options.config)
-                    .unwrap_or_else(|| below("/var/lib/ganeti/config.data")),
-                key: given(&options.key).unwrap_or_else(|| below("/var/lib/ganeti/hmac.key")),
+                config: given(&options.config).unwrap_or_else(|| absolute(&node.config())),
+                key: given(&options.key).unwrap_or_else(|| absolute(&node.key())),
                 on_bad_config: options.on_bad_config(),
             },
-            family: below("/var/lib/ganeti/ssconf_primary_ip_family"),
-            pid: below("/var/run/ganeti/ganeti-confd.pid"),
-            log: below("/var/log/ganeti/conf-daemon.log"),
+            family: absolute(&node.family()),
+            pid: absolute(&node.pid()),
+            log: absolute(&node.log()),
         }
     }
 }

@@ -138,6 +138,10 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
+    pub(super) fn take_back(&self, n: u64) {
+        self.add(n.wrapping_neg());
+    }
+
     pub(super) fn set(&self, n: u64) {
         self.0.store(n, Relaxed);
     }

@@ -33,6 +33,13 @@ impl Sockets {
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
+
+    /// The same sockets, whose replies are sent one by one even if several go to one peer: to measure what trains gain.
+    #[must_use]
+    pub fn one_by_one(mut self) -> Self {
+        self.segmentation = false;
+        self
+    }
 }
 
 /// Binds one socket per worker to `addr`; with port 0 the kernel picks one port for all.

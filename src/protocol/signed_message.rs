@@ -142,7 +142,7 @@ fn has_surrogate_pairs(message: &[u8]) -> bool {
     !message.is_ascii() && message.iter().any(|&byte| byte >= 0xf0)
 }
 
-fn decode_hex(digits: &[u8]) -> Option<[u8; 20]> {
+pub(crate) fn decode_hex(digits: &[u8]) -> Option<[u8; 20]> {
     let digits: &[u8; 40] = digits.try_into().ok()?;
     let mut tag = [0; 20];
     for (byte, pair) in tag.iter_mut().zip(digits.chunks_exact(2)) {
@@ -230,13 +230,25 @@ fn encode_hex(tag: &[u8; 20], digits: &mut [u8]) {
     }
 }
 
-/// A signed request, ready to be sent: for clients, tests and benches.
+/// A signed request, ready to be sent: for tests and benches.
 ///
 /// `now` is the sender's clock in seconds since the epoch, `message` the inner request as JSON text.
+///
+/// # Panics
+///
+/// If the message is too long for a datagram; [`signed`] tells.
 pub fn request(key: &Key, now: u64, message: &str) -> Vec<u8> {
+    signed(key, &now.to_string(), message).expect("a request fits a datagram")
+}
+
+/// A signed message, ready to be sent; `None` if it does not fit a datagram.
+///
+/// The salt of a request is the sender's clock in seconds since the epoch, that of a reply the request's `rsalt`.
+pub fn signed(key: &Key, salt: &str, message: &str) -> Option<Vec<u8>> {
     // A character that needs an escape takes six bytes at most.
-    let mut out = vec![0; (6 * message.len() + 128).min(REPLY_BYTES_MAX)];
-    let len = write(key, &now.to_string(), message.as_bytes(), None, &mut out);
-    out.truncate(len.unwrap_or(REPLY_BYTES_MAX));
-    out
+    let bytes_max = HEAD.len() + 6 * (message.len() + salt.len()) + SALT_PREFIX.len() + SUFFIX.len();
+    let mut out = vec![0; bytes_max.min(REPLY_BYTES_MAX)];
+    let len = write(key, salt, message.as_bytes(), None, &mut out)?;
+    out.truncate(len);
+    Some(out)
 }

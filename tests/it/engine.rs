@@ -14,6 +14,9 @@ use ganeti_confd::engine::{self, Answer, Choice, Kind, Workers};
 use ganeti_confd::protocol::{Key, PADDING, REQUEST_BYTES_MAX, Reject};
 use ganeti_confd::responder::{Datagram, Reply, Served};
 use ganeti_confd::snapshot::Snapshot;
+use nix::sched::{CloneFlags, unshare};
+
+use super::common::skip;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -427,6 +430,54 @@ fn a_reply_that_cannot_be_sent_is_counted() {
         while client.recv(&mut rest).is_ok() {}
         subject.ping();
     });
+}
+
+/// A network that is slower than the replies: they wait for room in the send queue, and none is lost.
+///
+/// In a network namespace of its own, whose loopback interface lets little through.
+#[test]
+fn replies_wait_for_a_slow_network() {
+    // Twice what the send queue takes.
+    const REPLIES: u64 = 60;
+    let in_namespace = || {
+        if let Err(why) = slow_namespace() {
+            skip(&why);
+            return;
+        }
+        on_both("127.0.0.1:0", |subject| {
+            let client = client_of(subject.addr);
+            subject.gate.close();
+            for _ in 0..REPLIES {
+                client.send(b"long 60000").unwrap();
+            }
+            subject.gate.wait_for(1);
+            subject.gate.open();
+            for _ in 0..REPLIES {
+                assert_eq!(receive(&client).len(), 60_000);
+            }
+            let totals = subject.workers.totals();
+            assert_eq!((totals.replied, totals.send_errors), (REPLIES, 0));
+        });
+    };
+    // The namespace is this thread's, and that of the threads that it starts.
+    std::thread::spawn(in_namespace).join().unwrap();
+}
+
+fn slow_namespace() -> Result<(), String> {
+    unshare(CloneFlags::CLONE_NEWNET)
+        .map_err(|error| format!("a network namespace cannot be made: {error}"))?;
+    for command in [
+        "ip link set lo up",
+        "tc qdisc add dev lo root tbf rate 200mbit burst 100kb limit 16mb",
+    ] {
+        let mut words = command.split(' ');
+        let program = words.next().unwrap_or_default();
+        let done = std::process::Command::new(program).args(words).status();
+        if !done.is_ok_and(|status| status.success()) {
+            return Err(format!("{command:?} does not work here"));
+        }
+    }
+    Ok(())
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! All integration tests in one binary: it links once.
 
+mod client;
 mod common;
 
 mod conformance;
@@ -10,5 +11,6 @@ mod engine;
 mod ganeti_tools;
 mod generate;
 mod mangled;
+mod matrix;
 mod reload;
 mod reload_under_load;

@@ -3,6 +3,11 @@
 //! One turn of the loop takes all completions, answers what was received, queues the replies, gives the receive buffers
 //! back, re-arms what has ended, and enters the kernel once: to send, and to wait.
 //!
+//! A completion for every send would end that wait at once. So sends complete silently unless they fail (`CQE_SKIP_SUCCESS`), and
+//! may not wait for anything (`MSG_DONTWAIT`): the kernel issues them while it takes the submission queue, copies the
+//! replies (udp(7) has no zero-copy unless asked for) and cannot put them off (`REQ_F_NOWAIT`; `io_queue_sqe` in io_uring.c, `io_sendmsg_prep` in net.c).
+//! When the queue has been taken, all that have not failed are sent. One that finds the send queue full is queued again, patiently: with a completion to wait for.
+//!
 //! Pitfalls, and where each is decided:
 //!
 //! * the receive ends (an empty datagram, used-up buffers, an ICMP error): whatever the result, a completion without the
@@ -27,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::types::{Fd, Fixed};
-use io_uring::{cqueue, opcode};
+use io_uring::{cqueue, opcode, squeue};
 use socket2::Socket;
 
 use super::batch::{Batch, Reply, Segmentation};
@@ -72,6 +77,15 @@ const _: () = assert!(ENTRIES >= SIZES.slots as u32 + OTHERS as u32);
 // Each buffer, each send and each other operation has one completion at most; the receive has a last one of its own.
 const _: () = assert!(COMPLETIONS > SIZES.buffers as u32 + SIZES.slots as u32 + OTHERS as u32);
 
+/// How a send is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// At once or not at all; a completion tells only a failure.
+    Silent,
+    /// When there is room in the socket's send queue; a completion tells the end.
+    Patient,
+}
+
 /// A datagram, or an error in its place, as the kernel told it.
 #[derive(Clone, Copy, Debug)]
 struct Receipt {
@@ -95,6 +109,8 @@ pub(super) struct Worker<A> {
     completions: Vec<cqueue::Entry>,
     /// Not answered yet.
     receipts: VecDeque<Receipt>,
+    /// The heads of sends that complete silently, queued since the submission queue was last empty.
+    silent: Vec<u16>,
     /// Whether the kernel has the multishot receive, and the poll on the event.
     receiving: bool,
     polling: bool,
@@ -143,6 +159,7 @@ impl<A: Answer> Worker<A> {
             _socket: socket,
             completions: Vec::with_capacity(COMPLETIONS as usize),
             receipts: VecDeque::with_capacity(usize::from(sizes.buffers) + 1),
+            silent: Vec::with_capacity(usize::from(sizes.slots)),
             receiving: false,
             polling: false,
             patience: Patience::default(),
@@ -182,7 +199,9 @@ impl<A: Answer> Worker<A> {
 
     /// Submits what is queued and waits for something to do.
     fn enter(&mut self) -> io::Result<()> {
-        match self.ring.submit_and_wait(1) {
+        // Datagrams that wait for a slot can go on as soon as the silent sends are done.
+        let is_stalled = !self.receipts.is_empty() && !self.silent.is_empty();
+        match self.ring.submit_and_wait(usize::from(!is_stalled)) {
             Ok(()) => Ok(()),
             Err(error) => match errno::errno(&error) {
                 libc::EINTR => Ok(()),
@@ -209,6 +228,7 @@ impl<A: Answer> Worker<A> {
             }
         }
         self.completions = completions;
+        self.settle();
         Ok(())
     }
 
@@ -233,26 +253,34 @@ impl<A: Answer> Worker<A> {
         self.desk.counters().wakes.add(1);
     }
 
-    /// The send that starts with slot `head` is over.
+    /// The send that starts with slot `head` failed, or was a patient one.
     fn sent(&mut self, head: u16, result: i32) -> io::Result<()> {
         let counters = self.desk.counters();
         let Some(count) = self.slots.sending(head) else {
             counters.garbled.add(1);
             return Ok(());
         };
+        let was_silent = self.silent.iter().position(|silent| *silent == head);
+        if let Some(at) = was_silent {
+            self.silent.swap_remove(at);
+        }
         if result >= 0 {
-            counters.replied.add(count as u64);
-            if count > 1 {
-                counters.trains.add(1);
-                self.segmentation.accepted();
-            }
-        } else if count > 1 && errno::refuses_train(-result) {
+            self.slots.release(&self.batch, head, count);
+            return Ok(());
+        }
+        counters.replied.take_back(count as u64);
+        if count > 1 {
+            counters.trains.take_back(1);
+        }
+        if count > 1 && errno::refuses_train(-result) {
             counters.trains_refused.add(1);
             self.segmentation.refused();
             return self.send_singly(head);
-        } else {
-            counters.send_errors.add(count as u64);
         }
+        if was_silent.is_some() && -result == libc::EAGAIN {
+            return self.send(head, count, Manner::Patient);
+        }
+        counters.send_errors.add(count as u64);
         self.slots.release(&self.batch, head, count);
         Ok(())
     }
@@ -260,7 +288,7 @@ impl<A: Answer> Worker<A> {
     fn send_singly(&mut self, head: u16) -> io::Result<()> {
         let mut member = Some(head);
         while let Some(slot) = member {
-            self.send(slot, 1)?;
+            self.send(slot, 1, Manner::Silent)?;
             member = self.batch.behind(slot);
         }
         Ok(())
@@ -291,27 +319,44 @@ impl<A: Answer> Worker<A> {
         }
         for at in 0..self.batch.trains().len() {
             let train = self.batch.trains()[at];
-            self.send(train.head, train.count)?;
+            self.send(train.head, train.count, Manner::Silent)?;
         }
         Ok(())
     }
 
-    /// Queues one send: a single reply, or a train.
-    fn send(&mut self, head: u16, count: usize) -> io::Result<()> {
+    /// Queues one send: a single reply, or a train. It counts as sent until it fails.
+    fn send(&mut self, head: u16, count: usize, manner: Manner) -> io::Result<()> {
+        let (message_flags, entry_flags) = match manner {
+            Manner::Silent => (libc::MSG_DONTWAIT, squeue::Flags::SKIP_SUCCESS),
+            Manner::Patient => (0, squeue::Flags::empty()),
+        };
         self.slots.pin(&self.batch, head, count);
         let entry = if count == 1 && self.batch.reply(head).source == Source::Any {
             let plain = self.slots.plain(&self.batch, head);
             opcode::Send::new(SOCKET, plain.bytes, plain.len as u32)
                 .dest_addr(plain.name)
                 .dest_addr_len(plain.name_len)
+                .flags(message_flags)
                 .build()
         } else {
             let message = self.slots.message(&self.batch, head, count);
-            opcode::SendMsg::new(SOCKET, message).build()
+            opcode::SendMsg::new(SOCKET, message)
+                .flags(message_flags as u32)
+                .build()
         };
-        let entry = entry.user_data(UserData::Send(head).encode());
-        // SAFETY: the replies, the name and the message are pinned with their slots until the completion (slots invariant 2,
-        // kept by `sent`), or leaked by `drop` if that does not come.
+        let entry = entry
+            .flags(entry_flags)
+            .user_data(UserData::Send(head).encode());
+        if manner == Manner::Silent {
+            self.silent.push(head);
+        }
+        let counters = self.desk.counters();
+        counters.replied.add(count as u64);
+        if count > 1 {
+            counters.trains.add(1);
+        }
+        // SAFETY: the replies, the name and the message are pinned with their slots until the kernel is done with them (slots
+        // invariant 2, kept by `sent` and `settle`), or leaked by `drop` if that does not come.
         unsafe { self.ring.push(&entry) }
     }
 
@@ -343,6 +388,21 @@ impl<A: Answer> Worker<A> {
 }
 
 impl<A> Worker<A> {
+    /// The silent sends that have not failed are done, if the kernel has taken the submission queue.
+    fn settle(&mut self) {
+        if !self.ring.is_submitted() {
+            return;
+        }
+        for head in self.silent.drain(..) {
+            if let Some(count) = self.slots.sending(head) {
+                if count > 1 {
+                    self.segmentation.accepted();
+                }
+                self.slots.release(&self.batch, head, count);
+            }
+        }
+    }
+
     /// Cancels everything in flight and waits, for a bounded time, until the kernel is done with our memory.
     fn quiesce(&mut self) -> bool {
         // What is queued and was never submitted must not look like in flight for ever.
@@ -357,6 +417,7 @@ impl<A> Worker<A> {
                     Some(UserData::Receive) => self.receiving &= cqueue::more(completion.flags()),
                     Some(UserData::Wake) => self.polling = false,
                     Some(UserData::Send(head)) => {
+                        self.silent.retain(|silent| *silent != head);
                         if let Some(count) = self.slots.sending(head) {
                             self.slots.release(&self.batch, head, count);
                         }
@@ -365,6 +426,7 @@ impl<A> Worker<A> {
                 }
             }
             self.completions = completions;
+            self.settle();
             if !self.receiving && !self.polling && self.slots.is_quiet() {
                 return true;
             }

@@ -109,6 +109,11 @@ impl Ring {
         self.0.submit_and_wait(want).map(drop)
     }
 
+    /// Whether the kernel has taken all that was queued.
+    pub(super) fn is_submitted(&mut self) -> bool {
+        self.0.submission().is_empty()
+    }
+
     /// Waits for one completion, for `timeout` at most.
     pub(super) fn wait_for(&self, timeout: Duration) {
         let timeout = Timespec::from(timeout);

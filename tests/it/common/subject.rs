@@ -176,6 +176,11 @@ impl Subject {
         Client::connect(self.address, &self.key)
     }
 
+    /// Where it answers.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The key it was started with.
     pub(crate) fn key(&self) -> &[u8] {
         &self.key

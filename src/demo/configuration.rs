@@ -1,10 +1,9 @@
-//! Sample clusters: a `config.data` of any size, as `ganeti-wconfd` 3.0 would have written it.
+//! A `config.data` of any size, as `ganeti-wconfd` 3.0 would have written it.
 //!
-//! For `--demo`, tests and benchmarks. The text is a function of its arguments alone, so that two hosts see the same
+//! The text is a function of its arguments alone, so that two hosts see the same
 //! cluster; it takes time and memory linear in its length (about 1.85 KB per instance, disks included). Fields stand
 //! in the order of `Ganeti.Objects`, and maps are sorted by key, as there. All addresses are private ones, all names
 //! end in `example.com`. It does no I/O.
-#![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
 
