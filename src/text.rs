@@ -100,29 +100,29 @@ const fn ascii_bytes(lanes: u64, byte: u8) -> u64 {
     !(lanes ^ (ONES * byte as u64)).wrapping_add(ONES * 0x7f) & (ONES << 7)
 }
 
-/// How many bytes at the start of `bytes` stand in a JSON string as they are, and are ASCII.
-pub(crate) fn plain_len(bytes: &[u8]) -> usize {
-    let mut len = 0;
-    loop {
-        let lanes = lanes_at(bytes, len);
-        let stops = special_bytes(lanes) | (lanes & (ONES << 7));
-        if stops != 0 {
-            return len + stops.trailing_zeros() as usize / 8;
-        }
-        len += 8;
-    }
+/// How many bytes at the start of `text` stand in a JSON string as they are, and are ASCII; `None` if all of them, save seven at most.
+pub(crate) fn plain_len(text: &[u8]) -> Option<usize> {
+    text.as_chunks()
+        .0
+        .iter()
+        .zip(0..)
+        .find_map(|(lanes, index)| {
+            let lanes = u64::from_le_bytes(*lanes);
+            let stops = special_bytes(lanes) | (lanes & (ONES << 7));
+            (stops != 0).then(|| 8 * index + stops.trailing_zeros() as usize / 8)
+        })
 }
 
 /// Unescapes to `out` the string in ASCII whose opening quote `text` stands behind, and which has no escapes but `\"`.
 ///
-/// Gives the place of its closing quote, or where that is missing, and its length in `out`; `None` if it is no such string, or if there
-/// is no room for it and another eight bytes.
+/// Gives the place of its closing quote and its length in `out`; `None` if it is no such string, if it ends less than eight bytes
+/// before `text` does, or if there is no room for it and another eight bytes.
 pub(crate) fn unescape_quotes(text: &[u8], out: &mut [u8]) -> Option<(usize, usize)> {
-    let (mut at, mut len) = (0, 0);
+    let mut len = 0;
     // The high bit of the next lane's first byte, if a backslash stands before it.
     let mut carry = 0;
-    loop {
-        let lanes = lanes_at(text, at);
+    for (lanes, index) in text.as_chunks().0.iter().zip(0..) {
+        let lanes = u64::from_le_bytes(*lanes);
         let (quotes, backslashes) = (ascii_bytes(lanes, b'"'), ascii_bytes(lanes, b'\\'));
         let escaped = backslashes << 8 | carry;
         carry = backslashes >> 56;
@@ -147,22 +147,11 @@ pub(crate) fn unescape_quotes(text: &[u8], out: &mut [u8]) -> Option<(usize, usi
         *out.get_mut(len..)?.first_chunk_mut()? = rest.to_le_bytes();
         if end != 0 {
             let place = end.trailing_zeros() / 8;
-            return Some((at + place as usize, len + (place - from) as usize));
+            return Some((8 * index + place as usize, len + (place - from) as usize));
         }
         len += (8 - from) as usize;
-        at += 8;
     }
-}
-
-/// The eight bytes of `text` from `at` on; quotes where it has ended.
-fn lanes_at(text: &[u8], at: usize) -> u64 {
-    let rest = &text[at..];
-    let lanes = rest.first_chunk().copied().unwrap_or_else(|| {
-        let mut last = [b'"'; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        last
-    });
-    u64::from_le_bytes(lanes)
+    None
 }
 
 /// Where text is written to, piece by piece.

@@ -13,8 +13,10 @@ use super::request::{Dict, Query, Request, RequestType};
 use super::signed_message::Places;
 use crate::text;
 
-/// The places of the envelope that `text` is, with its message in `message`; `None` if it is not a plain one.
-pub(crate) fn envelope(text: &[u8], message: &mut [u8]) -> Option<Places> {
+/// The places of the envelope that the first `len` bytes of `text` are, with its message in `message`; `None` if it is not a plain one.
+///
+/// Behind these bytes there may be anything, but must be something: strings are scanned eight bytes at a time.
+pub(crate) fn envelope(text: &[u8], len: usize, message: &mut [u8]) -> Option<Places> {
     let (mut message_len, mut salt, mut hmac) = (None, None, None);
     let mut cursor = Cursor { text, at: 0 };
     cursor.members(|cursor| {
@@ -28,7 +30,7 @@ pub(crate) fn envelope(text: &[u8], message: &mut [u8]) -> Option<Places> {
             None
         }
     })?;
-    cursor.end()?;
+    cursor.end(len)?;
     Some(Places {
         message_len: message_len?,
         salt: salt?,
@@ -36,28 +38,25 @@ pub(crate) fn envelope(text: &[u8], message: &mut [u8]) -> Option<Places> {
     })
 }
 
-/// The request that `text` is; `None` if it is not a plain one.
-pub(crate) fn request(text: &[u8]) -> Option<Request<'_>> {
-    let text = std::str::from_utf8(text).ok()?;
+/// The request that the first `len` bytes of `text` are, as in [`envelope`]; `None` if it is not a plain one.
+pub(crate) fn request(text: &[u8], len: usize) -> Option<Request<'_>> {
+    let message = std::str::from_utf8(&text[..len]).ok()?;
     let (mut protocol, mut kind, mut query, mut rsalt) = (None, None, None, None);
-    let mut cursor = Cursor {
-        text: text.as_bytes(),
-        at: 0,
-    };
+    let mut cursor = Cursor { text, at: 0 };
     cursor.members(|cursor| {
         if cursor.key(b"\"protocol\"")? {
             set(&mut protocol, cursor.number()?)
         } else if cursor.key(b"\"type\"")? {
             set(&mut kind, *RequestType::ALL.get(cursor.number()?)?)
         } else if cursor.key(b"\"query\"")? {
-            set(&mut query, cursor.query(text)?)
+            set(&mut query, cursor.query(message)?)
         } else if cursor.key(b"\"rsalt\"")? {
-            set(&mut rsalt, &text[cursor.string()?])
+            set(&mut rsalt, message.get(cursor.string()?)?)
         } else {
             None
         }
     })?;
-    cursor.end()?;
+    cursor.end(len)?;
     protocol?;
     Some(Request {
         kind: kind?,
@@ -119,7 +118,7 @@ impl Cursor<'_> {
     /// A string without escapes: the place between its quotes.
     fn string(&mut self) -> Option<Range<usize>> {
         let start = self.open_quote()?;
-        let end = start + text::plain_len(&self.text[start..]);
+        let end = start + text::plain_len(&self.text[start..])?;
         self.close_quote(end)?;
         Some(start..end)
     }
@@ -163,21 +162,21 @@ impl Cursor<'_> {
         is_next.then_some(())
     }
 
-    fn query<'t>(&mut self, text: &'t str) -> Option<Query<'t>> {
+    fn query<'t>(&mut self, message: &'t str) -> Option<Query<'t>> {
         match self.text.get(self.at)? {
-            b'"' => Some(Query::Plain(&text[self.string()?])),
-            b'{' => self.dict(text).map(Query::Dict),
+            b'"' => Some(Query::Plain(message.get(self.string()?)?)),
+            b'{' => self.dict(message).map(Query::Dict),
             _ => self.null().map(|()| Query::Empty),
         }
     }
 
-    fn dict<'t>(&mut self, text: &'t str) -> Option<Dict<'t>> {
+    fn dict<'t>(&mut self, message: &'t str) -> Option<Dict<'t>> {
         let mut dict = Dict::default();
         self.members(|cursor| {
             if cursor.key(b"\"0\"")? {
-                set(&mut dict.link, &text[cursor.string()?])
+                set(&mut dict.link, message.get(cursor.string()?)?)
             } else if cursor.key(b"\"1\"")? {
-                set(&mut dict.ip, &text[cursor.string()?])
+                set(&mut dict.ip, message.get(cursor.string()?)?)
             } else {
                 None
             }
@@ -185,7 +184,8 @@ impl Cursor<'_> {
         Some(dict)
     }
 
-    fn end(&mut self) -> Option<()> {
-        (self.at == self.text.len()).then_some(())
+    /// The end, which must be behind `len` bytes of the text.
+    fn end(&mut self, len: usize) -> Option<()> {
+        (self.at == len).then_some(())
     }
 }

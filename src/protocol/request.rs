@@ -151,7 +151,7 @@ impl<'a> Request<'a> {
         len: usize,
         then: impl FnOnce(&Request<'_>) -> R,
     ) -> Option<R> {
-        if let Some(request) = plain::request(&text[..len]) {
+        if let Some(request) = plain::request(text, len) {
             return Some(then(&request));
         }
         if text.first() != Some(&b'{') {

@@ -39,7 +39,7 @@ impl<'a> SignedMessage<'a> {
         len: usize,
         message: &'a mut [u8],
     ) -> Result<Self, Reject> {
-        let places = match plain::envelope(&text[..len], message) {
+        let places = match plain::envelope(text, len, message) {
             Some(places) => places,
             None => Places::parse(parser, text, len, message)?,
         };
@@ -142,30 +142,43 @@ fn has_surrogate_pairs(message: &[u8]) -> bool {
     !message.is_ascii() && message.iter().any(|&byte| byte >= 0xf0)
 }
 
+/// The tag that 40 hexadecimal digits of either case mean; `None` if they are no such.
 pub(crate) fn decode_hex(digits: &[u8]) -> Option<[u8; 20]> {
     let digits: &[u8; 40] = digits.try_into().ok()?;
     let mut tag = [0; 20];
-    for (byte, pair) in tag.iter_mut().zip(digits.chunks_exact(2)) {
-        let (high, low) = (NIBBLE[usize::from(pair[0])], NIBBLE[usize::from(pair[1])]);
-        if high | low > 15 {
-            return None;
-        }
-        *byte = high << 4 | low;
+    let mut wrong = 0;
+    for (bytes, digits) in tag.chunks_exact_mut(4).zip(digits.as_chunks().0) {
+        let digits = u64::from_be_bytes(*digits);
+        let letters = digits & (ONES << 6);
+        let nibbles = ((digits & (15 * ONES)) + 9 * (letters >> 6)) & (15 * ONES);
+        // Right are digits that are what their value is written with, in lower case.
+        wrong |= hex_digits(nibbles) ^ (digits | letters >> 1);
+        let pairs = (nibbles | nibbles >> 4) & 0x00ff_00ff_00ff_00ff;
+        let quads = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
+        bytes.copy_from_slice(&((quads | quads >> 16) as u32).to_be_bytes());
     }
-    Some(tag)
+    (wrong == 0).then_some(tag)
 }
 
-/// The value of a hexadecimal digit; 255 for what is none.
-const NIBBLE: [u8; 256] = {
-    let mut nibble = [255; 256];
-    let mut value = 0;
-    while value < 16 {
-        nibble[b"0123456789abcdef"[value] as usize] = value as u8;
-        nibble[b"0123456789ABCDEF"[value] as usize] = value as u8;
-        value += 1;
+/// Writes `tag` as hexadecimal digits, in lower case.
+fn encode_hex(tag: &[u8; 20], digits: &mut [u8]) {
+    for (digits, bytes) in digits.chunks_exact_mut(8).zip(tag.as_chunks().0) {
+        let quads = u64::from(u32::from_be_bytes(*bytes));
+        let pairs = (quads | quads << 16) & 0x0000_ffff_0000_ffff;
+        let bytes = (pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff;
+        let nibbles = (bytes | bytes << 4) & (15 * ONES);
+        digits.copy_from_slice(&hex_digits(nibbles).to_be_bytes());
     }
-    nibble
-};
+}
+
+/// One in each of eight bytes.
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+
+/// The digits of eight nibbles, all in the bytes of one number.
+const fn hex_digits(nibbles: u64) -> u64 {
+    let letters = (nibbles + 6 * ONES) >> 4 & ONES;
+    nibbles + b'0' as u64 * ONES + (b'a' - b'9' - 1) as u64 * letters
+}
 
 /// What stands before a message: fourcc, and the signature's digits to be filled in.
 const HEAD: &[u8; 62] = b"plj0{\"hmac\":\"0000000000000000000000000000000000000000\",\"msg\":\"";
@@ -223,13 +236,6 @@ pub(crate) fn write(
     (slot.len <= bytes_max).then_some(slot.len)
 }
 
-fn encode_hex(tag: &[u8; 20], digits: &mut [u8]) {
-    let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(tag) {
-        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-    }
-}
-
 /// A signed request, ready to be sent: for tests and benches.
 ///
 /// `now` is the sender's clock in seconds since the epoch, `message` the inner request as JSON text.
@@ -246,9 +252,38 @@ pub fn request(key: &Key, now: u64, message: &str) -> Vec<u8> {
 /// The salt of a request is the sender's clock in seconds since the epoch, that of a reply the request's `rsalt`.
 pub fn signed(key: &Key, salt: &str, message: &str) -> Option<Vec<u8>> {
     // A character that needs an escape takes six bytes at most.
-    let bytes_max = HEAD.len() + 6 * (message.len() + salt.len()) + SALT_PREFIX.len() + SUFFIX.len();
+    let bytes_max =
+        HEAD.len() + 6 * (message.len() + salt.len()) + SALT_PREFIX.len() + SUFFIX.len();
     let mut out = vec![0; bytes_max.min(REPLY_BYTES_MAX)];
     let len = write(key, salt, message.as_bytes(), None, &mut out)?;
     out.truncate(len);
     Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_digits_are_these_and_no_others() {
+        let tag: [u8; 20] = std::array::from_fn(|at| (at * 31 + 0x9a) as u8);
+        let mut digits = [0; 40];
+        encode_hex(&tag, &mut digits);
+        let shown: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(digits, shown.as_bytes());
+        assert_eq!(decode_hex(&digits.to_ascii_uppercase()), Some(tag));
+        for byte in 0..=255_u8 {
+            for at in [0, 7, 8, 39] {
+                let mut digits = *b"00112233445566778899aAbBcCdDeEfF01234567";
+                digits[at] = byte;
+                let value = (byte as char).to_digit(16);
+                let decoded = decode_hex(&digits).map(|tag| match at % 2 {
+                    0 => tag[at / 2] >> 4,
+                    _ => tag[at / 2] & 15,
+                });
+                assert_eq!(decoded.map(u32::from), value, "{byte:#x} at {at}");
+            }
+        }
+        assert_eq!(decode_hex(&digits[1..]), None);
+    }
 }
