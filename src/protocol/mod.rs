@@ -22,6 +22,8 @@
 //! Source: `Ganeti.Confd.Server`, `Ganeti.Confd.Utils` (`parseRequest`, `signMessage`), `Ganeti.Confd.Types`, `Ganeti.HashUtils`.
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, fuzzing))]
+mod both_ways;
 mod key;
 mod parser;
 mod plain;
@@ -30,6 +32,8 @@ pub mod reply;
 pub mod request;
 pub mod signed_message;
 
+#[cfg(any(test, fuzzing))]
+pub use both_ways::BothWays;
 pub use key::{EmptyKey, Key};
 pub(crate) use parser::Parser;
 pub use reject::Reject;

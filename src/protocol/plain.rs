@@ -5,7 +5,7 @@
 //! send (Python's `json.dumps`, Haskell's `encode`), and what ours send, for all but a few queries.
 //!
 //! Everything else is left to [`super::Parser`], and so is everything that is wrong: what is read here is read there the
-//! same, and what is not read here is only slower. The tests hold the two ways equal.
+//! same, and what is not read here is only slower. `both_ways` holds the two equal.
 
 use std::ops::Range;
 

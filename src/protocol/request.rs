@@ -154,6 +154,16 @@ impl<'a> Request<'a> {
         if let Some(request) = plain::request(text, len) {
             return Some(then(&request));
         }
+        Request::parse(parser, text, len, then)
+    }
+
+    /// As [`Self::read`], whatever the spelling.
+    pub(super) fn parse<R>(
+        parser: &mut Parser,
+        text: &mut [u8],
+        len: usize,
+        then: impl FnOnce(&Request<'_>) -> R,
+    ) -> Option<R> {
         if text.first() != Some(&b'{') {
             return None;
         }

@@ -82,7 +82,7 @@ impl<'a> SignedMessage<'a> {
 
 impl Places {
     /// As [`SignedMessage::parse`], whatever the spelling.
-    fn parse(
+    pub(super) fn parse(
         parser: &mut Parser,
         text: &mut [u8],
         len: usize,
