@@ -5,14 +5,8 @@ use super::signed_message::Places;
 use super::{PADDING, Parser, plain};
 
 /// The two ways, and the parser's memory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct BothWays(Parser);
-
-impl Default for BothWays {
-    fn default() -> Self {
-        Self(Parser::new())
-    }
-}
 
 impl BothWays {
     /// Reads `bytes`, of a request's length at most, as an envelope and as a request, with `behind` standing behind them.

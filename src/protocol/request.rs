@@ -145,7 +145,7 @@ impl<'a> Request<'a> {
     ///
     /// `protocol` may be any number, as the reference does not look at it. The argument's type is checked even where the
     /// type of the request does not use it.
-    pub(crate) fn read<R>(
+    pub fn read<R>(
         parser: &mut Parser,
         text: &mut [u8],
         len: usize,

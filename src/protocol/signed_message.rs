@@ -9,10 +9,11 @@ use crate::text::{self, Sink};
 
 /// The three strings of an envelope, unescaped.
 #[derive(Debug)]
-pub(crate) struct SignedMessage<'a> {
+pub struct SignedMessage<'a> {
     /// The message in its first `message_len` bytes, then the parser's padding.
-    pub(crate) message: &'a mut [u8],
-    pub(crate) message_len: usize,
+    pub message: &'a mut [u8],
+    /// How long the message is, in bytes.
+    pub message_len: usize,
     salt: &'a [u8],
     hmac: &'a [u8],
 }
@@ -33,7 +34,7 @@ impl<'a> SignedMessage<'a> {
     ///
     /// * [`Reject::BadEnvelope`]: exactly the keys `msg`, `salt` and `hmac` must be there, once each, all of them strings.
     /// * [`Reject::BadHmac`]: what is written cannot be what was signed.
-    pub(crate) fn parse(
+    pub fn parse(
         parser: &mut Parser,
         text: &'a mut [u8],
         len: usize,
@@ -56,7 +57,7 @@ impl<'a> SignedMessage<'a> {
     /// # Errors
     ///
     /// [`Reject::BadHmac`]: not 40 hexadecimal digits (of either case), or not those of `key`.
-    pub(crate) fn verify(&self, key: &Key) -> Result<(), Reject> {
+    pub fn verify(&self, key: &Key) -> Result<(), Reject> {
         let tag = decode_hex(self.hmac).ok_or(Reject::BadHmac)?;
         let holds = key.verify(self.salt, &self.message[..self.message_len], &tag);
         if holds { Ok(()) } else { Err(Reject::BadHmac) }
@@ -67,7 +68,7 @@ impl<'a> SignedMessage<'a> {
     /// # Errors
     ///
     /// [`Reject::ClockSkew`]: it is no such number, or further than `skew_max` from `now`.
-    pub(crate) fn check_clock(&self, now: u64, skew_max: u64) -> Result<(), Reject> {
+    pub fn check_clock(&self, now: u64, skew_max: u64) -> Result<(), Reject> {
         // The standard library would take a sign as well.
         if !self.salt.iter().all(u8::is_ascii_digit) {
             return Err(Reject::ClockSkew);
