@@ -40,7 +40,6 @@ pub(crate) fn envelope(text: &[u8], len: usize, message: &mut [u8]) -> Option<Pl
 
 /// The request that the first `len` bytes of `text` are, as in [`envelope`]; `None` if it is not a plain one.
 pub(crate) fn request(text: &[u8], len: usize) -> Option<Request<'_>> {
-    let message = std::str::from_utf8(&text[..len]).ok()?;
     let (mut protocol, mut kind, mut query, mut rsalt) = (None, None, None, None);
     let mut cursor = Cursor { text, at: 0 };
     cursor.members(|cursor| {
@@ -49,9 +48,9 @@ pub(crate) fn request(text: &[u8], len: usize) -> Option<Request<'_>> {
         } else if cursor.key(b"\"type\"")? {
             set(&mut kind, *RequestType::ALL.get(cursor.number()?)?)
         } else if cursor.key(b"\"query\"")? {
-            set(&mut query, cursor.query(message)?)
+            set(&mut query, cursor.query()?)
         } else if cursor.key(b"\"rsalt\"")? {
-            set(&mut rsalt, message.get(cursor.string()?)?)
+            set(&mut rsalt, &text[cursor.string()?])
         } else {
             None
         }
@@ -76,7 +75,7 @@ struct Cursor<'t> {
     at: usize,
 }
 
-impl Cursor<'_> {
+impl<'t> Cursor<'t> {
     fn white_space(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.text.get(self.at) {
             self.at += 1;
@@ -123,6 +122,12 @@ impl Cursor<'_> {
         Some(start..end)
     }
 
+    /// A string without escapes, as text.
+    fn text(&mut self) -> Option<&'t str> {
+        let text = self.text;
+        std::str::from_utf8(&text[self.string()?]).ok()
+    }
+
     /// A string with no escapes but `\"`, unescaped to `out`: its length there.
     fn escaped_string(&mut self, out: &mut [u8]) -> Option<usize> {
         let start = self.open_quote()?;
@@ -162,21 +167,21 @@ impl Cursor<'_> {
         is_next.then_some(())
     }
 
-    fn query<'t>(&mut self, message: &'t str) -> Option<Query<'t>> {
+    fn query(&mut self) -> Option<Query<'t>> {
         match self.text.get(self.at)? {
-            b'"' => Some(Query::Plain(message.get(self.string()?)?)),
-            b'{' => self.dict(message).map(Query::Dict),
+            b'"' => Some(Query::Plain(self.text()?)),
+            b'{' => self.dict().map(Query::Dict),
             _ => self.null().map(|()| Query::Empty),
         }
     }
 
-    fn dict<'t>(&mut self, message: &'t str) -> Option<Dict<'t>> {
+    fn dict(&mut self) -> Option<Dict<'t>> {
         let mut dict = Dict::default();
         self.members(|cursor| {
             if cursor.key(b"\"0\"")? {
-                set(&mut dict.link, message.get(cursor.string()?)?)
+                set(&mut dict.link, cursor.text()?)
             } else if cursor.key(b"\"1\"")? {
-                set(&mut dict.ip, message.get(cursor.string()?)?)
+                set(&mut dict.ip, cursor.text()?)
             } else {
                 None
             }

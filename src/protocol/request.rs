@@ -63,8 +63,8 @@ pub struct Request<'a> {
     pub kind: RequestType,
     /// About what.
     pub query: Query<'a>,
-    /// The reply's salt.
-    pub rsalt: &'a str,
+    /// The reply's salt, as UTF-8.
+    pub rsalt: &'a [u8],
 }
 
 /// A request's argument (`ConfdQuery`).
@@ -184,7 +184,7 @@ impl<'a> Request<'a> {
                     is_number(*number).then(|| protocol.replace(()).is_some())?
                 }
                 ("type", value) => kind.replace(request_type(value)?).is_some(),
-                ("rsalt", Node::String(text)) => rsalt.replace(*text).is_some(),
+                ("rsalt", Node::String(text)) => rsalt.replace(text.as_bytes()).is_some(),
                 ("query", value) => query.replace(read_query(value, children)?).is_some(),
                 _ => return None,
             };

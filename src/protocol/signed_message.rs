@@ -211,7 +211,7 @@ impl Sink for Slot<'_> {
 /// `out` without meaning, if it is longer than [`REPLY_BYTES_MAX`] or does not fit.
 pub(crate) fn write(
     key: &Key,
-    salt: &str,
+    salt: &[u8],
     message: &[u8],
     escaped: Option<&[u8]>,
     out: &mut [u8],
@@ -221,7 +221,7 @@ pub(crate) fn write(
         return None;
     }
     let mut head = *HEAD;
-    encode_hex(&key.sign(salt.as_bytes(), message), &mut head[DIGITS]);
+    encode_hex(&key.sign(salt, message), &mut head[DIGITS]);
     let mut slot = Slot {
         bytes: &mut out[..bytes_max],
         len: 0,
@@ -232,7 +232,7 @@ pub(crate) fn write(
         None => text::escape(message, &mut slot),
     }
     slot.push(SALT_PREFIX);
-    text::escape(salt.as_bytes(), &mut slot);
+    text::escape(salt, &mut slot);
     slot.push(SUFFIX);
     (slot.len <= bytes_max).then_some(slot.len)
 }
@@ -256,7 +256,7 @@ pub fn signed(key: &Key, salt: &str, message: &str) -> Option<Vec<u8>> {
     let bytes_max =
         HEAD.len() + 6 * (message.len() + salt.len()) + SALT_PREFIX.len() + SUFFIX.len();
     let mut out = vec![0; bytes_max.min(REPLY_BYTES_MAX)];
-    let len = write(key, salt, message.as_bytes(), None, &mut out)?;
+    let len = write(key, salt.as_bytes(), message.as_bytes(), None, &mut out)?;
     out.truncate(len);
     Some(out)
 }
