@@ -78,14 +78,15 @@ const fn special_bytes(lanes: u64) -> u64 {
 
 /// Whether any byte of `bytes` must be escaped. Most strings are shorter than what a call of `memchr` costs.
 fn has_special(bytes: &[u8]) -> bool {
-    let special = |lanes| special_bytes(lanes) != 0;
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    let mut last = [b' '; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    chunks
-        .iter()
-        .any(|chunk| special(u64::from_le_bytes(*chunk)))
-        || special(u64::from_le_bytes(last))
+    let special = |lanes: &[u8; 8]| special_bytes(u64::from_le_bytes(*lanes)) != 0;
+    let (chunks, rest) = bytes.as_chunks();
+    chunks.iter().any(special)
+        || match bytes.last_chunk() {
+            Some(last) => special(last),
+            None => rest
+                .iter()
+                .any(|byte| matches!(byte, 0..0x20 | b'"' | b'\\')),
+        }
 }
 
 /// The high bit of each byte of `lanes` that equals `byte`.

@@ -73,7 +73,9 @@ impl Key {
     /// HMAC-SHA1 over `salt` and `message`, in this order, with nothing between them.
     pub fn sign(&self, salt: &[u8], message: &[u8]) -> [u8; 20] {
         let inner = hash(self.inner, salt, message);
-        bytes(hash(self.outer, &bytes(inner), &[]))
+        let mut block = [0; BLOCK];
+        block[..20].copy_from_slice(&bytes(inner));
+        bytes(finish(self.outer, block, BLOCK + 20))
     }
 
     /// Whether `tag` signs `salt` and `message`, compared in constant time.
@@ -105,15 +107,20 @@ fn hash(mut state: State, salt: &[u8], message: &[u8]) -> State {
         }
         block = [0; BLOCK];
         block[..rest.len()].copy_from_slice(rest);
-        filled = rest.len();
     }
+    finish(state, block, BLOCK + salt.len() + message.len())
+}
+
+/// Hashes the last bytes of `len` in all: those that do not fill a block, at the start of `block`, which is zero behind them.
+#[inline]
+fn finish(mut state: State, mut block: [u8; BLOCK], len: usize) -> State {
+    let filled = len % BLOCK;
     block[filled] = 0x80;
     if filled >= BLOCK - 8 {
         compress(&mut state, &[block]);
         block = [0; BLOCK];
     }
-    let bits = 8 * (BLOCK + salt.len() + message.len()) as u64;
-    block[BLOCK - 8..].copy_from_slice(&bits.to_be_bytes());
+    block[BLOCK - 8..].copy_from_slice(&(8 * len as u64).to_be_bytes());
     compress(&mut state, &[block]);
     state
 }
