@@ -20,7 +20,7 @@ pub struct Served {
 
 /// A datagram as the kernel delivered it: `len` bytes, then at least [`PADDING`] bytes that the parser may read.
 ///
-/// Parsing unescapes strings in place, so the bytes are not the datagram any more afterwards.
+/// Parsing may unescape strings in place, so the bytes are not the datagram any more afterwards.
 #[derive(Debug)]
 pub struct Datagram<'a> {
     buffer: &'a mut [u8],
@@ -72,6 +72,7 @@ pub struct Reply {
 #[derive(Debug)]
 pub struct Responder {
     parser: Parser,
+    /// The inner message of the request, with the parser's padding.
     message: Box<[u8]>,
     answer: Answer,
 }

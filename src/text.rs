@@ -58,7 +58,7 @@ impl Span {
 }
 
 /// One in each byte of a lane of eight.
-const ONES: u64 = u64::from_ne_bytes([1; 8]);
+pub(crate) const ONES: u64 = u64::from_ne_bytes([1; 8]);
 
 /// The high bit of each byte of `lanes` that is zero; above the first such byte others may be marked too.
 const fn zero_bytes(lanes: u64) -> u64 {
@@ -412,6 +412,24 @@ mod tests {
         assert_eq!(escaped("/<>&'\u{7f}é€"), "/<>&'\u{7f}é€");
         let long = "x".repeat(100) + "\"" + &"y".repeat(100);
         assert_eq!(escaped(&long), long.replace('"', "\\\""));
+    }
+
+    #[test]
+    fn escapes_lanes_as_it_escapes_bytes() {
+        const TELLING: &[u8] = b"\"\"\"\\\\ab{}:,\x7f\x80\xa2\xdc\xff\n\x1f";
+        for seed in 0..20_000 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            // Control characters, which stand at the end, are rare.
+            let telling = &TELLING[..TELLING.len() - if seed % 4 == 0 { 0 } else { 2 }];
+            let len = random.usize(..200);
+            let text: Vec<u8> = (0..len)
+                .map(|_| telling[random.usize(..telling.len())])
+                .collect();
+            let (mut lanes, mut bytes) = (Vec::new(), Vec::new());
+            escape(&text, &mut lanes);
+            escape_bytewise(&text, &mut bytes);
+            assert_eq!(lanes, bytes, "{}", text.escape_ascii());
+        }
     }
 
     #[test]

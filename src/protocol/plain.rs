@@ -18,7 +18,7 @@ use crate::text;
 /// Behind these bytes there may be anything, but must be something: strings are scanned eight bytes at a time.
 pub(crate) fn envelope(text: &[u8], len: usize, message: &mut [u8]) -> Option<Places> {
     let (mut message_len, mut salt, mut hmac) = (None, None, None);
-    let mut cursor = Cursor { text, at: 0 };
+    let mut cursor = Cursor::new(text, len);
     cursor.members(|cursor| {
         if cursor.key(b"\"msg\"")? {
             set(&mut message_len, cursor.escaped_string(message)?)
@@ -30,7 +30,7 @@ pub(crate) fn envelope(text: &[u8], len: usize, message: &mut [u8]) -> Option<Pl
             None
         }
     })?;
-    cursor.end(len)?;
+    cursor.end()?;
     Some(Places {
         message_len: message_len?,
         salt: salt?,
@@ -41,7 +41,7 @@ pub(crate) fn envelope(text: &[u8], len: usize, message: &mut [u8]) -> Option<Pl
 /// The request that the first `len` bytes of `text` are, as in [`envelope`]; `None` if it is not a plain one.
 pub(crate) fn request(text: &[u8], len: usize) -> Option<Request<'_>> {
     let (mut protocol, mut kind, mut query, mut rsalt) = (None, None, None, None);
-    let mut cursor = Cursor { text, at: 0 };
+    let mut cursor = Cursor::new(text, len);
     cursor.members(|cursor| {
         if cursor.key(b"\"protocol\"")? {
             set(&mut protocol, cursor.number()?)
@@ -55,7 +55,7 @@ pub(crate) fn request(text: &[u8], len: usize) -> Option<Request<'_>> {
             None
         }
     })?;
-    cursor.end(len)?;
+    cursor.end()?;
     protocol?;
     Some(Request {
         kind: kind?,
@@ -71,11 +71,18 @@ fn set<T>(place: &mut Option<T>, value: T) -> Option<()> {
 
 /// A way through a text. Each step passes what it names, or gives `None`, after which there is no going on.
 struct Cursor<'t> {
+    /// What is read, and as much behind it as a lane takes that starts in it: nobody pays for what an earlier datagram left there.
     text: &'t [u8],
+    len: usize,
     at: usize,
 }
 
 impl<'t> Cursor<'t> {
+    fn new(text: &'t [u8], len: usize) -> Self {
+        let text = &text[..text.len().min(len + 8)];
+        Self { text, len, at: 0 }
+    }
+
     fn white_space(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.text.get(self.at) {
             self.at += 1;
@@ -189,8 +196,7 @@ impl<'t> Cursor<'t> {
         Some(dict)
     }
 
-    /// The end, which must be behind `len` bytes of the text.
-    fn end(&mut self, len: usize) -> Option<()> {
-        (self.at == len).then_some(())
+    fn end(&mut self) -> Option<()> {
+        (self.at == self.len).then_some(())
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use simd_json::Node;
 
 use super::{FOURCC, Key, Parser, REPLY_BYTES_MAX, Reject, plain};
-use crate::text::{self, Sink};
+use crate::text::{self, ONES, Sink};
 
 /// The three strings of an envelope, unescaped.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct SignedMessage<'a> {
 }
 
 /// Where an envelope's strings stand: the message in a buffer of its own, the others in the text.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Places {
     pub(crate) message_len: usize,
     pub(crate) salt: Range<usize>,
@@ -171,9 +171,6 @@ fn encode_hex(tag: &[u8; 20], digits: &mut [u8]) {
         digits.copy_from_slice(&hex_digits(nibbles).to_be_bytes());
     }
 }
-
-/// One in each of eight bytes.
-const ONES: u64 = u64::from_ne_bytes([1; 8]);
 
 /// The digits of eight nibbles, all in the bytes of one number.
 const fn hex_digits(nibbles: u64) -> u64 {
