@@ -1,6 +1,6 @@
 //! A resolver that follows the master: prints its name and address now, and whenever they change.
 //!
-//!     cargo run --example follow_master [KEY_FILE SERVER...]
+//!     cargo run --example follow_master -- [KEY_FILE SERVER... | node]
 //!
 //! It keeps its list of candidates up to date as well, so that it outlives all of those it was told about.
 

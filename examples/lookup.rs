@@ -1,6 +1,6 @@
 //! Everything about one instance: where it runs, where it could, what its disks are.
 //!
-//!     cargo run --example lookup -- instance1.example.com [KEY_FILE SERVER...]
+//!     cargo run --example lookup -- instance1.example.com [KEY_FILE SERVER... | node]
 
 mod connect;
 

@@ -1,6 +1,6 @@
 //! A monitoring probe: a line for each candidate, and the exit status of a Nagios plugin.
 //!
-//!     cargo run --example monitor [KEY_FILE SERVER...]
+//!     cargo run --example monitor -- [KEY_FILE SERVER... | node]
 //!
 //! `confdctl probe` is the whole thing; this is how little it takes.
 

@@ -63,18 +63,22 @@
 //! * [`reader`]: watching, reading and publishing files.
 //! * [`daemon`]: options, logging, process, signals; the wiring.
 //! * [`client`]: asking several candidates, and taking the newest answer.
+//! * [`ctl`]: `confdctl`, which asks and probes from the command line.
+//! * [`load`]: `confdctl bench`, the load generator.
 //! * [`demo`]: sample clusters of any size, and a server for them.
 //! * [`node_files`]: where Ganeti keeps its files.
 //!
 //! Imports point one way: `protocol` and `config` know nobody but `text` (canonical JSON, private), `snapshot` knows `config` and `protocol`, `responder` knows these
 //! three, `engine` and `reader` know `responder`, `daemon` knows all. `client` knows `protocol`, and reads a node's files through `node_files` and `reader`; `demo` knows whom it
-//! serves with.
+//! serves with; `load` knows `protocol` alone, `ctl` knows `client` and `load`.
 
 pub mod client;
 pub mod config;
+pub mod ctl;
 pub mod daemon;
 pub mod demo;
 pub mod engine;
+pub mod load;
 pub mod node_files;
 pub mod protocol;
 pub mod reader;

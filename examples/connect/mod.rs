@@ -11,7 +11,8 @@ pub(crate) struct Connection {
     _demo: Option<demo::Server>,
 }
 
-/// `KEY_FILE SERVER...`, or nothing for a demo cluster of three nodes and ten instances.
+/// `KEY_FILE SERVER...`, or `node` for the cluster that this host is a node of, or nothing for a demo cluster of three nodes and ten
+/// instances.
 pub(crate) fn connect(
     mut args: impl Iterator<Item = String>,
 ) -> Result<Connection, Box<dyn Error>> {
@@ -22,6 +23,12 @@ pub(crate) fn connect(
             _demo: Some(demo),
         });
     };
+    if key_file == "node" {
+        return Ok(Connection {
+            client: ConfdClient::of_this_node().map_err(|error| error.to_string())?,
+            _demo: None,
+        });
+    }
     let servers: Vec<Candidate> = args
         .map(|server| Candidate::resolve(&server))
         .collect::<Result<_, _>>()?;

@@ -8,16 +8,14 @@ use serde_json::Value;
 
 use super::answer::NodeOfIp;
 use super::calls::{Calls, Id};
-use super::candidate::Candidates;
+use super::candidate::{self, Candidates};
 use super::question::{self, Question};
 use super::socket::{self, Sockets};
 use super::{
     Candidate, DataCollector, Disk, DrbdMinor, Error, Master, NodeInstances, NodeRole, Outcome,
-    Settings,
+    Settings, Skew, clocks,
 };
-use crate::node_files::{self, NodeFiles};
 use crate::protocol::Key;
-use crate::reader;
 
 /// Asks a cluster's master candidates, and waits for the answer.
 ///
@@ -81,14 +79,8 @@ impl ConfdClient {
     ///
     /// A file is missing or of no use; as of [`ConfdClient::with_key`].
     pub fn of_this_node() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let files = NodeFiles::from_env();
-        let port = node_files::port();
-        let candidates = files.read_candidates()?.into_iter();
-        let key = reader::load_key(&files.key())?;
-        Ok(Self::with_key(
-            key,
-            candidates.map(|ip| Candidate::at(ip, port)),
-        )?)
+        let (key, candidates) = candidate::of_this_node()?;
+        Ok(Self::with_key(key, candidates)?)
     }
 
     /// The same client with other settings.
@@ -162,6 +154,33 @@ impl ConfdClient {
             shared.calls.transmit(id, now, clock(), send);
             shared = self.wait(shared, id)?;
         }
+    }
+
+    /// How far each candidate's clock is from this host's; none for a candidate that does not answer.
+    ///
+    /// Confd answers only those whose clock is within five minutes of its own, and is silent otherwise. The candidates' clocks are found by pings
+    /// that pretend other times, at most some 150 a candidate that answers and 700 to a silent one, within some two seconds. The
+    /// latter finds clocks up to 26 hours off, so that a wrong clock is told from a wrong key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Socket`].
+    ///
+    /// ```
+    /// # let demo = ganeti_confd::demo::Server::start(3, 10)?;
+    /// # let client = demo.client()?;
+    /// for (candidate, skew) in client.estimate_skews()? {
+    ///     let skew = skew.expect("it answers");
+    ///     println!("{candidate} is {} s ahead, or {} s more or less", skew.seconds, skew.within);
+    ///     assert!(skew.seconds.abs() <= 1);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn estimate_skews(&self) -> Result<Vec<(Candidate, Option<Skew>)>, Error> {
+        let candidates = self.candidates.list();
+        let key = self.lock().calls.key().clone();
+        let skews = clocks::estimate(&key, &candidates).map_err(Error::Socket)?;
+        Ok(candidates.into_iter().zip(skews).collect())
     }
 
     /// Waits until the call can have come further: receives, or lets the thread that is receiving do it.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{Candidate, Contact, Outcome, Patience, Refused, Reply, Settings, State, safe_replies};
+use crate::protocol::reply::Status;
 
 /// Who has not answered is asked again after this time; then after twice that, and so on.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -13,8 +14,9 @@ const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// How often a candidate must be found unreachable in one call to be believed so: its daemon may be starting anew.
 const UNREACHABLE_FINAL: usize = 2;
-/// How long those who have not answered get when the safe number is reached: as long as the slowest answer took, within these bounds.
-const GRACE_MIN: Duration = Duration::from_millis(10);
+/// How long those who have not answered get when the safe number is reached: as long as the slowest answer took, within these bounds;
+/// the longest time as long as there are only errors, since any answer beats them.
+const GRACE_MIN: Duration = Duration::from_millis(25);
 const GRACE_MAX: Duration = Duration::from_millis(500);
 
 /// One question under way.
@@ -106,12 +108,12 @@ impl Call {
         })
     }
 
-    /// Word that what was sent to an address does not arrive.
+    /// Word that what was sent to an address does not arrive; maybe it is about another call's request. It counts once for each of ours.
     pub(super) fn unreachable(&mut self, to: SocketAddr, why: &str) {
         for asked in &mut self.asked {
             let last = asked.sent.len().checked_sub(1);
             if !asked.is_settled() && last.is_some_and(|last| asked.address(last) == to) {
-                asked.unreachable += 1;
+                asked.unreachable = asked.sent.len().min(asked.unreachable + 1);
                 asked.state = State::Unreachable(why.to_owned());
             }
         }
@@ -144,11 +146,24 @@ impl Call {
             round_trip: now.saturating_duration_since(sent),
             after: now.saturating_duration_since(self.started),
         };
-        if self.grace_ends.is_none() && self.replies() >= self.needed {
-            let grace = self.slowest().clamp(GRACE_MIN, GRACE_MAX);
-            self.grace_ends = Some(now + grace);
+        if self.replies() >= self.needed {
+            let grace = if self.has_answer() {
+                self.slowest().clamp(GRACE_MIN, GRACE_MAX)
+            } else {
+                GRACE_MAX
+            };
+            let ends = now + grace;
+            self.grace_ends = Some(self.grace_ends.map_or(ends, |before| before.min(ends)));
         }
         Ok(())
+    }
+
+    /// Whether a candidate answered other than with an error.
+    fn has_answer(&self) -> bool {
+        self.asked.iter().any(|asked| match &asked.state {
+            State::Answered { reply, .. } => reply.status == Status::Ok,
+            _ => false,
+        })
     }
 
     fn round_trips(&self) -> impl Iterator<Item = Duration> {
@@ -179,11 +194,11 @@ impl Call {
         now >= self.ends() || self.asked.iter().all(Asked::is_settled)
     }
 
-    /// When to look again if nothing comes.
+    /// When to look again if nothing comes; in the past if it is over.
     pub(super) fn wake(&self) -> Instant {
         let waiting = self.asked.iter().filter(|asked| !asked.is_settled());
         let retry = waiting.map(|asked| asked.next).min();
-        retry.map_or(self.ends(), |retry| retry.min(self.ends()))
+        retry.map_or(self.started, |retry| retry.min(self.ends()))
     }
 
     /// What has come of it.
@@ -204,7 +219,6 @@ impl Call {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::reply::Status;
 
     fn address(number: u8) -> SocketAddr {
         ([127, 0, 0, number], 1814).into()
@@ -260,6 +274,30 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_is_waited_for_longer_while_there_are_only_errors() {
+        let (mut call, t) = call(5, Settings::default());
+        for number in 1..=3 {
+            let error = Reply {
+                status: Status::Error,
+                ..reply(0)
+            };
+            call.answered(
+                usize::from(number) - 1,
+                0,
+                address(number),
+                error,
+                t + ms(1),
+            )
+            .expect("asked");
+        }
+        assert!(!call.is_over(t + ms(500)));
+        // Then the last one gets as long again, as ever.
+        answer(&mut call, 4, t + ms(100)).expect("asked");
+        assert!(!call.is_over(t + ms(199)));
+        assert!(call.is_over(t + ms(200)));
+    }
+
+    #[test]
     fn patience_waits_for_all_until_the_deadline() {
         let settings = Settings {
             patience: Patience::All,
@@ -310,10 +348,13 @@ mod tests {
     fn word_that_nobody_listens_is_believed_the_second_time() {
         let (mut call, t) = call(1, Settings::default());
         call.unreachable(address(1), "refused");
+        // Other calls' words about the same moment are no second time.
+        call.unreachable(address(1), "refused");
         assert!(!call.is_over(t));
         let again = call.due(t + ms(200)).expect("not believed yet");
         call.unreachable(again.to, "refused");
         assert!(call.is_over(t + ms(200)));
+        assert!(call.wake() <= t + ms(200));
         // Even then an answer is an answer.
         answer(&mut call, 1, t + ms(201)).expect("asked");
     }

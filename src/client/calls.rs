@@ -45,6 +45,11 @@ impl Calls {
         })
     }
 
+    /// The key that signs.
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// Begins a call; nothing is sent yet.
     ///
     /// # Errors

@@ -1,12 +1,15 @@
 //! Whom to ask.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Error;
-use crate::node_files;
+use crate::client;
+use crate::node_files::{self, NodeFiles};
+use crate::protocol::Key;
+use crate::reader;
 
 /// A master candidate: its name, and the addresses that confd may be asked at.
 ///
@@ -35,7 +38,7 @@ impl fmt::Display for Unresolved {
     }
 }
 
-impl std::error::Error for Unresolved {}
+impl Error for Unresolved {}
 
 impl From<SocketAddr> for Candidate {
     fn from(address: SocketAddr) -> Self {
@@ -107,6 +110,15 @@ impl Candidate {
     }
 }
 
+/// The key and the candidates in the files of the node that this is.
+pub(super) fn of_this_node() -> Result<(Key, Vec<Candidate>), Box<dyn Error + Send + Sync>> {
+    let files = NodeFiles::from_env();
+    let port = node_files::port();
+    let ips = files.read_candidates()?.into_iter();
+    let candidates = ips.map(|ip| Candidate::at(ip, port)).collect();
+    Ok((reader::load_key(&files.key())?, candidates))
+}
+
 /// Whom a client asks now, and whom it was told to ask first.
 #[derive(Debug)]
 pub(super) struct Candidates {
@@ -116,10 +128,12 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
-    pub(super) fn new(candidates: impl IntoIterator<Item = Candidate>) -> Result<Self, Error> {
+    pub(super) fn new(
+        candidates: impl IntoIterator<Item = Candidate>,
+    ) -> Result<Self, client::Error> {
         let first: Vec<Candidate> = candidates.into_iter().collect();
         if first.is_empty() {
-            return Err(Error::NoCandidates);
+            return Err(client::Error::NoCandidates);
         }
         Ok(Self {
             now: Mutex::new(first.clone()),
@@ -132,13 +146,13 @@ impl Candidates {
     }
 
     /// Asks those at these addresses from now on, at the port in use.
-    pub(super) fn replace(&self, ips: &[String]) -> Result<Vec<Candidate>, Error> {
+    pub(super) fn replace(&self, ips: &[String]) -> Result<Vec<Candidate>, client::Error> {
         let mut now = self.lock();
         let port = now[0].addresses[0].port();
         let ips = ips.iter().filter_map(|ip| ip.parse().ok());
         let candidates: Vec<Candidate> = ips.map(|ip| Candidate::at(ip, port)).collect();
         if candidates.is_empty() {
-            return Err(Error::NoCandidates);
+            return Err(client::Error::NoCandidates);
         }
         now.clone_from(&candidates);
         Ok(candidates)

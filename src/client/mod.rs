@@ -11,6 +11,10 @@
 //!   |
 //! socket       a UDP socket per address family, and the kernel's word that nobody listens there
 //!   |
+//! skew         which pings to send to learn how far a clock is off, and what their answers prove                PURE
+//!   |
+//! clocks       their sockets
+//!   |
 //! ConfdClient  the blocking shell; any number of threads share one. AsyncConfdClient: the same for tokio
 //! ```
 //!
@@ -27,8 +31,8 @@
 //!
 //! * Who has not answered is asked again, at growing intervals. A host that says that nobody listens is believed the second time.
 //! * When the safe number is reached, the others get as long again as the slowest answer took, so that a newer answer which is
-//!   already on its way still counts. [`Patience::All`] waits for everybody, for those who must never see an old serial
-//!   while any candidate has a newer one.
+//!   already on its way still counts; half a second while all replies are errors, as of hosts that are candidates no more.
+//!   [`Patience::All`] waits for everybody, for those who must never see an old serial while any candidate has a newer one.
 //! * Every request has an `rsalt` of its own. One candidate's reply can thus not be played back as another's to reach the safe number.
 //! * Answers that differ under the same serial are reported ([`Outcome::is_consistent`]).
 //! * Requests are ASCII, whatever they ask for: the reference takes bytes as Latin-1. Its replies are read as UTF-8 and, if
@@ -59,6 +63,7 @@ mod blocking;
 mod call;
 mod calls;
 mod candidate;
+mod clocks;
 mod error;
 #[cfg(feature = "async")]
 mod nonblocking;
@@ -66,6 +71,7 @@ mod outcome;
 pub mod question;
 mod reply;
 mod settings;
+mod skew;
 mod socket;
 
 pub use answer::{
@@ -80,3 +86,4 @@ pub use outcome::{Contact, Outcome, State};
 pub use question::Question;
 pub use reply::{Refused, Reply};
 pub use settings::{Coverage, Patience, Settings, safe_replies};
+pub use skew::Skew;

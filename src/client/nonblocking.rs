@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::blocking::clock;
 use super::calls::{Calls, Id};
-use super::candidate::Candidates;
+use super::candidate::{self, Candidates};
 use super::question::{self, Question};
 use super::socket::{self, FamilySocket, Sockets, Taken};
 use super::{Candidate, Error, Outcome, Settings};
@@ -81,6 +81,36 @@ impl AsyncConfdClient {
     /// Outside of a tokio runtime with I/O and time.
     pub fn new(key: &[u8], candidates: impl IntoIterator<Item = Candidate>) -> Result<Self, Error> {
         let key = Key::new(key).map_err(Error::EmptyKey)?;
+        Self::with_key(key, candidates)
+    }
+
+    /// A client for the cluster that this host is a node of, as [`super::ConfdClient::of_this_node`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Panics
+    ///
+    /// As of [`AsyncConfdClient::new`].
+    pub fn of_this_node() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let (key, candidates) = candidate::of_this_node()?;
+        Ok(Self::with_key(key, candidates)?)
+    }
+
+    /// As [`AsyncConfdClient::new`], with a key that is prepared already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoCandidates`]; [`Error::Socket`] if no socket can be had.
+    ///
+    /// # Panics
+    ///
+    /// As of [`AsyncConfdClient::new`].
+    pub fn with_key(
+        key: Key,
+        candidates: impl IntoIterator<Item = Candidate>,
+    ) -> Result<Self, Error> {
         let candidates = Candidates::new(candidates)?;
         let shared = Arc::new(Shared {
             sockets: Sockets::open().map_err(Error::Socket)?,

@@ -97,9 +97,10 @@ impl Outcome {
     }
 
     /// Whether all that are as new as the answer that counts say the same. If not, a candidate's copy of the configuration is not
-    /// what it should be, and nobody can tell whose.
+    /// what it should be, and nobody can tell whose. Errors carry no serial, and each daemon words them as it likes: they are no sign of that.
     pub fn is_consistent(&self) -> bool {
-        let Some(best) = self.best().and_then(Contact::reply) else {
+        let best = self.best().and_then(Contact::reply);
+        let Some(best) = best.filter(|reply| reply.status == Status::Ok) else {
             return true;
         };
         self.answered()
@@ -236,5 +237,10 @@ mod tests {
             answered(Status::Ok, 6, "2", 2),
         ]);
         assert!(older.is_consistent());
+        let errors = outcome(vec![
+            answered(Status::Error, 0, r#""no file""#, 1),
+            answered(Status::Error, 0, r#""not found""#, 2),
+        ]);
+        assert!(errors.is_consistent());
     }
 }

@@ -64,6 +64,7 @@ impl Demo {
     /// Tells where and what to ask.
     pub(super) fn print_demo_help(&self, address: SocketAddr) {
         let DemoSize { nodes, instances } = self.size;
+        let key = self.files.key.display();
         let mut names = vec![demo::node_name(1)];
         if instances > 0 {
             names.push(demo::instance_name(1));
@@ -72,12 +73,15 @@ impl Demo {
             "Serving a sample cluster of {nodes} nodes and {instances} instances until interrupted (Ctrl-C).\n\
              \n\
              \x20 address        {address}/udp\n\
-             \x20 key            {}\n\
+             \x20 key            {key}\n\
              \x20 configuration  {}\n\
              \x20 names          {}\n\
              \n\
-             Ask it with any confd client that is given this address and key; edit the configuration to see it reload.\n",
-            self.files.key.display(),
+             Ask it:\n\
+             \n\
+             \x20 confdctl --server {address} --key-file {key} query master\n\
+             \n\
+             or with any confd client that is given this address and key. Edit the configuration to see it reload.\n",
             self.files.config.display(),
             names.join(", "),
         );

@@ -78,6 +78,11 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The definition of the daemon's command line, for its man page.
+pub fn command() -> clap::Command {
+    <Options as clap::CommandFactory>::command()
+}
+
 /// How the process ends when nothing is wrong with its start.
 #[derive(Debug)]
 enum Ending {

@@ -28,6 +28,8 @@ enum Why {
 
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Those of the daemon and of `confdctl`.
+        const OPTIONS: &str = "--key, or confdctl --key-file";
         const COPY: &str = "copy it from the master node (gnt-cluster redist-conf)";
         let path = self.path.display();
         match self.why {
@@ -37,20 +39,20 @@ impl fmt::Display for KeyError {
             ),
             Why::Unreadable(why) if why.is_missing() => write!(
                 f,
-                "HMAC key {path} does not exist: {COPY}, or name another file (--key)"
+                "HMAC key {path} does not exist: {COPY}, or name another file ({OPTIONS})"
             ),
             Why::Unreadable(Unreadable::Directory) => {
-                write!(f, "HMAC key {path} is a directory: name a file (--key)")
+                write!(f, "HMAC key {path} is a directory: name a file ({OPTIONS})")
             }
             Why::Unreadable(Unreadable::NotRegular) => {
                 write!(
                     f,
-                    "HMAC key {path} is not a regular file: name one that is (--key)"
+                    "HMAC key {path} is not a regular file: name one that is ({OPTIONS})"
                 )
             }
             Why::Unreadable(Unreadable::TooLong { bytes, limit }) => write!(
                 f,
-                "HMAC key {path} has {bytes} bytes, more than {limit}: name the right file (--key)"
+                "HMAC key {path} has {bytes} bytes, more than {limit}: name the right file ({OPTIONS})"
             ),
             Why::Unreadable(Unreadable::Changing) => write!(
                 f,
@@ -60,7 +62,7 @@ impl fmt::Display for KeyError {
                 Unreadable::Stat(errno) | Unreadable::Open(errno) | Unreadable::Read(errno),
             ) => write!(
                 f,
-                "HMAC key {path} cannot be read ({}): make it readable for the user that the daemon runs as",
+                "HMAC key {path} cannot be read ({}): make it readable for the user that runs this program",
                 errno.desc()
             ),
         }
@@ -136,7 +138,7 @@ mod tests {
         check(
             &path,
             "HMAC key PATH does not exist: copy it from the master node (gnt-cluster redist-conf), \
-             or name another file (--key)",
+             or name another file (--key, or confdctl --key-file)",
         );
         std::fs::write(&path, b"").expect("written");
         check(
@@ -146,11 +148,11 @@ mod tests {
         std::fs::write(&path, vec![b'k'; 65_537]).expect("written");
         check(
             &path,
-            "HMAC key PATH has 65537 bytes, more than 65536: name the right file (--key)",
+            "HMAC key PATH has 65537 bytes, more than 65536: name the right file (--key, or confdctl --key-file)",
         );
         check(
             dir.path(),
-            "HMAC key PATH is a directory: name a file (--key)",
+            "HMAC key PATH is a directory: name a file (--key, or confdctl --key-file)",
         );
     }
 
@@ -160,7 +162,7 @@ mod tests {
             KeyError::unreadable(Path::new("/k"), Unreadable::Open(nix::errno::Errno::EACCES));
         assert_eq!(
             error.to_string(),
-            "HMAC key /k cannot be read (Permission denied): make it readable for the user that the daemon runs as"
+            "HMAC key /k cannot be read (Permission denied): make it readable for the user that runs this program"
         );
     }
 }

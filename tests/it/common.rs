@@ -6,4 +6,4 @@ mod subject;
 
 pub(crate) use client::{Client, Tag};
 pub(crate) use sign::{Reply, now, quote_ascii, reply_datagram, request_datagram, sign_hex};
-pub(crate) use subject::{Kind, Subject, skip, subjects};
+pub(crate) use subject::{Kind, Layout, Subject, skip, subjects};

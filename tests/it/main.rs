@@ -3,6 +3,7 @@
 mod client;
 mod common;
 
+mod confdctl;
 mod conformance;
 mod daemon;
 mod differences;
@@ -10,6 +11,8 @@ mod differential;
 mod engine;
 mod ganeti_tools;
 mod generate;
+mod hosts;
+mod load;
 mod mangled;
 mod matrix;
 mod reload;

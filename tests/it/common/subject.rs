@@ -68,7 +68,8 @@ impl Kind {
         false
     }
 
-    fn command(self) -> Command {
+    /// The program, with the options that only ours has.
+    pub(crate) fn command(self) -> Command {
         let engine = match self {
             Self::Uring => "uring",
             Self::Mmsg => "mmsg",
@@ -196,10 +197,10 @@ impl Subject {
 }
 
 /// A directory laid out as `GANETI_ROOTDIR`.
-struct Layout(TempDir);
+pub(crate) struct Layout(pub(crate) TempDir);
 
 impl Layout {
-    fn new(config: Option<&[u8]>, key: &[u8]) -> Self {
+    pub(crate) fn new(config: Option<&[u8]>, key: &[u8]) -> Self {
         let root = tempfile::tempdir().expect("a temporary directory");
         for directory in ["var/lib/ganeti", "var/run/ganeti", "var/log/ganeti"] {
             fs::create_dir_all(root.path().join(directory)).expect("a fresh directory is writable");

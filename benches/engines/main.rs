@@ -1,0 +1,155 @@
+//! What a request costs the server beyond a bare echo, by engine: CPU time and rate.
+//!
+//! All servers run in turns in one process, each on a thread of its own on the first core; the client is on the second. A round
+//! sends a number of requests and takes their replies; the median of the rounds counts. CPU time is that of the server's
+//! thread, user and system, as the scheduler accounts it. On loopback it contains the delivery of the reply to the client's
+//! socket, as the sender does that work there.
+//!
+//! The echoes send every datagram back as it came. `ring echo` is this crate's engine with an answerer that copies, sending one by one;
+//! `ring echo, trains` is the same as it is used, with one send for several replies to one peer;
+//! `blocking`, `mmsg` and `tokio-uring` are written here, as plainly as they can be, so that the engines are not measured against
+//! themselves alone.
+//!
+//! With Debian's packages `ganeti-haskell-3.0`, `knot` and `nsd` installed it measures the reference daemon and two DNS servers as well.
+//!
+//! `cargo bench --bench engines`; it takes some two minutes.
+
+mod client;
+mod echo;
+mod process;
+mod server;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ganeti_confd::demo;
+use ganeti_confd::engine::{Choice, Workers};
+use ganeti_confd::protocol::Key;
+use ganeti_confd::responder::{Responder, Served};
+use ganeti_confd::snapshot::Snapshot;
+use nix::unistd::gettid;
+
+use client::{Load, Round, median, round};
+use echo::{Echo, Trains, blocking, mmsg, on_thread, tokio_uring, worker};
+use server::{CLIENT_CORE, KEY, Server, pin};
+
+/// The server that the others are compared with: an echo on this crate's ring that sends one by one.
+const FLOOR: &str = "ring echo";
+const ROUNDS: usize = 7;
+
+const LOADS: [Load; 4] = [
+    Load {
+        name: "many clients (512 sockets, one request each in flight)",
+        sockets: 512,
+        in_flight: 512,
+        requests: 100_000,
+    },
+    Load {
+        name: "scattered clients (64 sockets, 512 in flight)",
+        sockets: 64,
+        in_flight: 512,
+        requests: 100_000,
+    },
+    Load {
+        name: "one client (1 socket, 512 in flight)",
+        sockets: 1,
+        in_flight: 512,
+        requests: 100_000,
+    },
+    Load {
+        name: "one request at a time",
+        sockets: 1,
+        in_flight: 1,
+        requests: 10_000,
+    },
+];
+
+fn main() {
+    pin(gettid(), CLIENT_CORE);
+    let configuration = demo::configuration(3, 10, 1);
+    let loaded = Snapshot::load(configuration.as_bytes()).expect("a sample cluster is valid");
+    let served = Arc::new(ArcSwap::from_pointee(Served {
+        key: Arc::new(Key::new(KEY).expect("not empty")),
+        snapshot: Arc::new(loaded.snapshot),
+    }));
+    let engines: Vec<_> = [
+        worker(FLOOR, Choice::Uring, Trains::No, &served, || Echo),
+        worker(
+            "ring echo, trains",
+            Choice::Uring,
+            Trains::Yes,
+            &served,
+            || Echo,
+        ),
+        worker("uring", Choice::Uring, Trains::Yes, &served, Responder::new),
+        worker("mmsg", Choice::Mmsg, Trains::Yes, &served, Responder::new),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let (engines, workers): (Vec<Server>, Vec<Workers>) = engines.into_iter().unzip();
+    let mut servers = vec![
+        on_thread("blocking echo", blocking),
+        on_thread("mmsg echo", mmsg),
+        on_thread("tokio-uring echo", tokio_uring),
+    ];
+    servers.extend(engines);
+    servers.extend(process::all(&configuration));
+
+    for load in &LOADS {
+        let mut rounds: Vec<Vec<Round>> = servers.iter().map(|_| Vec::new()).collect();
+        for _ in 0..ROUNDS {
+            for (server, rounds) in servers.iter().zip(&mut rounds) {
+                let is_slow = server.name == "reference";
+                // Its socket holds no more in flight, and it takes its time.
+                let share = if is_slow { 20 } else { 1 };
+                let load = Load {
+                    requests: load.requests / share,
+                    in_flight: (load.in_flight / share.min(8)).max(1),
+                    sockets: if is_slow {
+                        load.sockets.min(64)
+                    } else {
+                        load.sockets
+                    },
+                    ..*load
+                };
+                rounds.push(round(server, &load));
+            }
+        }
+        print(load, &servers, &rounds);
+    }
+    drop(workers);
+}
+
+fn print(load: &Load, servers: &[Server], rounds: &[Vec<Round>]) {
+    let of = |index: usize, value: fn(&Round) -> f64| {
+        median(&mut rounds[index].iter().map(value).collect::<Vec<_>>())
+    };
+    let floor = servers.iter().position(|server| server.name == FLOOR);
+    let floor = floor.map_or(f64::NAN, |index| of(index, |round| round.cpu));
+    println!("\n{}", load.name);
+    let last = if load.in_flight == 1 {
+        "round trip, us"
+    } else {
+        "lost, %"
+    };
+    println!(
+        "{:20}{:>12}{:>14}{:>12}{last:>16}",
+        "", "CPU, us", "/ ring echo", "per second"
+    );
+    for (index, server) in servers.iter().enumerate() {
+        let cpu = of(index, |round| round.cpu);
+        let rate = of(index, |round| round.rate);
+        print!(
+            "{:20}{cpu:12.2}{:14.2}{rate:12.0}",
+            server.name,
+            cpu / floor
+        );
+        if load.in_flight == 1 {
+            print!("{:16.1}", of(index, |round| round.round_trip));
+        } else {
+            print!("{:16.2}", of(index, |round| round.lost));
+        }
+        println!();
+    }
+}

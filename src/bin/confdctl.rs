@@ -1,0 +1,8 @@
+//! The entry of `confdctl`: everything is in [`ganeti_confd::ctl`].
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ganeti_confd::ctl::main()
+}

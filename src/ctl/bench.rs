@@ -1,0 +1,27 @@
+//! `confdctl bench`: hands the servers and the key to the load generator.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use super::ending::say;
+use super::options::Common;
+use super::site::Site;
+use crate::load;
+
+/// Loads the first address of every server. The exit statuses are the load generator's own.
+pub(super) fn run(common: &Common, options: &load::Options) -> ExitCode {
+    let site = match Site::find(common) {
+        Ok(site) => site,
+        Err(failure) => {
+            say(failure);
+            return ExitCode::FAILURE;
+        }
+    };
+    let (candidates, key) = site.targets();
+    let addresses = candidates.iter().map(|candidate| candidate.addresses()[0]);
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    load::run(options, &addresses, &key, common.json).unwrap_or_else(|error| {
+        say(error);
+        ExitCode::FAILURE
+    })
+}

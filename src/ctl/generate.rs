@@ -1,0 +1,127 @@
+//! Completions and man pages, from the definitions that the command lines are read by.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Command, CommandFactory as _};
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+use super::ending::{Ending, Failure, print};
+use super::options::Options;
+use crate::daemon;
+
+/// Prints a shell's completions.
+///
+/// # Errors
+///
+/// Standard output fails.
+pub(super) fn completions(shell: Shell) -> Result<Ending, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Options::command(), "confdctl", &mut script);
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(Ending::Answered)
+}
+
+/// Writes the man pages below `dir`, to `man1` and `man8`, and prints which.
+///
+/// # Errors
+///
+/// A file cannot be written; standard output fails.
+pub(super) fn man(dir: &Path) -> Result<Ending, Failure> {
+    let mut command = Options::command();
+    command.build();
+    let mut written = Vec::new();
+    write_tree(&command, dir, &mut written)
+        .and_then(|()| write_page(&daemon::command(), "8", dir, &mut written))
+        .map_err(|error| {
+            let text = format!("cannot write man pages below {}: {error}", dir.display());
+            Failure::new(Ending::Local, text)
+        })?;
+    for path in written {
+        print(&format!("{}\n", path.display()))?;
+    }
+    Ok(Ending::Answered)
+}
+
+fn write_tree(command: &Command, dir: &Path, written: &mut Vec<PathBuf>) -> io::Result<()> {
+    write_page(command, "1", dir, written)?;
+    let mut commands = command.get_subcommands();
+    commands.try_for_each(|command| write_tree(command, dir, written))
+}
+
+fn write_page(
+    command: &Command,
+    section: &str,
+    dir: &Path,
+    written: &mut Vec<PathBuf>,
+) -> io::Result<()> {
+    let man = Man::new(with_one_line_about(command.clone()))
+        .section(section)
+        .source(concat!("ganeti-confd ", env!("CARGO_PKG_VERSION")));
+    let dir = dir.join(format!("man{section}"));
+    fs::create_dir_all(&dir)?;
+    let path = dir.join(man.get_filename());
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page)?;
+    }
+    if let Some(help) = command.get_after_help() {
+        page.extend_from_slice(sections(&help.to_string()).as_bytes());
+    }
+    fs::write(&path, page)?;
+    written.push(path);
+    Ok(())
+}
+
+/// A page's name has room for one line; all of it is the description then.
+fn with_one_line_about(command: Command) -> Command {
+    let about = command.get_about().map(ToString::to_string);
+    let about = about.unwrap_or_default();
+    let first = about.lines().next().unwrap_or_default().to_owned();
+    command.about(first).long_about(about)
+}
+
+/// Help text as sections: a paragraph that starts with a line like `Files:` is one, and keeps its lines.
+fn sections(help: &str) -> String {
+    let mut page = String::new();
+    for paragraph in help.split("\n\n") {
+        match paragraph.split_once(":\n") {
+            Some((heading, body)) if !heading.contains('\n') => {
+                page += &format!(".SH \"{}\"\n.nf\n", heading.to_uppercase());
+                body.lines().for_each(|line| page += &verbatim(line));
+                page += ".fi\n";
+            }
+            _ => {
+                page += ".PP\n";
+                paragraph.lines().for_each(|line| page += &verbatim(line));
+            }
+        }
+    }
+    page
+}
+
+/// A line as it is, for roff: no character of it is a command.
+fn verbatim(line: &str) -> String {
+    let line = line.replace('\\', "\\e").replace('-', "\\-");
+    format!("\\&{line}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_becomes_sections() {
+        assert_eq!(
+            sections("Files (below /x):\n  a-b\n.c\n\nThe end."),
+            ".SH \"FILES (BELOW /X)\"\n.nf\n\\&  a\\-b\n\\&.c\n.fi\n.PP\n\\&The end.\n"
+        );
+    }
+}

@@ -1,0 +1,163 @@
+//! Whom to ask, and with which key: options first, then the environment, then the node's files.
+
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use super::ending::{Ending, Failure};
+use super::options::Common;
+use crate::client::{Candidate, ConfdClient};
+use crate::demo;
+use crate::node_files::{self, NodeFiles};
+use crate::protocol::Key;
+use crate::reader;
+
+/// The sample cluster of `--demo`, as that of `ganeti-confd --demo`.
+const DEMO_NODES: usize = 3;
+const DEMO_INSTANCES: usize = 10;
+
+/// Whom to ask, and with which key.
+#[derive(Debug)]
+pub(super) struct Site {
+    candidates: Vec<Candidate>,
+    key: Key,
+    /// Where the key comes from, for those who wonder whether it is the right one.
+    pub(super) key_source: KeySource,
+    /// The sample cluster, if that is asked; it ends with this value.
+    _demo: Option<demo::Server>,
+}
+
+/// Where the key comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum KeySource {
+    /// A file.
+    File(PathBuf),
+    /// `CONFD_KEY`.
+    Environment,
+    /// The sample cluster.
+    Demo,
+}
+
+impl Site {
+    /// Follows the options.
+    ///
+    /// # Errors
+    ///
+    /// Options that contradict each other; files that are missing or of no use; names without an address; a kernel that refuses.
+    pub(super) fn find(options: &Common) -> Result<Self, Failure> {
+        if options.demo {
+            return Self::demo(options);
+        }
+        let local = |error: &dyn std::fmt::Display| Failure::new(Ending::Local, error.to_string());
+        let candidates = candidates(options)?;
+        let (key, key_source) = match KeyGiven::find(options) {
+            KeyGiven::Bytes(bytes) => {
+                let key = Key::new(&bytes).map_err(|_| {
+                    local(&"CONFD_KEY is empty: set it to the cluster's key, or unset it")
+                })?;
+                (key, KeySource::Environment)
+            }
+            KeyGiven::File(path) => {
+                let key = reader::load_key(&path).map_err(|error| local(&error))?;
+                (key, KeySource::File(path))
+            }
+        };
+        Ok(Self {
+            candidates,
+            key,
+            key_source,
+            _demo: None,
+        })
+    }
+
+    fn demo(options: &Common) -> Result<Self, Failure> {
+        if !options.servers.is_empty() || options.key_file.is_some() {
+            return Err(Failure::new(
+                Ending::Usage,
+                "--demo asks a cluster of its own: leave --server and --key-file out",
+            ));
+        }
+        let demo = demo::Server::start(DEMO_NODES, DEMO_INSTANCES).map_err(|error| {
+            Failure::new(
+                Ending::Local,
+                format!("cannot start the sample cluster: {error}"),
+            )
+        })?;
+        Ok(Self {
+            candidates: vec![demo.candidate()],
+            key: Key::new(demo.key()).expect("a demo's key is not empty"),
+            key_source: KeySource::Demo,
+            _demo: Some(demo),
+        })
+    }
+
+    /// Whom to ask, and with which key.
+    pub(super) fn targets(&self) -> (Vec<Candidate>, Key) {
+        (self.candidates.clone(), self.key.clone())
+    }
+
+    /// A client that asks them.
+    ///
+    /// # Errors
+    ///
+    /// No socket can be had.
+    pub(super) fn client(&self) -> Result<ConfdClient, Failure> {
+        let (candidates, key) = self.targets();
+        ConfdClient::with_key(key, candidates).map_err(|error| Failure::of_client(&error))
+    }
+}
+
+/// The key as it was given.
+enum KeyGiven {
+    Bytes(Vec<u8>),
+    File(PathBuf),
+}
+
+impl KeyGiven {
+    fn find(options: &Common) -> Self {
+        if let Some(path) = &options.key_file {
+            return Self::File(path.clone());
+        }
+        if let Some(key) = std::env::var_os("CONFD_KEY") {
+            return Self::Bytes(key.into_vec());
+        }
+        let file = std::env::var_os("CONFD_KEY_FILE").filter(|path| !path.is_empty());
+        Self::File(file.map_or_else(|| NodeFiles::from_env().key(), PathBuf::from))
+    }
+}
+
+fn candidates(options: &Common) -> Result<Vec<Candidate>, Failure> {
+    let mut names = options.servers.clone();
+    if names.is_empty() {
+        let listed = std::env::var_os("CONFD_SERVERS").unwrap_or_default();
+        names.extend(listed.to_string_lossy().split(',').map(str::to_owned));
+    }
+    names.retain(|name| !name.trim().is_empty());
+    if !names.is_empty() {
+        let resolve = |name: &String| Candidate::resolve(name.trim());
+        let found: Result<Vec<_>, _> = names.iter().map(resolve).collect();
+        return found.map_err(|error| {
+            Failure::new(
+                Ending::Local,
+                format!("{error}; name a server as ADDR, ADDR:PORT, [IPV6]:PORT or HOST"),
+            )
+        });
+    }
+    let files = NodeFiles::from_env();
+    let ips = files.read_candidates().map_err(|error| {
+        let hint = if is_node(&files.candidates()) {
+            ""
+        } else {
+            NO_NODE
+        };
+        Failure::new(Ending::Local, format!("{error} (--server){hint}"))
+    })?;
+    let port = node_files::port();
+    Ok(ips.into_iter().map(|ip| Candidate::at(ip, port)).collect())
+}
+
+/// Whether the directory of Ganeti's files is here.
+fn is_node(file: &Path) -> bool {
+    file.parent().is_some_and(Path::is_dir)
+}
+
+const NO_NODE: &str = "\nThis host is no node of a Ganeti cluster. To try confdctl without one: confdctl --demo query master";

@@ -1,0 +1,120 @@
+//! What an answer looks like: aligned columns on a terminal, tabs for programs.
+
+use std::io::{self, IsTerminal as _};
+
+use comfy_table::{ColumnConstraint, ContentArrangement, Width, presets};
+
+/// Rows of text under headings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Table {
+    headings: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub(super) fn new<const COLUMNS: usize>(headings: [&'static str; COLUMNS]) -> Self {
+        Self {
+            headings: headings.into(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row of as many cells as there are headings.
+    pub(super) fn push(&mut self, row: impl IntoIterator<Item = String>) {
+        let row: Vec<String> = row.into_iter().map(|cell| printable(&cell)).collect();
+        debug_assert_eq!(row.len(), self.headings.len());
+        self.rows.push(row);
+    }
+
+    /// For standard output: aligned on a terminal, tabs otherwise.
+    pub(super) fn for_stdout(&self) -> String {
+        if io::stdout().is_terminal() {
+            self.aligned(width())
+        } else {
+            self.tabbed()
+        }
+    }
+
+    /// With headings; the last column is wrapped to fit all into `width` characters, if it is given.
+    pub(super) fn aligned(&self, width: Option<u16>) -> String {
+        if self.rows.is_empty() {
+            return String::new();
+        }
+        let mut table = comfy_table::Table::new();
+        table.load_style(presets::NOTHING);
+        if let Some(width) = width {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+            table.set_width(width);
+        }
+        table.set_header(&self.headings);
+        table.add_rows(&self.rows);
+        let last = self.headings.len() - 1;
+        for column in table.column_iter_mut() {
+            // Names and numbers stay whole, to be copied; what is long comes last, and is wrapped.
+            if column.index < last {
+                column.set_padding((0, 2));
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            } else {
+                let heading = self.headings[last].len().try_into().unwrap_or(u16::MAX);
+                column.set_padding((0, 0));
+                column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(heading)));
+            }
+        }
+        let lines = table.lines().map(|line| line.trim_end().to_owned() + "\n");
+        lines.collect()
+    }
+
+    /// One line per row, a tab between cells.
+    pub(super) fn tabbed(&self) -> String {
+        self.rows.iter().map(|row| row.join("\t") + "\n").collect()
+    }
+}
+
+/// How wide standard output's terminal is.
+fn width() -> Option<u16> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(size.ws_col)
+}
+
+/// The text with control characters as escapes: none of them ends a cell, or speaks to the terminal.
+fn printable(text: &str) -> String {
+    let escape = |c: char| {
+        let escaped = c.is_control().then(|| c.escape_default());
+        let plain = escaped.is_none().then_some(c);
+        escaped.into_iter().flatten().chain(plain)
+    };
+    text.chars().flat_map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let mut table = Table::new(["NODE", "ROLE"]);
+        table.push(["node1.example.com".to_owned(), "master".to_owned()]);
+        table.push(["n\u{e9}\t\u{1b}[31m".to_owned(), String::new()]);
+        table
+    }
+
+    #[test]
+    fn programs_get_tabs_and_no_headings() {
+        assert_eq!(
+            table().tabbed(),
+            "node1.example.com\tmaster\nn\u{e9}\\t\\u{1b}[31m\t\n"
+        );
+    }
+
+    #[test]
+    fn terminals_get_columns() {
+        let text = table().aligned(None);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "NODE               ROLE");
+        assert_eq!(lines[1], "node1.example.com  master");
+        assert_eq!(lines.len(), 3);
+        let narrow = table().aligned(Some(23));
+        assert_eq!(narrow.lines().nth(1), Some("node1.example.com  mast"));
+        assert_eq!(Table::new(["NODE"]).aligned(None), "");
+    }
+}

@@ -1,0 +1,205 @@
+//! Whether a reply is right: its signature, its form, and the same answer to the same question.
+//!
+//! Only what the protocol promises is checked, in any layout of JSON: exactly `hmac`, `msg` and `salt` outside; `protocol` 1, `status`
+//! 0 or 1, `answer` and `serial` inside. The key order and white space of the reference are not asked for.
+
+use std::hash::BuildHasher;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::protocol::signed_message::SignedMessage;
+use crate::protocol::{FOURCC, Key, Parser};
+
+/// Serials remembered for each query; configurations change slowly.
+const SERIALS_MAX: usize = 8;
+
+/// What a reply turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// A good reply with status 0.
+    Ok,
+    /// A good reply with status 1.
+    Error,
+    /// It is not signed with the cluster's key.
+    BadHmac,
+    /// It is no reply.
+    Malformed,
+    /// With this serial the same query was answered differently before.
+    Inconsistent,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Message {
+    protocol: u64,
+    status: u8,
+    #[expect(dead_code, reason = "it has to be there and to be JSON")]
+    answer: IgnoredAny,
+    serial: u64,
+}
+
+/// Checks replies; keeps what was answered before.
+#[derive(Debug)]
+pub(super) struct Checker {
+    key: Key,
+    parser: Parser,
+    hash: foldhash::fast::FixedState,
+    /// By query: serial, and the hash of the message.
+    seen: Vec<Vec<(u64, u64)>>,
+    compare: bool,
+}
+
+impl Checker {
+    /// A checker for replies to so many `queries`; compares answers of one serial if asked to.
+    pub(super) fn new(key: Key, queries: usize, compare: bool) -> Self {
+        Self {
+            key,
+            parser: Parser::new(),
+            hash: foldhash::fast::FixedState::default(),
+            seen: vec![Vec::new(); queries],
+            compare,
+        }
+    }
+
+    /// Checks the first `len` bytes of `reply`, which must be followed by [`PADDING`](crate::protocol::PADDING) more, as the reply to
+    /// `query` with the salt `rsalt`. Unescapes it in place.
+    pub(super) fn check(
+        &mut self,
+        reply: &mut [u8],
+        len: usize,
+        rsalt: &[u8],
+        query: usize,
+    ) -> Finding {
+        let start = FOURCC.len();
+        if len < start || reply[..start] != FOURCC {
+            return Finding::Malformed;
+        }
+        let envelope =
+            match SignedMessage::parse(&mut self.parser, &mut reply[start..], len - start) {
+                Ok(envelope) if envelope.salt.as_bytes() == rsalt => envelope,
+                _ => return Finding::Malformed,
+            };
+        if envelope.verify(&self.key).is_err() {
+            return Finding::BadHmac;
+        }
+        let message = envelope.message;
+        match serde_json::from_str(message) {
+            Ok(Message {
+                protocol: 1,
+                status: status @ 0..=1,
+                serial,
+                ..
+            }) => {
+                let same = self.is_consistent(query, serial, message);
+                match (same, status) {
+                    (false, _) => Finding::Inconsistent,
+                    (true, 0) => Finding::Ok,
+                    (true, _) => Finding::Error,
+                }
+            }
+            _ => Finding::Malformed,
+        }
+    }
+
+    /// Serial 0 is that of pings and errors and promises nothing.
+    fn is_consistent(&mut self, query: usize, serial: u64, message: &str) -> bool {
+        if !self.compare || serial == 0 {
+            return true;
+        }
+        let hash = self.hash.hash_one(message);
+        let seen = &mut self.seen[query];
+        if let Some((_, before)) = seen.iter().find(|(other, _)| *other == serial) {
+            return *before == hash;
+        }
+        if seen.len() == SERIALS_MAX {
+            seen.remove(0);
+        }
+        seen.push((serial, hash));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::PADDING;
+    use crate::protocol::signed_message;
+
+    fn key() -> Key {
+        Key::new(b"testkey123").expect("it has bytes")
+    }
+
+    fn check(checker: &mut Checker, message: &str, rsalt: &[u8]) -> Finding {
+        let mut reply = Vec::new();
+        signed_message::write(&key(), "R", message.as_bytes(), None, &mut reply);
+        let len = reply.len();
+        reply.resize(len + PADDING, 0);
+        checker.check(&mut reply, len, rsalt, 0)
+    }
+
+    #[test]
+    fn replies_are_told_apart() {
+        let other = Key::new(b"another").expect("it has bytes");
+        let mut good = Checker::new(key(), 1, true);
+        let ok = r#"{"protocol":1,"status":0,"answer":[1,{"a":null}],"serial":7}"#;
+        assert_eq!(check(&mut good, ok, b"R"), Finding::Ok);
+        assert_eq!(check(&mut good, ok, b"S"), Finding::Malformed);
+        let mut bad = Checker::new(other, 1, true);
+        assert_eq!(check(&mut bad, ok, b"R"), Finding::BadHmac);
+        let error = r#"{"protocol":1,"status":1,"answer":0,"serial":0}"#;
+        assert_eq!(check(&mut good, error, b"R"), Finding::Error);
+        let spaced = r#"{"serial": 9, "answer": "x", "status": 0, "protocol": 1}"#;
+        assert_eq!(check(&mut good, spaced, b"R"), Finding::Ok);
+        for message in [
+            "",
+            "{}",
+            r#"{"protocol":1,"status":2,"answer":0,"serial":0}"#,
+            r#"{"protocol":2,"status":0,"answer":0,"serial":0}"#,
+            r#"{"protocol":1,"status":0,"serial":0}"#,
+            r#"{"protocol":1,"status":0,"answer":[0,"serial":0}"#,
+        ] {
+            assert_eq!(check(&mut good, message, b"R"), Finding::Malformed);
+        }
+    }
+
+    #[test]
+    fn one_serial_has_one_answer() {
+        let mut checker = Checker::new(key(), 1, true);
+        let mut answer = |answer: u32, serial: u32| {
+            let message =
+                format!(r#"{{"protocol":1,"status":0,"answer":{answer},"serial":{serial}}}"#);
+            check(&mut checker, &message, b"R")
+        };
+        assert_eq!(answer(1, 5), Finding::Ok);
+        assert_eq!(answer(1, 5), Finding::Ok);
+        assert_eq!(answer(2, 6), Finding::Ok);
+        assert_eq!(answer(2, 5), Finding::Inconsistent);
+        assert_eq!((answer(1, 0), answer(2, 0)), (Finding::Ok, Finding::Ok));
+        for serial in 10..100 {
+            assert_eq!(answer(3, serial), Finding::Ok);
+        }
+    }
+
+    #[test]
+    fn the_longest_replies_are_checked() {
+        let mut checker = Checker::new(key(), 1, true);
+        let answer = "\\\"x".repeat(12_000);
+        let message = format!(r#"{{"protocol":1,"status":0,"answer":"{answer}","serial":1}}"#);
+        assert_eq!(check(&mut checker, &message, b"R"), Finding::Ok);
+        assert_eq!(check(&mut checker, &message, b"R"), Finding::Ok);
+    }
+
+    #[test]
+    fn garbage_is_malformed() {
+        let mut checker = Checker::new(key(), 1, true);
+        for text in ["", "plj", "plj0", "plj0{}", "plj1{\"msg\":1}"] {
+            let mut reply = text.as_bytes().to_vec();
+            reply.resize(text.len() + PADDING, 0);
+            assert_eq!(
+                checker.check(&mut reply, text.len(), b"R", 0),
+                Finding::Malformed
+            );
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Recorded requests: one a line, signed anew when they are sent.
+//!
+//! A line is a request's inner message (`{"protocol": 1, "type": 3, ...}`), a whole datagram (`plj0{...}`), or an object with the inner
+//! message as the text of its key `request` (and, if it has a `reply` that is null, skipped: that request is not answered).
+//! Of each, type and query are taken.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::Error;
+use super::mix::Query;
+use super::template::ascii_json;
+use crate::protocol::request::RequestType;
+
+/// Reads a recording, and how many of its lines are no requests.
+///
+/// # Errors
+///
+/// The file cannot be read, or has no request.
+pub(super) fn read(file: &Path) -> Result<(Vec<Query>, usize), Error> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Error::new(format!("{}: {error}", file.display())))?;
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let all = lines.clone().count();
+    let queries: Vec<_> = lines.filter_map(|line| query(line.trim())).collect();
+    if queries.is_empty() {
+        let why = "no line is a request: an inner message, a datagram, or {\"request\": \"...\"}";
+        return Err(Error::new(format!("{}: {why}", file.display())));
+    }
+    let skipped = all - queries.len();
+    Ok((queries, skipped))
+}
+
+fn query(line: &str) -> Option<Query> {
+    let inner = |text: &Value| serde_json::from_str(text.as_str()?).ok();
+    let message: Value = match line.strip_prefix("plj0") {
+        Some(envelope) => inner(&serde_json::from_str::<Value>(envelope).ok()?["msg"])?,
+        None => {
+            let line: Value = serde_json::from_str(line).ok()?;
+            match line.get("request") {
+                Some(_) if line.get("reply").is_some_and(Value::is_null) => return None,
+                Some(request) => inner(request)?,
+                None => line,
+            }
+        }
+    };
+    let kind = usize::try_from(message.get("type")?.as_u64()?).ok()?;
+    let argument = message.get("query").unwrap_or(&Value::Null);
+    Some(Query {
+        kind: *RequestType::ALL.get(kind)?,
+        argument: ascii_json(&argument.to_string()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_ways_to_record_a_request() {
+        let role = Some(Query {
+            kind: RequestType::NodeRoleByName,
+            argument: r#""n1""#.into(),
+        });
+        for line in [
+            r#"{"protocol": 1, "type": 1, "query": "n1", "rsalt": "R"}"#,
+            r#"plj0{"msg": "{\"protocol\":1,\"type\":1,\"query\":\"n1\",\"rsalt\":\"R\"}", "salt": "1", "hmac": ""}"#,
+            r#"{"request": "{\"type\":1,\"query\":\"n1\"}", "reply": "..."}"#,
+        ] {
+            assert_eq!(query(line), role, "{line}");
+        }
+        for line in [
+            "x",
+            r#"{"config": "empty.json"}"#,
+            r#"{"type": 12}"#,
+            r#"{"type": "1"}"#,
+            r#"{"request": "{\"type\":1,\"query\":5}", "reply": null}"#,
+        ] {
+            assert_eq!(query(line), None, "{line}");
+        }
+    }
+}

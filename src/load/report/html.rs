@@ -1,0 +1,229 @@
+//! One page with everything on it: no scripts, no fonts, nothing that is fetched.
+
+use std::fmt::Write;
+
+use super::super::Error;
+use super::super::stats::{Point, Times};
+use super::plot::{Axis, Line, plot};
+use super::{PERCENTILES, Report};
+
+/// Behind this many nines the curve ends; there is hardly a request left.
+const NINES_MAX: f64 = 6.0;
+
+const STYLE: &str = "\
+body{font:15px/1.5 system-ui,sans-serif;max-width:940px;margin:2em auto;padding:0 1em;color:#222;background:#fff}\
+h1{font-size:1.4em}h2{font-size:1.1em;margin-top:2em}svg{max-width:100%;height:auto}\
+table{border-collapse:collapse}td,th{padding:.15em .8em;text-align:right;border-bottom:1px solid #ddd}\
+td:first-child,th:first-child{text-align:left;padding-left:0}.bad{color:#b00;font-weight:bold}\
+pre{white-space:pre-wrap;background:#f6f6f6;padding:.8em}";
+
+const TIME: Axis = Axis {
+    name: "seconds since the start, warm-up included",
+    label: |seconds| format!("{seconds:.1}"),
+};
+
+const LATENCY: Axis = Axis {
+    name: "latency, ms",
+    label: |ms| format!("{}", (ms * 1e4).round() / 1e4),
+};
+
+const RATE: Axis = Axis {
+    name: "a second",
+    label: |rate| format!("{rate:.0}"),
+};
+
+/// 0 is the fastest request, 2 the 99th percentile, 3 the 99.9th.
+const NINES: Axis = Axis {
+    name: "percentile",
+    label: |nines| {
+        let percent = 100.0 - 100.0 / 10_f64.powf(*nines);
+        format!("{} %", (percent * 1e4).round() / 1e4)
+    },
+};
+
+impl Report<'_> {
+    /// The page.
+    pub(in super::super) fn html(&self) -> Result<String, Error> {
+        let mut page = String::new();
+        self.write_page(&mut page)
+            .map_err(|error| Error::new(format!("the page cannot be written: {error}")))?;
+        Ok(page)
+    }
+
+    fn write_page(&self, page: &mut String) -> Result<(), Box<dyn std::error::Error>> {
+        let title = escape(&format!("confdctl bench: {}", self.targets()));
+        write!(
+            page,
+            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
+             <style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n<p>{}</p>\n<p>{}, {}</p>\n",
+            escape(&self.load()),
+            humantime::format_rfc3339_seconds(self.started),
+            escape(&format!(
+                "{}, {} processors, {}",
+                self.machine.processor, self.machine.processors, self.machine.kernel
+            ))
+        )?;
+        self.write_verdict(page)?;
+        self.write_plots(page)?;
+        write!(page, "<h2>Latency, ms</h2>\n{}", self.latency_table())?;
+        if !self.trials.is_empty() {
+            let trials: Vec<_> = self.trials.iter().map(ToString::to_string).collect();
+            let trials = escape(&trials.join("\n"));
+            write!(page, "<h2>Search</h2>\n<pre>{trials}</pre>\n")?;
+        }
+        write!(
+            page,
+            "<h2>Summary</h2>\n<pre>{}</pre>\n<h2>Options</h2>\n<pre>{}</pre>\n</body></html>\n",
+            escape(&self.text()),
+            escape(&serde_json::to_string_pretty(self.options)?)
+        )?;
+        Ok(())
+    }
+
+    fn write_verdict(&self, page: &mut String) -> std::fmt::Result {
+        if let Some(why) = self.silence() {
+            writeln!(page, "<p class=\"bad\">{}</p>", escape(&why))?;
+        }
+        for check in self.checks() {
+            let (class, verdict) = if check.held {
+                ("good", "holds")
+            } else {
+                ("bad", "does not hold")
+            };
+            let text = format!("{}: {}: {verdict}", check.requirement, check.actual);
+            writeln!(page, "<p class=\"{class}\">{}</p>", escape(&text))?;
+        }
+        for note in &self.notes {
+            writeln!(page, "<p class=\"bad\">{}</p>", escape(note))?;
+        }
+        Ok(())
+    }
+
+    fn write_plots(&self, page: &mut String) -> Result<(), Box<dyn std::error::Error>> {
+        let by_percentile = plot(&self.percentile_lines(), &NINES, &LATENCY, true)?;
+        write!(page, "<h2>Latency by percentile</h2>\n{by_percentile}\n")?;
+
+        let series = &self.results.series;
+        let over_time = |name: &str, value: fn(&Point) -> Option<f64>| -> Line {
+            let points = series.iter();
+            let points = points.filter_map(|point| Some((point.time_seconds, value(point)?)));
+            (name.to_owned(), points.collect())
+        };
+        let rates = plot(
+            &[
+                over_time("sent", |point| Some(point.sent_rate)),
+                over_time("answered", |point| Some(point.answered_rate)),
+                over_time("lost", |point| Some(point.lost_rate)),
+            ],
+            &TIME,
+            &RATE,
+            false,
+        )?;
+        write!(page, "<h2>Rate over time</h2>\n{rates}\n")?;
+
+        let ms = |ns: u64| ns as f64 / 1e6;
+        let mut lines = vec![
+            over_time("p50", |point| point.p50_ns.map(|ns| ns as f64 / 1e6)),
+            over_time("p99", |point| point.p99_ns.map(|ns| ns as f64 / 1e6)),
+            over_time("max", |point| point.max_ns.map(|ns| ns as f64 / 1e6)),
+        ];
+        let measured = self.results.measure_series.iter();
+        let measured: Vec<_> = measured
+            .filter_map(|point| Some((point.time_seconds, ms(point.p99_ns?))))
+            .collect();
+        if !measured.is_empty() {
+            lines.push(("measuring client p99".into(), measured));
+        }
+        let latencies = plot(&lines, &TIME, &LATENCY, true)?;
+        write!(page, "<h2>Latency over time</h2>\n{latencies}\n")?;
+        Ok(())
+    }
+
+    /// One line for all, for each type and each target if there are several, and for the measuring client.
+    fn percentile_lines(&self) -> Vec<Line> {
+        self.named_times()
+            .into_iter()
+            .map(|(name, times)| (name, curve(&times)))
+            .collect()
+    }
+
+    fn named_times(&self) -> Vec<(String, Times)> {
+        let mut named = vec![("all".to_owned(), self.results.load.latency())];
+        let tallies = self.tallies().into_iter();
+        named.extend(tallies.map(|(name, tally)| (name, tally.latency.clone())));
+        if let Some(measure) = &self.results.measure {
+            named.push(("measuring client".into(), measure.latency()));
+        }
+        named
+    }
+
+    fn latency_table(&self) -> String {
+        let mut table = "<table><tr><th></th>".to_owned();
+        for percent in PERCENTILES {
+            table += &format!("<th>p{percent}</th>");
+        }
+        table += "<th>max</th><th>answers</th></tr>\n";
+        for (name, times) in self.named_times() {
+            table += &format!("<tr><td>{}</td>", escape(&name));
+            for percent in PERCENTILES.into_iter().chain([100.0]) {
+                let time = times.percentile(percent);
+                let time = time.map_or("-".into(), |ns| format!("{:.3}", ns as f64 / 1e6));
+                table += &format!("<td>{time}</td>");
+            }
+            table += &format!("<td>{}</td></tr>\n", times.0.len());
+        }
+        table + "</table>\n"
+    }
+}
+
+/// Latency in milliseconds by the number of nines of its percentile.
+fn curve(times: &Times) -> Vec<(f64, f64)> {
+    times
+        .0
+        .iter_quantiles(8)
+        .map(|step| {
+            let nines = -(1.0 - step.quantile_iterated_to()).log10();
+            // Zero has no logarithm; it is less than a nanosecond.
+            (nines, step.value_iterated_to().max(1) as f64 / 1e6)
+        })
+        .take_while(|(nines, _)| *nines <= NINES_MAX)
+        .collect()
+}
+
+/// Text as it stands in a page.
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_curve_rises_and_ends() {
+        let mut times = Times::default();
+        for time in 1..=10_000 {
+            times.record(time * 1_000);
+        }
+        let curve = curve(&times);
+        assert!(curve.len() > 20);
+        assert!(curve.is_sorted_by(|a, b| a.0 <= b.0 && a.1 <= b.1));
+        let (nines, ms) = curve[curve.len() - 1];
+        assert!(
+            nines > 3.0 && nines <= NINES_MAX && ms > 9.9,
+            "{nines} {ms}"
+        );
+    }
+
+    #[test]
+    fn plots_fetch_nothing() {
+        let line = ("a < b".to_owned(), vec![(0.0, 1.0), (1.0, 20.0)]);
+        let svg = plot(&[line], &TIME, &LATENCY, true).expect("it can be drawn");
+        assert!(svg.starts_with("<svg") && svg.contains("</span> a &lt; b"));
+        assert!(!svg.contains("http"));
+        assert_eq!(plot(&[], &TIME, &LATENCY, true), Ok(String::new()));
+    }
+}

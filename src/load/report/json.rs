@@ -1,0 +1,109 @@
+//! For programs: everything, as one JSON document. Times are in nanoseconds, rates in requests a second, shares of 1.
+
+use serde_json::{Map, Value, json};
+
+use super::super::Error;
+use super::super::mix::TYPE_NAMES;
+use super::super::stats::{Stats, Tally, Times, share};
+use super::{PERCENTILES, Report};
+
+impl Report<'_> {
+    /// The document, and a newline.
+    pub(in super::super) fn json(&self) -> Result<String, Error> {
+        let text = serde_json::to_string_pretty(&self.document())
+            .map_err(|error| Error::new(format!("the results cannot be written: {error}")))?;
+        Ok(text + "\n")
+    }
+
+    fn document(&self) -> Value {
+        let results = &self.results;
+        json!({
+            "tool": {"name": "confdctl bench", "version": env!("CARGO_PKG_VERSION")},
+            "started": humantime::format_rfc3339_millis(self.started).to_string(),
+            "targets": self.targets,
+            "machine": self.machine,
+            "description": self.load(),
+            "options": self.options,
+            "seed": self.seed,
+            "queries": self.queries,
+            "seconds": results.seconds,
+            "offered_rate": results.offered,
+            "sent_rate": results.sent_rate(),
+            "answered_rate": results.answered_rate(),
+            "load": stats(&results.load),
+            "measure": results.measure.as_ref().map(stats),
+            "series": results.series,
+            "measure_series": results.measure_series,
+            "generator": {
+                "threads": results.threads.iter().map(|thread| json!({
+                    "sending_ns": thread.sending,
+                    "usage": thread.usage,
+                    "busy": thread.usage.map(|usage| share(usage.cpu_ns, thread.sending)),
+                })).collect::<Vec<_>>(),
+                "replies_dropped": results.dropped,
+            },
+            "search": self.options.search.as_ref().map(|bounds| json!({
+                "requirements": bounds,
+                "rate": self.best_rate(),
+                "trials": self.trials,
+            })),
+            "requirements": self.checks(),
+            "silence": self.silence(),
+            "notes": self.notes,
+        })
+    }
+}
+
+fn stats(stats: &Stats) -> Value {
+    let mut types = Map::new();
+    for (name, of_type) in TYPE_NAMES.iter().zip(&stats.by_type) {
+        if of_type.sent > 0 {
+            types.insert((*name).to_owned(), tally(of_type));
+        }
+    }
+    json!({
+        "counts": stats.counts,
+        "wrong": stats.counts.wrong(),
+        "loss": stats.counts.loss(),
+        "latency": times(&stats.latency()),
+        "schedule_lag": times(&stats.lag),
+        "types": types,
+        // In the order of "targets", if there are several.
+        "by_target": stats.by_target.iter().map(tally).collect::<Vec<_>>(),
+    })
+}
+
+fn tally(tally: &Tally) -> Value {
+    json!({
+        "sent": tally.sent,
+        "answered": tally.answered,
+        "errors": tally.errors,
+        "lost": tally.lost,
+        "latency": times(&tally.latency),
+    })
+}
+
+/// Percentiles, and the histogram as pairs: a time, and how many took no longer, but longer than the one before.
+fn times(times: &Times) -> Value {
+    if times.0.is_empty() {
+        return Value::Null;
+    }
+    let percentiles: Map<_, _> = PERCENTILES
+        .iter()
+        .map(|percent| (percent.to_string(), json!(times.percentile(*percent))))
+        .collect();
+    let buckets: Vec<_> = times
+        .0
+        .iter_recorded()
+        .map(|step| (step.value_iterated_to(), step.count_since_last_iteration()))
+        .collect();
+    json!({
+        "count": times.0.len(),
+        "min_ns": times.0.min(),
+        "mean_ns": times.0.mean(),
+        "stdev_ns": times.0.stdev(),
+        "percentiles_ns": percentiles,
+        "max_ns": times.0.max(),
+        "histogram": buckets,
+    })
+}

@@ -1,0 +1,391 @@
+//! The generator's sockets, and datagrams in batches: `recvmmsg`, `sendmmsg`, `UDP_SEGMENT`.
+//!
+//! Each socket is connected to one target, so that the kernel sorts out other peers' datagrams and reports a port that refuses.
+//! Sending blocks while the socket's buffer is full, which then shows as schedule lag; receiving never blocks.
+
+use std::collections::HashSet;
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    ControlMessage, MsgFlags, MultiHeaders, recvmmsg, sendmmsg, sendmsg, setsockopt, sockopt,
+};
+use socket2::{Domain, Socket, Type};
+
+use super::Error;
+use crate::protocol::{PADDING, REPLY_BYTES_MAX};
+
+/// Datagrams in one system call at most: `UDP_MAX_SEGMENTS` of include/linux/udp.h before it was doubled.
+pub(super) const BATCH_MAX: usize = 64;
+
+/// Requests longer than this leave one by one: a segment must fit a usual network's path unfragmented, which is 1,500 bytes less IPv6
+/// and UDP headers.
+pub(super) const SEGMENT_BYTES_MAX: usize = 1_452;
+
+/// Sends in a row that a port may refuse before the datagram is given up.
+const REFUSED_MAX: u32 = 3;
+
+/// How long the kernel may take to have room for a datagram.
+const SEND_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Room for replies that come while the generator is busy; the kernel gives less to those without privileges.
+const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
+
+/// The wildcard address of `peer`'s family, and any port.
+pub(super) fn any_address(peer: SocketAddr) -> SocketAddr {
+    match peer {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+/// A socket of the generator.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) socket: UdpSocket,
+    /// To which of the targets it is connected.
+    pub(super) target: usize,
+    /// By which the kernel's table of sockets knows it.
+    pub(super) inode: u64,
+}
+
+impl Channel {
+    /// A socket with a source port of its own, connected to `address`, which is the target with the index `target`.
+    ///
+    /// # Errors
+    ///
+    /// There are no more sockets or ports, or no way to the target.
+    pub(super) fn open(address: SocketAddr, target: usize) -> Result<Self, Error> {
+        Self::try_open(address, target)
+            .map_err(|error| Error::new(format!("a socket to {address}: {error}")))
+    }
+
+    fn try_open(address: SocketAddr, target: usize) -> std::io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+        // Beyond the system's limit if we may; up to it otherwise.
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
+            socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+        }
+        socket.set_write_timeout(Some(SEND_PATIENCE))?;
+        socket.bind(&any_address(address).into())?;
+        socket.connect(&address.into())?;
+        let descriptor = std::fs::File::from(socket.as_fd().try_clone_to_owned()?);
+        Ok(Self {
+            inode: descriptor.metadata()?.ino(),
+            socket: socket.into(),
+            target,
+        })
+    }
+}
+
+/// Datagrams to be sent through one socket, one behind the other.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Batch {
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// Where the last datagram ended, and the next one begins.
+    pub(super) fn start(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Makes a datagram of what was appended to `bytes`.
+    pub(super) fn close(&mut self) {
+        self.ends.push(self.bytes.len());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn start_of(&self, index: usize) -> usize {
+        index.checked_sub(1).map_or(0, |before| self.ends[before])
+    }
+
+    fn datagram(&self, index: usize) -> &[u8] {
+        &self.bytes[self.start_of(index)..self.ends[index]]
+    }
+
+    /// How many datagrams from `first` on can leave in one send: those of its length, if that makes a segment.
+    fn train(&self, first: usize) -> usize {
+        let len = self.datagram(first).len();
+        if len == 0 || len > SEGMENT_BYTES_MAX {
+            return 1;
+        }
+        (first..self.len())
+            .take_while(|&index| {
+                self.datagram(index).len() == len
+                    && self.ends[index] - self.start_of(first) <= REPLY_BYTES_MAX
+            })
+            .count()
+    }
+}
+
+/// What went wrong while sending or receiving.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// The target's port refuses (ICMP port unreachable).
+    pub(super) refused: u64,
+    /// Datagrams that the kernel did not take.
+    pub(super) unsendable: u64,
+}
+
+/// Sends batches.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    headers: MultiHeaders<()>,
+    segment: bool,
+}
+
+impl Outbox {
+    /// `segment`: one `UDP_SEGMENT` send for datagrams of equal length.
+    pub(super) fn new(segment: bool) -> Self {
+        Self {
+            headers: MultiHeaders::preallocate(BATCH_MAX, None),
+            segment,
+        }
+    }
+
+    /// Sends all of `batch`, which has at most [`BATCH_MAX`] datagrams. What the kernel refuses is skipped, not tried for ever.
+    pub(super) fn send(&mut self, socket: &UdpSocket, batch: &Batch) -> Trouble {
+        let mut trouble = Trouble::default();
+        let (mut first, mut attempts) = (0, 0);
+        while first < batch.len() {
+            let outcome = if self.segment {
+                Self::send_train(socket, batch, first)
+            } else {
+                self.send_many(socket, batch, first)
+            };
+            match outcome {
+                Ok(sent) => {
+                    first += sent.max(1);
+                    attempts = 0;
+                }
+                Err(Errno::EINTR) => {}
+                // The answer to an earlier datagram; this one was not tried.
+                Err(Errno::ECONNREFUSED) if attempts < REFUSED_MAX => {
+                    trouble.refused += 1;
+                    attempts += 1;
+                }
+                // A device or kernel without it.
+                Err(Errno::EINVAL | Errno::EIO) if self.segment => self.segment = false,
+                Err(_) => {
+                    trouble.unsendable += 1;
+                    first += 1;
+                    attempts = 0;
+                }
+            }
+        }
+        trouble
+    }
+
+    fn send_many(&mut self, socket: &UdpSocket, batch: &Batch, first: usize) -> nix::Result<usize> {
+        let count = (batch.len() - first).min(BATCH_MAX);
+        let mut slices = [[IoSlice::new(&[])]; BATCH_MAX];
+        for (slice, index) in slices.iter_mut().zip(first..first + count) {
+            *slice = [IoSlice::new(batch.datagram(index))];
+        }
+        let addresses = [None; BATCH_MAX];
+        let sent = sendmmsg(
+            socket.as_raw_fd(),
+            &mut self.headers,
+            &slices[..count],
+            &addresses[..count],
+            [],
+            MsgFlags::empty(),
+        )?;
+        Ok(sent.count())
+    }
+
+    fn send_train(socket: &UdpSocket, batch: &Batch, first: usize) -> nix::Result<usize> {
+        let count = batch.train(first);
+        let bytes = &batch.bytes[batch.start_of(first)..batch.ends[first + count - 1]];
+        // A train of more than one is of segments, which are short.
+        let segment = batch.datagram(first).len() as u16;
+        let control = [ControlMessage::UdpGsoSegments(&segment)];
+        let control = if count > 1 { &control[..] } else { &[] };
+        let slices = [IoSlice::new(bytes)];
+        sendmsg::<()>(
+            socket.as_raw_fd(),
+            &slices,
+            control,
+            MsgFlags::empty(),
+            None,
+        )?;
+        Ok(count)
+    }
+}
+
+/// Receives batches.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    headers: MultiHeaders<()>,
+    buffers: Box<[u8]>,
+    lengths: [usize; BATCH_MAX],
+}
+
+impl Inbox {
+    /// The longest datagram, and what the parser reads behind it.
+    const STRIDE: usize = REPLY_BYTES_MAX + PADDING;
+
+    pub(super) fn new() -> Self {
+        Self {
+            headers: MultiHeaders::preallocate(BATCH_MAX, None),
+            buffers: vec![0; Self::STRIDE * BATCH_MAX].into(),
+            lengths: [0; BATCH_MAX],
+        }
+    }
+
+    /// Receives what is there, at most `count` datagrams; gives their number. Whether the port refuses is added to `trouble`.
+    pub(super) fn receive(
+        &mut self,
+        socket: &UdpSocket,
+        count: usize,
+        trouble: &mut Trouble,
+    ) -> usize {
+        match self.try_receive(socket, count.min(BATCH_MAX)) {
+            Ok(received) => received,
+            Err(Errno::ECONNREFUSED) => {
+                trouble.refused += 1;
+                0
+            }
+            // Nothing there, after all.
+            Err(_) => 0,
+        }
+    }
+
+    fn try_receive(&mut self, socket: &UdpSocket, count: usize) -> nix::Result<usize> {
+        let mut buffers = self.buffers.chunks_exact_mut(Self::STRIDE);
+        let mut slices: [[IoSliceMut<'_>; 1]; BATCH_MAX] = std::array::from_fn(|_| {
+            let buffer = buffers.next().expect("there is a buffer for each");
+            [IoSliceMut::new(&mut buffer[..REPLY_BYTES_MAX])]
+        });
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let socket = socket.as_raw_fd();
+        let replies = recvmmsg(socket, &mut self.headers, &mut slices[..count], flags, None)?;
+        let mut received = 0;
+        for (reply, len) in replies.zip(&mut self.lengths) {
+            *len = reply.bytes;
+            received += 1;
+        }
+        Ok(received)
+    }
+
+    /// A datagram of the last batch with [`PADDING`] behind it, and its length.
+    pub(super) fn datagram(&mut self, index: usize) -> (&mut [u8], usize) {
+        let start = index * Self::STRIDE;
+        let buffer = &mut self.buffers[start..start + Self::STRIDE];
+        (buffer, self.lengths[index])
+    }
+}
+
+/// Replies that the kernel dropped before our sockets because their buffers were full.
+pub(super) fn dropped(inodes: &HashSet<u64>) -> u64 {
+    ["/proc/net/udp", "/proc/net/udp6"]
+        .iter()
+        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .map(|table| dropped_in(&table, inodes))
+        .sum()
+}
+
+/// The same, in one of the kernel's tables (net/ipv4/udp.c, `udp4_format_sock`): the tenth field is the inode, the last one the drops.
+fn dropped_in(table: &str, inodes: &HashSet<u64>) -> u64 {
+    table
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let inode = fields.nth(9)?.parse().ok()?;
+            let drops: u64 = fields.last()?.parse().ok()?;
+            inodes.contains(&inode).then_some(drops)
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(datagrams: &[&str]) -> Batch {
+        let mut batch = Batch::default();
+        for datagram in datagrams {
+            batch.bytes.extend_from_slice(datagram.as_bytes());
+            batch.close();
+        }
+        batch
+    }
+
+    #[test]
+    fn trains_are_of_equal_length() {
+        let batch = batch(&["aaa", "bbb", "cc", "dd", "e"]);
+        assert_eq!(
+            [0, 1, 2, 3, 4].map(|first| batch.train(first)),
+            [2, 1, 2, 1, 1]
+        );
+    }
+
+    #[test]
+    fn batches_arrive_whichever_way_they_leave() {
+        let peer = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let channel = Channel::open(peer.local_addr().expect("bound"), 0).expect("a channel");
+        let texts = ["aaa", "bbb", "ccc", "d", ""];
+        for segment in [false, true] {
+            let mut outbox = Outbox::new(segment);
+            let trouble = outbox.send(&channel.socket, &batch(&texts));
+            assert_eq!(trouble, Trouble::default());
+            assert_eq!(outbox.segment, segment, "loopback takes segments");
+            peer.connect(channel.socket.local_addr().expect("bound"))
+                .expect("loopback is reachable");
+            peer.set_read_timeout(Some(std::time::Duration::from_secs(5)))
+                .expect("a time");
+            let mut inbox = Inbox::new();
+            let mut arrived = Vec::new();
+            while arrived.len() < texts.len() {
+                // Waits for the first, then takes all.
+                peer.peek(&mut [0; 8]).expect("a datagram in time");
+                let count = inbox.receive(&peer, BATCH_MAX, &mut Trouble::default());
+                for index in 0..count {
+                    let (buffer, len) = inbox.datagram(index);
+                    arrived.push(String::from_utf8_lossy(&buffer[..len]).into_owned());
+                }
+            }
+            assert_eq!(arrived, texts);
+        }
+    }
+
+    #[test]
+    fn a_refusing_port_is_noticed_and_left_alone() {
+        let target = {
+            let peer = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+            peer.local_addr().expect("bound")
+        };
+        let channel = Channel::open(target, 0).expect("a channel");
+        let mut trouble = Outbox::new(false).send(&channel.socket, &batch(&["a", "b", "c"]));
+        assert_eq!(trouble.unsendable, 0);
+        // sendmmsg(2) keeps an error to itself if something was sent before; the last one waits for the next call.
+        Inbox::new().receive(&channel.socket, 1, &mut trouble);
+        assert!(trouble.refused > 0, "{trouble:?}");
+    }
+
+    #[test]
+    fn drops_are_read_from_the_kernels_table() {
+        let table = "\
+   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+  311: 0100007F:A4F6 0100007F:0716 01 00000000:00000000 00:00000000 00000000     0        0 4711 2 0000000000000000 12
+  312: 0100007F:A4F7 0100007F:0716 01 00000000:00000000 00:00000000 00000000     0        0 4712 2 0000000000000000 5
+";
+        assert_eq!(dropped_in(table, &HashSet::from([4711, 4713])), 12);
+        assert_eq!(dropped_in("", &HashSet::from([1])), 0);
+    }
+}

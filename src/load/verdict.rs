@@ -1,0 +1,446 @@
+//! What a run must hold: `p99<1ms,loss<0.1%,role.p99.9<=5ms,measure.p99<2ms`.
+//!
+//! ```text
+//! requirement = [ scope "." ] metric ( "<" | "<=" | ">" | ">=" | "=" ) value
+//! scope       = a request type, or "measure" for the measuring client
+//! metric      = "p" percent | "mean" | "max" | "lag"                            value: a time, 1ms
+//!             | "loss" | "late" | "duplicated" | "reordered" | "wrong" | "errors" | "unsent"   value: a number, or 0.1% of what was sent
+//!             | "rate"                                                          value: answers a second, 100k
+//! ```
+//!
+//! A time that is not known, as nothing was answered, holds no requirement.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+use super::mix::{TYPE_NAMES, parse_type};
+use super::results::Results;
+use super::stats::Stats;
+use crate::protocol::request::RequestType;
+
+/// Some requirements, all of which are to hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Requirements(Vec<Requirement>);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Requirement {
+    scope: Scope,
+    metric: Metric,
+    comparison: Comparison,
+    bound: f64,
+    /// The bound is a share of what was sent.
+    of_sent: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    All,
+    Type(RequestType),
+    Measure,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Metric {
+    Percentile(f64),
+    Mean,
+    Max,
+    Lag,
+    Count(Count),
+    Rate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Count {
+    Loss,
+    Late,
+    Duplicated,
+    Reordered,
+    Wrong,
+    Errors,
+    Unsent,
+}
+
+const COUNTS: [(&str, Count); 7] = [
+    ("loss", Count::Loss),
+    ("late", Count::Late),
+    ("duplicated", Count::Duplicated),
+    ("reordered", Count::Reordered),
+    ("wrong", Count::Wrong),
+    ("errors", Count::Errors),
+    ("unsent", Count::Unsent),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comparison {
+    Below,
+    AtMost,
+    Above,
+    AtLeast,
+    Equal,
+}
+
+/// The longer ones first: `<=` begins with `<`.
+const COMPARISONS: [(&str, Comparison); 5] = [
+    ("<=", Comparison::AtMost),
+    (">=", Comparison::AtLeast),
+    ("<", Comparison::Below),
+    (">", Comparison::Above),
+    ("=", Comparison::Equal),
+];
+
+/// A requirement, and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Check {
+    pub(super) requirement: String,
+    pub(super) actual: String,
+    pub(super) held: bool,
+}
+
+impl Requirements {
+    /// What became of each.
+    pub(super) fn check(&self, results: &Results) -> Vec<Check> {
+        self.0.iter().map(|one| one.check(results)).collect()
+    }
+
+    /// Whether all of them hold.
+    pub(super) fn hold(&self, results: &Results) -> bool {
+        self.check(results).iter().all(|check| check.held)
+    }
+
+    /// Whether any of them is about the measuring client.
+    pub(super) fn need_measuring(&self) -> bool {
+        self.0.iter().any(|one| one.scope == Scope::Measure)
+    }
+}
+
+impl FromStr for Requirements {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = text.split(',').map(|part| part.trim().parse());
+        Ok(Self(all.collect::<Result<_, _>>()?))
+    }
+}
+
+impl fmt::Display for Requirements {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, one) in self.0.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(f, "{comma}{one}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Requirements {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Requirement {
+    fn check(&self, results: &Results) -> Check {
+        let actual = self.actual(results);
+        Check {
+            requirement: self.to_string(),
+            actual: actual.map_or("not known".into(), |actual| self.print(actual)),
+            held: actual.is_some_and(|actual| self.comparison.holds(actual, self.bound)),
+        }
+    }
+
+    fn actual(&self, results: &Results) -> Option<f64> {
+        let stats = match self.scope {
+            Scope::Measure => results.measure.as_ref()?,
+            Scope::All | Scope::Type(_) => &results.load,
+        };
+        match self.metric {
+            Metric::Count(count) => {
+                let (count, sent) = self.count(count, stats);
+                match (self.of_sent, sent) {
+                    (false, _) => Some(count as f64),
+                    (true, 0) => None,
+                    (true, sent) => Some(count as f64 / sent as f64),
+                }
+            }
+            Metric::Rate => Some(match self.scope {
+                Scope::All => results.answered_rate(),
+                Scope::Type(kind) => stats.by_type[kind as usize].answered as f64 / results.seconds,
+                Scope::Measure => stats.counts.answered as f64 / results.seconds,
+            }),
+            Metric::Lag => stats.lag.percentile(99.0).map(|lag| lag as f64),
+            Metric::Percentile(_) | Metric::Mean | Metric::Max => {
+                let times = match self.scope {
+                    Scope::Type(kind) => stats.by_type[kind as usize].latency.clone(),
+                    Scope::All | Scope::Measure => stats.latency(),
+                };
+                match self.metric {
+                    Metric::Percentile(percent) => times.percentile(percent).map(|ns| ns as f64),
+                    Metric::Mean => (!times.0.is_empty()).then(|| times.0.mean()),
+                    _ => (!times.0.is_empty()).then(|| times.0.max() as f64),
+                }
+            }
+        }
+    }
+
+    /// How many, and of how many sent.
+    fn count(&self, count: Count, stats: &Stats) -> (u64, u64) {
+        if let Scope::Type(kind) = self.scope {
+            let of_type = &stats.by_type[kind as usize];
+            let number = match count {
+                Count::Errors => of_type.errors,
+                // The others are not counted by type, and not parsed with one.
+                _ => of_type.lost,
+            };
+            return (number, of_type.sent);
+        }
+        let counts = &stats.counts;
+        let number = match count {
+            Count::Loss => counts.lost,
+            Count::Late => counts.late,
+            Count::Duplicated => counts.duplicated,
+            Count::Reordered => counts.reordered,
+            Count::Wrong => counts.wrong(),
+            Count::Errors => counts.errors,
+            Count::Unsent => counts.unsent,
+        };
+        (number, counts.sent)
+    }
+
+    fn print(&self, value: f64) -> String {
+        match self.metric {
+            Metric::Count(_) if self.of_sent => format!("{}%", round(value * 100.0)),
+            Metric::Count(_) => format!("{value}"),
+            Metric::Rate => format!("{}/s", round(value)),
+            _ => format!("{}ms", round(value / 1e6)),
+        }
+    }
+}
+
+/// To four digits behind the point, without zeros at the end.
+fn round(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
+
+impl FromStr for Requirement {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |why: &str| format!("'{text}': {why}, as in p99<1ms or loss<0.1%");
+        let (name, comparison, value) = COMPARISONS
+            .iter()
+            .find_map(|(sign, comparison)| {
+                let (name, value) = text.split_once(sign)?;
+                Some((name.trim(), *comparison, value.trim()))
+            })
+            .ok_or_else(|| wrong("no comparison"))?;
+        let (scope, name) = match name.split_once('.') {
+            Some(("measure", metric)) => (Scope::Measure, metric),
+            Some((kind, metric)) if TYPE_NAMES.contains(&kind) => {
+                let kind = parse_type(kind).ok_or_else(|| wrong("no such type"))?;
+                (Scope::Type(kind), metric)
+            }
+            _ => (Scope::All, name),
+        };
+        let metric = parse_metric(name).ok_or_else(|| wrong("nothing by that name is measured"))?;
+        if let (Scope::Type(_), Metric::Count(count)) = (scope, metric)
+            && !matches!(count, Count::Loss | Count::Errors)
+        {
+            return Err(wrong("this is not counted by type"));
+        }
+        if let (Scope::Type(_), Metric::Lag) = (scope, metric) {
+            return Err(wrong("this is not measured by type"));
+        }
+        let (bound, of_sent) = match metric {
+            Metric::Count(_) => match value.strip_suffix('%') {
+                Some(percent) => (parse_number(percent).map(|value| value / 100.0), true),
+                None => (parse_number(value), false),
+            },
+            Metric::Rate => (parse_number(value.trim_end_matches("/s")), false),
+            _ => (parse_time(value), false),
+        };
+        Ok(Self {
+            scope,
+            metric,
+            comparison,
+            bound: bound.ok_or_else(|| wrong("a value is missing or of the wrong kind"))?,
+            of_sent,
+        })
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.scope {
+            Scope::All => {}
+            Scope::Type(kind) => write!(f, "{}.", TYPE_NAMES[kind as usize])?,
+            Scope::Measure => f.write_str("measure.")?,
+        }
+        match self.metric {
+            Metric::Percentile(percent) => write!(f, "p{percent}")?,
+            Metric::Mean => f.write_str("mean")?,
+            Metric::Max => f.write_str("max")?,
+            Metric::Lag => f.write_str("lag")?,
+            Metric::Rate => f.write_str("rate")?,
+            Metric::Count(count) => {
+                let named = COUNTS.iter().find(|(_, other)| *other == count);
+                f.write_str(named.map_or("", |(name, _)| name))?;
+            }
+        }
+        let sign = COMPARISONS
+            .iter()
+            .find(|(_, other)| *other == self.comparison);
+        write!(
+            f,
+            "{}{}",
+            sign.map_or("", |(sign, _)| sign),
+            self.print(self.bound)
+        )
+    }
+}
+
+impl Comparison {
+    fn holds(self, actual: f64, bound: f64) -> bool {
+        match self {
+            Self::Below => actual < bound,
+            Self::AtMost => actual <= bound,
+            Self::Above => actual > bound,
+            Self::AtLeast => actual >= bound,
+            Self::Equal => actual == bound,
+        }
+    }
+}
+
+fn parse_metric(name: &str) -> Option<Metric> {
+    let named = COUNTS.iter().find(|(other, _)| *other == name);
+    match name {
+        "mean" => Some(Metric::Mean),
+        "max" => Some(Metric::Max),
+        "lag" => Some(Metric::Lag),
+        "rate" => Some(Metric::Rate),
+        _ if named.is_some() => named.map(|(_, count)| Metric::Count(*count)),
+        _ => {
+            let percent: f64 = name.strip_prefix('p')?.parse().ok()?;
+            (percent > 0.0 && percent <= 100.0).then_some(Metric::Percentile(percent))
+        }
+    }
+}
+
+/// A number, not negative, with `k` for thousands and `M` for millions.
+pub(super) fn parse_number(text: &str) -> Option<f64> {
+    let (digits, factor) = match text.trim().strip_suffix(['k', 'M']) {
+        Some(digits) if text.ends_with('k') => (digits, 1e3),
+        Some(digits) => (digits, 1e6),
+        None => (text.trim(), 1.0),
+    };
+    let value = digits.parse::<f64>().ok()? * factor;
+    (value.is_finite() && value >= 0.0).then_some(value)
+}
+
+/// A time with its unit, in nanoseconds.
+fn parse_time(text: &str) -> Option<f64> {
+    let units = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)];
+    let (number, factor) = units
+        .iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))?;
+    parse_number(number).map(|value| value * factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results() -> Results {
+        let mut results = Results {
+            seconds: 2.0,
+            ..Results::default()
+        };
+        results.load.counts.sent = 1_000;
+        results.load.counts.lost = 2;
+        results.load.counts.answered = 998;
+        let role = &mut results.load.by_type[RequestType::NodeRoleByName as usize];
+        role.sent = 1_000;
+        role.lost = 2;
+        role.answered = 998;
+        for time in 1..=998 {
+            role.latency.record(time * 1_000);
+        }
+        results
+    }
+
+    fn holds(text: &str) -> bool {
+        let requirements: Requirements = text.parse().expect("a requirement");
+        requirements.hold(&results())
+    }
+
+    #[test]
+    fn requirements_hold_or_not() {
+        for held in [
+            "p99<1ms",
+            "p50<=500us",
+            "p99.9 < 0.9985ms",
+            "max>900us",
+            "mean<501us",
+            "loss<0.3%",
+            "loss=2",
+            "loss<=0.2%",
+            "wrong=0,late=0,duplicated<1",
+            "rate>=499/s",
+            "rate<1k",
+            "role.p99<1s",
+            "role.loss<3",
+            "role.rate=499",
+        ] {
+            assert!(holds(held), "{held}");
+        }
+        for missed in [
+            "p99<0.9ms",
+            "loss=0",
+            "loss<0.2%",
+            "rate>0.5k",
+            "p99<1ms,loss=0",
+            "role.errors>0",
+            "ping.p99<1s",
+            "ping.loss=0%",
+            "measure.p99<1s",
+            "lag<1s",
+        ] {
+            assert!(!holds(missed), "{missed}");
+        }
+    }
+
+    #[test]
+    fn requirements_are_printed_as_they_are_read() {
+        let text = "p99.9<1.5ms,role.loss<=0.1%,measure.max<20ms,rate>=1000/s,wrong=0";
+        let requirements: Requirements = text.parse().expect("requirements");
+        assert_eq!(requirements.to_string(), text);
+        assert!(requirements.need_measuring());
+        let checks = requirements.check(&results());
+        assert_eq!(checks[1].actual, "0.2%");
+        assert_eq!(checks[2].actual, "not known");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bad in [
+            "",
+            "p99",
+            "p99<",
+            "p99<1",
+            "p0<1ms",
+            "p101<1ms",
+            "px<1ms",
+            "loss<1ms",
+            "loss<-1",
+            "rate>x",
+            "foo<1",
+            "rule.p99<1ms",
+            "role.late=0",
+            "p99<1%",
+            "role.lag<1ms",
+        ] {
+            assert!(bad.parse::<Requirements>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,875 @@
+//! `confdctl`, the real binary, with real daemons: ours and the reference.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use ganeti_confd::demo;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::common::{Kind, Subject, skip};
+
+const CONFDCTL: &str = env!("CARGO_BIN_EXE_confdctl");
+const DAEMON: &str = env!("CARGO_BIN_EXE_ganeti-confd");
+const KEY: &[u8] = b"0123456789abcdef\n";
+/// Longer than anything here takes, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn configuration() -> Vec<u8> {
+    demo::configuration(3, 10, demo::SEED).into_bytes()
+}
+
+/// The sample cluster with some values changed, by JSON pointer.
+fn changed(changes: &[(&str, Value)]) -> Vec<u8> {
+    let mut configuration: Value = serde_json::from_slice(&configuration()).unwrap();
+    for (pointer, value) in changes {
+        *configuration.pointer_mut(pointer).expect(pointer) = value.clone();
+    }
+    configuration.to_string().into_bytes()
+}
+
+/// `confdctl` with nothing of the caller's environment that it looks at.
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(CONFDCTL);
+    command
+        .args(args)
+        .env("GANETI_ROOTDIR", "/nonexistent")
+        .env_remove("CONFD_SERVERS")
+        .env_remove("CONFD_KEY")
+        .env_remove("CONFD_KEY_FILE")
+        .stdin(Stdio::null());
+    command
+}
+
+/// What a run said, and its exit status.
+#[derive(Debug)]
+struct Ran {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    fn first_line(&self) -> &str {
+        self.out.lines().next().unwrap_or_default()
+    }
+}
+
+fn ran(output: &Output) -> Ran {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    Ran {
+        status: output.status.code().expect("it ends by itself"),
+        out: text(&output.stdout),
+        err: text(&output.stderr),
+    }
+}
+
+fn run(args: &[&str]) -> Ran {
+    ran(&command(args).output().unwrap())
+}
+
+/// A key file, and whom to ask.
+struct Asked {
+    dir: TempDir,
+    servers: Vec<String>,
+}
+
+impl Asked {
+    fn new(servers: &[SocketAddr]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("hmac.key"), KEY).unwrap();
+        let servers = servers.iter().map(|address| format!("--server={address}"));
+        Self {
+            dir,
+            servers: servers.collect(),
+        }
+    }
+
+    fn run(&self, args: &str) -> Ran {
+        let key = format!("--key-file={}", self.dir.path().join("hmac.key").display());
+        let mut all: Vec<&str> = self.servers.iter().map(String::as_str).collect();
+        all.push(&key);
+        all.extend(args.split_whitespace());
+        run(&all)
+    }
+}
+
+/// An address that nobody listens at, for as long as this lives: the port is taken on another address.
+struct Dead(UdpSocket);
+
+impl Dead {
+    fn new() -> Self {
+        Self(UdpSocket::bind("127.0.0.1:0").unwrap())
+    }
+
+    fn address(&self) -> SocketAddr {
+        let port = self.0.local_addr().unwrap().port();
+        ([127, 66, 66, 66], port).into()
+    }
+}
+
+/// Ours on both engines, and the reference, as far as they are here.
+fn kinds() -> impl Iterator<Item = Kind> {
+    let kinds = [Kind::Uring, Kind::Mmsg, Kind::Reference];
+    kinds.into_iter().filter(Kind::is_here)
+}
+
+/// Every query, and what it prints where no terminal is.
+const QUERIES: &[(&str, &str)] = &[
+    ("master", "node1.example.com\n"),
+    (
+        "master --addresses",
+        "node1.example.com\t10.0.0.1\t10.1.0.1\n",
+    ),
+    ("role node1.example.com", "master\n"),
+    ("role node2", "regular\n"),
+    ("nodes", "10.1.0.3\n10.1.0.2\n10.1.0.1\n"),
+    ("candidates", "10.1.0.1\n"),
+    (
+        "instances-on node2",
+        "instance5.example.com\tprimary\tdown\tkvm\ninstance8.example.com\tprimary\tup\tkvm\ninstance9.example.com\tsecondary\tup\tkvm\n",
+    ),
+    (
+        "disks instance1",
+        "disk/0\tdrbd\t1024\trw\t08da5ee1-c379-4811-a403-b26dfe81f26e\t\
+         1a0c8aae-ec67-458e-9a16-a2eefb32555e b7d02912-8575-4227-b0f1-18de357e3da8 28018 0 0\n",
+    ),
+    (
+        "drbd node2",
+        "node2.example.com\t0\tinstance5.example.com\tdisk/0\tprimary\tnode3.example.com\n\
+         node2.example.com\t1\tinstance9.example.com\tdisk/0\tsecondary\tnode1.example.com\n",
+    ),
+    ("node-of 10.64.0.0", "10.1.0.1\n"),
+    (
+        "node-of 10.64.0.0 192.0.2.7",
+        "10.64.0.0\t10.1.0.1\n192.0.2.7\t-\n",
+    ),
+    ("config /cluster/cluster_name", "demo.example.com\n"),
+    ("config /cluster/enabled_hypervisors", "[\n  \"kvm\"\n]\n"),
+    ("config /serial_no", "34\n"),
+    (
+        "collectors",
+        "cpu-avg-load\tyes\t5\ndiskstats\tyes\t5\ndrbd\tyes\t5\ninst-status-xen\tno\t5\nlv\tyes\t5\nxen-cpu-avg-load\tyes\t5\n",
+    ),
+    ("ping", "3.0.0\n"),
+];
+
+#[test]
+fn every_query_for_people_and_for_programs() {
+    for kind in kinds() {
+        let subject = Subject::start(kind, Some(&configuration()), KEY);
+        let asked = Asked::new(&[subject.address()]);
+        for (query, expected) in QUERIES {
+            let plain = asked.run(&format!("query {query}"));
+            assert_eq!(
+                (plain.out.as_str(), plain.status),
+                (*expected, 0),
+                "{kind:?} {query}: {}",
+                plain.err
+            );
+            assert_eq!(plain.err, "", "{kind:?} {query}");
+            let json = asked.run(&format!("query {query} --json"));
+            assert_eq!(
+                (json.status, json.err.as_str()),
+                (0, ""),
+                "{kind:?} {query}"
+            );
+            let json = json.json();
+            assert_eq!(json["from"], json!(subject.address().to_string()));
+            for (field, value) in [("replies", 1), ("needed", 1), ("asked", 1)] {
+                assert_eq!(json[field], value, "{kind:?} {query}");
+            }
+            assert_eq!(json["consistent"], true);
+            assert!(
+                json["serial"].is_i64() && !json["answer"].is_null() && json.get("error").is_none()
+            );
+        }
+        let link = asked.run("query config /cluster/nicparams/default/link");
+        let on_link = asked.run(&format!("query ips --link {}", link.out.trim()));
+        assert_eq!(on_link.out.lines().count(), 10, "{on_link:?}");
+        assert_eq!(on_link.out, asked.run("query ips").out);
+    }
+}
+
+#[test]
+fn answers_in_json_are_as_they_were_sent() {
+    let subject = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
+    let asked = Asked::new(&[subject.address()]);
+    let line = asked.run("--json query master --addresses").out;
+    assert!(
+        line.starts_with(
+            r#"{"answer":["node1.example.com","10.0.0.1","10.1.0.1"],"serial":4,"replies":1,"#
+        ),
+        "{line}"
+    );
+}
+
+#[test]
+fn errors_of_the_cluster_end_with_1() {
+    for kind in kinds() {
+        let subject = Subject::start(kind, Some(&configuration()), KEY);
+        let asked = Asked::new(&[subject.address()]);
+        for (query, expected) in [
+            ("role node9", "confdctl: Node name node9 not found\n"),
+            (
+                "disks nothing",
+                "confdctl: Instance name nothing not found\n",
+            ),
+            (
+                "node-of 192.0.2.7",
+                "confdctl: address 192.0.2.7: the cluster has no such entry\n",
+            ),
+            (
+                "config /nothing",
+                "confdctl: path \"/nothing\": the argument is of the wrong kind, or the path leads nowhere\n",
+            ),
+        ] {
+            let ran = asked.run(&format!("query {query}"));
+            assert_eq!((ran.status, ran.out.as_str()), (1, ""), "{kind:?} {query}");
+            assert_eq!(ran.err, expected, "{kind:?}");
+            let json = asked.run(&format!("--json query {query}"));
+            assert_eq!(json.status, 1);
+            assert!(json.json()["error"].is_string(), "{json:?}");
+        }
+    }
+}
+
+#[test]
+fn all_candidates_side_by_side_one_of_them_dead() {
+    let [one, two] =
+        [Kind::Mmsg, Kind::Mmsg].map(|kind| Subject::start(kind, Some(&configuration()), KEY));
+    let dead = Dead::new();
+    let asked = Asked::new(&[one.address(), dead.address(), two.address()]);
+    let ran = asked.run("query --all master");
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""));
+    let lines: Vec<Vec<&str>> = ran
+        .out
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .collect();
+    let [first, second, third] = lines.as_slice() else {
+        panic!("{ran:?}");
+    };
+    assert_eq!(
+        (first[0], first[1], first[3]),
+        (&*one.address().to_string(), "4", "node1.example.com")
+    );
+    assert!(first[2].ends_with(" ms"));
+    assert_eq!(
+        *second,
+        [
+            &*dead.address().to_string(),
+            "-",
+            "-",
+            "nobody listens there (connection refused)"
+        ]
+    );
+    assert_eq!(third[0], two.address().to_string());
+    let json = asked.run("query --all --json master").json();
+    assert_eq!(
+        (&json["replies"], &json["needed"], &json["asked"]),
+        (&json!(2), &json!(2), &json!(3))
+    );
+    let statuses: Vec<&Value> = json["candidates"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["status"])
+        .collect();
+    assert_eq!(statuses, ["answered", "unreachable", "answered"]);
+    assert_eq!(json["candidates"][0]["answer"], "node1.example.com");
+    assert!(json["candidates"][0]["round_trip_ms"].is_f64());
+}
+
+#[test]
+fn too_few_answers_are_shown_with_a_warning() {
+    let subject = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
+    let dead = Dead::new();
+    let ran = Asked::new(&[subject.address(), dead.address()]).run("query master");
+    assert_eq!((ran.status, ran.out.as_str()), (0, "node1.example.com\n"));
+    let expected = format!(
+        "confdctl: warning: 1 of 2 candidates answered, 2 make an answer safe; this one may be old\n  {}: unreachable: nobody",
+        dead.address()
+    );
+    assert!(ran.err.starts_with(&expected), "{}", ran.err);
+}
+
+#[test]
+fn a_wrong_key_is_silence_and_silence_is_explained() {
+    for kind in kinds() {
+        let subject = Subject::start(kind, Some(&configuration()), b"another");
+        let asked = Asked::new(&[subject.address()]);
+        let ran = asked.run("query nodes --timeout 0.5");
+        assert_eq!((ran.status, ran.out.as_str()), (3, ""));
+        for part in [
+            "confdctl: no answer within 0.5 s\n",
+            &format!("  {}: silent, asked 2 times\n", subject.address()),
+            "daemon-util check ganeti-confd",
+            "confd is silent to a wrong key. Used here: /",
+            "\"confdctl probe\" tells",
+            &format!("udp/{}", subject.address().port()),
+            "too large for a datagram",
+        ] {
+            assert!(ran.err.contains(part), "{part} in {}", ran.err);
+        }
+        let probed = asked.run("probe --timeout 0.5");
+        assert_eq!(probed.status, 2);
+        assert!(
+            probed
+                .first_line()
+                .starts_with("CONFD CRITICAL - 0 of 1 candidates answer, 1 are needed; ")
+        );
+        assert!(
+            probed.out.contains("off, firewall, or another key"),
+            "{probed:?}"
+        );
+    }
+}
+
+#[test]
+fn nobody_there_is_known_at_once() {
+    let dead = Dead::new();
+    let started = Instant::now();
+    let ran = Asked::new(&[dead.address()]).run("--json query master");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert_eq!(ran.status, 3);
+    assert_eq!(ran.json()["error"], "no answer");
+    assert!(
+        ran.err.contains("unreachable: nobody listens there"),
+        "{}",
+        ran.err
+    );
+    assert!(
+        !ran.err.contains("another one"),
+        "a key does not matter: {}",
+        ran.err
+    );
+}
+
+#[test]
+fn key_and_candidates_come_from_options_environment_and_the_nodes_files() {
+    let subject = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
+    let server = subject.address().to_string();
+    let master = |command: &mut Command| {
+        let ran = ran(&command.output().unwrap());
+        assert_eq!(
+            (ran.out.as_str(), ran.status),
+            ("node1.example.com\n", 0),
+            "{ran:?}"
+        );
+    };
+    let query = ["query", "master"];
+    let key_file = format!("{}/var/lib/ganeti/hmac.key", subject.root());
+    master(
+        command(&query)
+            .env("CONFD_SERVERS", format!("{server},"))
+            .env("CONFD_KEY_FILE", &key_file),
+    );
+    master(
+        command(&query)
+            .env("CONFD_SERVERS", &server)
+            .env("CONFD_KEY", "0123456789abcdef\n"),
+    );
+    // The node's own key, for a server that is named.
+    master(
+        command(&query)
+            .args(["--server", &server])
+            .env("GANETI_ROOTDIR", subject.root()),
+    );
+
+    // What $(cat FILE) makes of a key.
+    let cut = command(&["query", "ping", "--timeout=0.3"])
+        .env("CONFD_SERVERS", &server)
+        .env("CONFD_KEY", "0123456789abcdef")
+        .output();
+    let cut = ran(&cut.unwrap());
+    assert_eq!(cut.status, 3);
+    assert!(
+        cut.err
+            .contains("drops its final newline: set CONFD_KEY_FILE"),
+        "{}",
+        cut.err
+    );
+
+    let list = format!(
+        "{}/var/lib/ganeti/ssconf_master_candidates_ips",
+        subject.root()
+    );
+    fs::write(&list, "127.77.77.77\n").unwrap();
+    let listed = ran(&command(&query)
+        .env("GANETI_ROOTDIR", subject.root())
+        .output()
+        .unwrap());
+    assert_eq!(listed.status, 3);
+    assert!(
+        listed.err.contains("  127.77.77.77: unreachable"),
+        "{}",
+        listed.err
+    );
+}
+
+#[test]
+fn mistakes_and_this_hosts_failures_have_their_own_status() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("hmac.key");
+    fs::write(&empty, "").unwrap();
+    let empty = format!("--key-file={}", empty.display());
+    for (args, status, expected) in [
+        (&["query", "bogus"][..], 2, "unrecognized subcommand"),
+        (&["query", "role"], 2, "<NODE>"),
+        (
+            &["--timeout=x", "query", "ping"],
+            2,
+            "give a time like 10, 10s or 500ms",
+        ),
+        (
+            &["--demo", "--server=::1", "query", "ping"],
+            2,
+            "--demo asks a cluster of its own",
+        ),
+        (&["query", "master"], 4, "no node of a Ganeti cluster"),
+        (
+            &["--server=::1", "query", "master"],
+            4,
+            "/nonexistent/var/lib/ganeti/hmac.key does not exist",
+        ),
+        (
+            &["--server=::1", &empty, "query", "master"],
+            4,
+            "is empty, anybody could sign with it",
+        ),
+        (
+            &["--server=a b", "query", "master"],
+            4,
+            "name a server as ADDR",
+        ),
+        // For monitoring systems, 2 is something else.
+        (&["probe", "--bogus"], 3, "--bogus"),
+    ] {
+        let ran = run(args);
+        assert_eq!(
+            (ran.status, ran.out.as_str()),
+            (status, ""),
+            "{args:?}: {}",
+            ran.err
+        );
+        assert!(ran.err.contains(expected), "{args:?}: {}", ran.err);
+    }
+    let unknown = run(&["probe"]);
+    assert_eq!(unknown.status, 3);
+    assert!(
+        unknown
+            .first_line()
+            .starts_with("CONFD UNKNOWN - cannot read the master candidates from ")
+    );
+}
+
+#[test]
+fn one_command_from_the_help_works_anywhere() {
+    let help = run(&["--help"]);
+    assert_eq!(help.status, 0);
+    assert!(help.out.contains("  confdctl --demo query master  "));
+    let ran = run(&["--demo", "query", "master"]);
+    assert_eq!(
+        (ran.out.as_str(), ran.err.as_str(), ran.status),
+        ("node1.example.com\n", "", 0)
+    );
+}
+
+#[test]
+fn the_daemons_demo_prints_a_line_that_works() {
+    let child = Command::new(DAEMON)
+        .args(["--demo", "-p", "0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut demo = Killed(child.unwrap());
+    let lines = BufReader::new(demo.0.stdout.take().unwrap()).lines();
+    let line = lines
+        .map(Result::unwrap)
+        .find(|line| line.starts_with("  confdctl "))
+        .expect("a line to paste");
+    let args: Vec<&str> = line.split_whitespace().skip(1).collect();
+    assert_eq!(run(&args).out, "node1.example.com\n", "{line}");
+    // So that it removes its files.
+    kill(Pid::from_raw(demo.0.id() as i32), Signal::SIGTERM).unwrap();
+    demo.0.wait().unwrap();
+}
+
+#[test]
+fn probe_is_ok_when_all_is_well() {
+    for kind in kinds() {
+        let [one, two] = [kind, kind].map(|kind| Subject::start(kind, Some(&configuration()), KEY));
+        let asked = Asked::new(&[one.address(), two.address()]);
+        let ran = asked.run("probe --checks");
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{ran:?}");
+        let (text, performance) = ran.first_line().split_once('|').expect("performance data");
+        assert_eq!(text, "CONFD OK - 2 of 2 candidates answer, serial 34");
+        assert!(
+            performance.starts_with("up=2;2:;2:;0;2 lag=0;0;;0; skew="),
+            "{performance}"
+        );
+        let lines: Vec<&str> = ran.out.lines().collect();
+        let words: Vec<&str> = lines[2].split_whitespace().collect();
+        assert_eq!(
+            words[..4],
+            [&*one.address().to_string(), "up", "34", "0"],
+            "{ran:?}"
+        );
+        assert_eq!(lines[4..].len(), 8, "{ran:?}");
+        assert!(
+            lines[4..].iter().all(|line| line.starts_with("OK      ")),
+            "{ran:?}"
+        );
+        let json = asked.run("probe --json").json();
+        assert_eq!(
+            (&json["verdict"], &json["up"], &json["serial"]),
+            (&json!("OK"), &json!(2), &json!(34))
+        );
+        assert!(json["candidates"][1]["skew_s"].as_i64().unwrap().abs() <= 1);
+    }
+}
+
+#[test]
+fn probe_warns_of_one_that_is_down_and_is_critical_below_the_safe_number() {
+    let [one, two] =
+        [Kind::Mmsg, Kind::Mmsg].map(|kind| Subject::start(kind, Some(&configuration()), KEY));
+    let [dead, dead_too] = [Dead::new(), Dead::new()];
+    let warning = Asked::new(&[one.address(), two.address(), dead.address()]).run("probe");
+    assert_eq!(warning.status, 1);
+    let expected = format!(
+        "CONFD WARNING - 2 of 3 candidates answer, serial 34; {} is down: nobody listens there",
+        dead.address()
+    );
+    assert!(warning.first_line().starts_with(&expected), "{warning:?}");
+    let critical = Asked::new(&[one.address(), dead.address(), dead_too.address()]).run("probe");
+    assert_eq!(critical.status, 2);
+    assert!(
+        critical
+            .first_line()
+            .starts_with("CONFD CRITICAL - 1 of 3 candidates answer, 2 are needed, serial 34; ")
+    );
+}
+
+#[test]
+fn probe_warns_of_one_that_is_behind() {
+    let new = Subject::start(
+        Kind::Mmsg,
+        Some(&changed(&[("/serial_no", json!(40))])),
+        KEY,
+    );
+    let old = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
+    let ran = Asked::new(&[new.address(), old.address()]).run("probe");
+    assert_eq!(ran.status, 1);
+    let expected = format!(
+        "CONFD WARNING - 2 of 2 candidates answer, serial 40; {} is 6 behind|",
+        old.address()
+    );
+    assert!(ran.first_line().starts_with(&expected), "{ran:?}");
+}
+
+#[test]
+fn candidates_that_disagree_are_named() {
+    let configuration = configuration();
+    let parsed: Value = serde_json::from_slice(&configuration).unwrap();
+    let master = &parsed["cluster"]["master_node"];
+    let mut nodes = parsed["nodes"].as_object().unwrap().values();
+    let other = nodes
+        .find(|node| node["uuid"] != *master)
+        .expect("three nodes");
+    let split = changed(&[("/cluster/master_node", other["uuid"].clone())]);
+    let one = Subject::start(Kind::Mmsg, Some(&configuration), KEY);
+    let two = Subject::start(Kind::Mmsg, Some(&split), KEY);
+    let asked = Asked::new(&[one.address(), two.address()]);
+    let ran = asked.run("query master");
+    assert_eq!(ran.status, 0);
+    for (address, name) in [
+        (one.address(), "node1.example.com"),
+        (two.address(), other["name"].as_str().unwrap()),
+    ] {
+        assert!(
+            ran.err.contains(&format!("\n  {address}: \"{name}\"")),
+            "{}",
+            ran.err
+        );
+    }
+    assert!(
+        ran.err
+            .starts_with("confdctl: warning: candidates answer differently under serial 4;")
+    );
+    assert_eq!(asked.run("query master --json").json()["consistent"], false);
+    let probed = asked.run("probe");
+    assert_eq!(probed.status, 1);
+    assert!(
+        probed
+            .first_line()
+            .contains("calls node1.example.com the master, others disagree"),
+        "{probed:?}"
+    );
+}
+
+/// A child that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Our daemon with a clock that is off.
+struct OffClock {
+    address: SocketAddr,
+    _daemon: Killed,
+    _root: TempDir,
+}
+
+impl OffClock {
+    /// With a clock this far ahead, in the words of faketime(1).
+    fn start(ahead: &str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for part in ["lib", "run", "log"] {
+            fs::create_dir_all(root.path().join(format!("var/{part}/ganeti"))).unwrap();
+        }
+        let data = root.path().join("var/lib/ganeti");
+        fs::write(data.join("hmac.key"), KEY).unwrap();
+        fs::write(data.join("config.data"), configuration()).unwrap();
+        let child = Command::new("faketime")
+            .args([
+                "-f",
+                ahead,
+                DAEMON,
+                "-f",
+                "--no-user-checks",
+                "-b",
+                "127.0.0.1",
+                "-p",
+                "0",
+            ])
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .env("GANETI_ROOTDIR", root.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut daemon = Killed(child.unwrap());
+        let mut said = String::new();
+        let lines = BufReader::new(daemon.0.stderr.take().unwrap()).lines();
+        let address = lines.map_while(Result::ok).find_map(|line| {
+            said += &line;
+            let (_, after) = line.split_once("Serving ")?;
+            after.split('/').next()?.parse().ok()
+        });
+        Self {
+            address: address.unwrap_or_else(|| panic!("it does not serve: {said}")),
+            _daemon: daemon,
+            _root: root,
+        }
+    }
+}
+
+#[test]
+fn probe_tells_a_wrong_clock_from_a_wrong_key() {
+    if Command::new("faketime").arg("--version").output().is_err() {
+        return skip("faketime (Debian package faketime)");
+    }
+    let subject = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
+    let ahead = ["+90s", "+605s", "-7200s"].map(OffClock::start);
+    let addresses = ahead.each_ref().map(|daemon| daemon.address);
+
+    let warning = Asked::new(&[subject.address(), addresses[0]]).run("probe");
+    assert_eq!(warning.status, 1, "{warning:?}");
+    let line = warning.first_line();
+    assert!(
+        line.contains(&format!("; {} has a clock 1m ", addresses[0])),
+        "{line}"
+    );
+
+    let silent = Asked::new(&[subject.address(), addresses[1], addresses[2]])
+        .run("probe --timeout 1 --json");
+    assert_eq!(silent.status, 2, "{silent:?}");
+    let json = silent.json();
+    for (index, expected) in [(0, 0), (1, 605), (2, -7200)] {
+        let skew = json["candidates"][index]["skew_s"]
+            .as_i64()
+            .unwrap_or(i64::MAX);
+        assert!(skew.abs_diff(expected) <= 2, "{json}");
+    }
+    let explained = Asked::new(&[addresses[1]]).run("probe --timeout 1");
+    assert!(
+        explained.out.contains("right key, wrong clock"),
+        "{explained:?}"
+    );
+}
+
+#[test]
+fn watching_ends_with_a_signal_or_its_reader() {
+    let watch = || {
+        let mut command = command(&["--demo", "probe", "--watch=0.2"]);
+        let mut child = Killed(command.stdout(Stdio::piped()).spawn().unwrap());
+        let mut out = BufReader::new(child.0.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        assert!(line.starts_with("CONFD OK - "), "{line}");
+        (child, out)
+    };
+    let (mut child, mut out) = watch();
+    kill(Pid::from_raw(child.0.id() as i32), Signal::SIGINT).unwrap();
+    out.read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(child.0.wait().unwrap().code(), Some(130));
+
+    let (mut child, out) = watch();
+    drop(out);
+    assert_eq!(wait(&mut child.0), Some(0));
+}
+
+#[test]
+fn watching_shows_who_goes() {
+    let subject = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
+    let mut command = command(&["probe", "--watch=0.2", "--json", "--server"]);
+    command
+        .arg(subject.address().to_string())
+        .env("CONFD_KEY", "0123456789abcdef\n");
+    let mut child = Killed(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    let first = next();
+    assert_eq!(first["verdict"], "OK", "{first}");
+    drop(subject);
+    let deadline = Instant::now() + PATIENCE;
+    let last = loop {
+        let line = next();
+        if line["verdict"] == "CRITICAL" {
+            break line;
+        }
+        assert!(Instant::now() < deadline, "{line}");
+    };
+    assert_eq!(last["candidates"][0]["state"], "down");
+    assert_eq!(last["candidates"][0]["skew_s"], Value::Null);
+}
+
+/// The exit status, if it ends in time.
+fn wait(child: &mut Child) -> Option<i32> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code().or(status.signal());
+        }
+        // A child's end has no event that std waits for with a deadline.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    None
+}
+
+#[test]
+fn on_a_terminal_there_are_tables_and_a_view_that_q_ends() {
+    if Command::new("script").arg("--version").output().is_err() {
+        return skip("script (Debian package bsdutils)");
+    }
+    let on_terminal = |command: &str| {
+        let mut script = Command::new("script");
+        script
+            .args(["-qec", command, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        Killed(script.spawn().unwrap())
+    };
+    let mut table = on_terminal(&format!("{CONFDCTL} --demo query drbd node2"));
+    let mut text = String::new();
+    table
+        .0
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    assert!(
+        text.starts_with("NODE               MINOR  INSTANCE"),
+        "{text}"
+    );
+
+    let mut view = on_terminal(&format!("{CONFDCTL} --demo probe --watch"));
+    let mut out = BufReader::new(view.0.stdout.take().unwrap());
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("CONFD OK") {
+        assert_ne!(
+            out.read_until(b'\n', &mut seen).unwrap(),
+            0,
+            "it ends by itself: {seen:?}"
+        );
+    }
+    view.0.stdin.as_mut().unwrap().write_all(b"q").unwrap();
+    assert_eq!(wait(&mut view.0), Some(0));
+}
+
+#[test]
+fn completions_parse() {
+    let dir = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&["completions", shell]);
+        assert_eq!(script.status, 0);
+        assert!(script.out.contains("instances-on"), "{shell}");
+        let path = dir.path().join(shell);
+        fs::write(&path, script.out).unwrap();
+        match Command::new(shell).arg("-n").arg(&path).output() {
+            Ok(parsed) => assert!(parsed.status.success(), "{shell}: {:?}", ran(&parsed)),
+            Err(_) => skip(&format!(
+                "{shell}, which parses its completions (the Debian package of its name)"
+            )),
+        }
+    }
+}
+
+#[test]
+fn man_pages_are_complete_and_well_formed() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = run(&["man", dir.path().to_str().unwrap()]);
+    assert_eq!(made.status, 0, "{made:?}");
+    let paths: Vec<&Path> = made.out.lines().map(Path::new).collect();
+    assert_eq!(paths.len(), 19, "{made:?}");
+    for name in [
+        "man1/confdctl.1",
+        "man1/confdctl-query-node-of.1",
+        "man1/confdctl-probe.1",
+        "man8/ganeti-confd.8",
+    ] {
+        assert!(paths.contains(&&*dir.path().join(name)), "{name}");
+    }
+    for path in paths {
+        let page = fs::read_to_string(path).unwrap();
+        assert!(
+            page.contains(".TH ") && page.contains(".SH NAME"),
+            "{path:?}"
+        );
+        match Command::new("man")
+            .args(["--warnings", "-l"])
+            .arg(path)
+            .output()
+        {
+            Ok(shown) => {
+                let shown = ran(&shown);
+                assert_eq!((shown.status, shown.err.as_str()), (0, ""), "{path:?}");
+                assert!(shown.out.contains("SYNOPSIS"), "{path:?}");
+            }
+            Err(_) => return skip("man (Debian package man-db)"),
+        }
+    }
+    let nowhere = run(&["man", "/dev/null"]);
+    assert_eq!(nowhere.status, 4);
+    assert!(
+        nowhere
+            .err
+            .contains("cannot write man pages below /dev/null")
+    );
+}

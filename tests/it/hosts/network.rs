@@ -1,0 +1,379 @@
+//! Five hosts and a client, each in a network namespace of its own, on one bridge.
+//!
+//! The namespaces have no names: what holds them are open files of this process and the daemons in them. The daemons are killed
+//! when the test's thread ends, however it ends. So a test that is killed leaves nothing.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use ganeti_confd::client::{Candidate, ConfdClient};
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::relay::Relay;
+use crate::common::{Kind, Layout, skip};
+
+/// How many hosts there are.
+pub(super) const HOSTS: usize = 5;
+/// The cluster's key.
+pub(super) const KEY: &[u8] = b"several hosts";
+/// Every host has this port to itself.
+const PORT: u16 = 1814;
+
+/// The family of the addresses that the hosts are asked at; they have one of each.
+#[derive(Clone, Copy)]
+pub(super) enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+// ------------ Namespaces -------------------------------------------------------------------------------------------
+
+/// A network namespace; it lasts as long as this, or a process in it.
+struct Namespace(File);
+
+impl Namespace {
+    /// The one that this thread is in.
+    fn current() -> Self {
+        Self(File::open("/proc/thread-self/ns/net").expect("every thread has a network namespace"))
+    }
+
+    /// A new one, with nothing in it but a loopback interface that is down.
+    fn new() -> nix::Result<Self> {
+        let before = Self::current();
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        let _back = Entered { before };
+        Ok(Self::current())
+    }
+
+    /// Takes this thread into it; sockets that it opens and processes and threads that it starts are there.
+    fn enter(&self) -> Entered {
+        let entered = Entered {
+            before: Self::current(),
+        };
+        setns(&self.0, CloneFlags::CLONE_NEWNET).expect("the namespace is there");
+        entered
+    }
+
+    /// A path to it, for other processes as well.
+    fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
+    }
+
+    /// Runs `ip` in it, on these lines.
+    fn ip(&self, lines: &str) {
+        self.run(&["ip", "-batch", "-"], lines);
+    }
+
+    /// Runs `nft` in it, on these lines.
+    fn nft(&self, lines: &str) {
+        self.run(&["nft", "-f", "-"], lines);
+    }
+
+    fn run(&self, command: &[&str], lines: &str) {
+        let _entered = self.enter();
+        let mut child = Command::new(command[0])
+            .args(&command[1..])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
+        let mut stdin = child.stdin.take().expect("it is piped");
+        stdin.write_all(lines.as_bytes()).expect("it reads");
+        drop(stdin);
+        let status = child.wait().expect("our child");
+        assert!(status.success(), "{command:?} refuses: {lines}");
+    }
+}
+
+/// While this lives, the thread is in another namespace than before.
+struct Entered {
+    before: Namespace,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        setns(&self.before.0, CloneFlags::CLONE_NEWNET).expect("the namespace is there");
+    }
+}
+
+/// Whether this machine has what these tests take; says so if not.
+fn is_possible() -> bool {
+    let runs = |program: &str, option: &str| {
+        let command = Command::new(program)
+            .arg(option)
+            .stdout(Stdio::null())
+            .status();
+        command.is_ok_and(|status| status.success())
+    };
+    let missing = if Namespace::new().is_err() {
+        "network namespaces (they take root)"
+    } else if !runs("ip", "-V") {
+        "ip (Debian package iproute2)"
+    } else if !runs("nft", "-v") {
+        "nft (Debian package nftables)"
+    } else if !runs("faketime", "--version") {
+        "faketime (Debian package faketime)"
+    } else {
+        return true;
+    };
+    skip(missing);
+    false
+}
+
+// ------------ The network ------------------------------------------------------------------------------------------
+
+/// Five hosts without daemons, and this thread as the client, in the namespace that has the bridge.
+pub(super) struct Network {
+    pub(super) hosts: Vec<Host>,
+    /// Dropped last: the thread goes back to where it was.
+    _client: Entered,
+}
+
+impl Network {
+    /// A network, unless something for it is missing here.
+    ///
+    /// The hosts' daemons are ours on both engines, but for the last, which is the reference.
+    pub(super) fn new(family: Family) -> Option<Self> {
+        if !is_possible() {
+            return None;
+        }
+        let client = Namespace::new().expect("it was possible just now");
+        client.ip("link set lo up\n\
+             link add bridge type bridge mcast_snooping 0\n\
+             link set bridge up\n\
+             address add 192.0.2.254/24 dev bridge\n\
+             address add 2001:db8::fe/64 dev bridge nodad\n");
+        let ours =
+            [Kind::Uring, Kind::Mmsg].map(|kind| if kind.is_here() { kind } else { Kind::Mmsg });
+        let last = if Kind::Reference.is_here() {
+            Kind::Reference
+        } else {
+            Kind::Mmsg
+        };
+        let kind = |number| match number {
+            HOSTS => last,
+            _ => ours[number % 2],
+        };
+        let hosts = (1..=HOSTS)
+            .map(|number| Host::new(number, family, kind(number), &client))
+            .collect();
+        Some(Self {
+            hosts,
+            _client: client.enter(),
+        })
+    }
+
+    /// Where the hosts are asked.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        self.hosts.iter().map(|host| host.ip).collect()
+    }
+
+    /// All hosts, as candidates.
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
+        self.hosts.iter().map(Host::candidate).collect()
+    }
+
+    /// A client that asks all hosts.
+    pub(super) fn client(&self) -> ConfdClient {
+        ConfdClient::new(KEY, self.candidates()).expect("this thread's namespace has sockets")
+    }
+
+    /// The client's kernel forgets at which link address each host is.
+    pub(super) fn forget_neighbours(&self) {
+        Namespace::current().ip("neighbour flush dev bridge\n");
+    }
+
+    /// From now on this share of all datagrams is lost on the way to a host and on the way back, each.
+    pub(super) fn lose(&self, percent: u8) {
+        // Where they arrive, so that no sender is told.
+        let rule = |port| {
+            format!(
+                "table inet loss {{\n\
+                   chain input {{\n\
+                     type filter hook input priority 0\n\
+                     udp {port} {PORT} numgen random mod 100 < {percent} drop\n\
+                   }}\n\
+                 }}\n"
+            )
+        };
+        Namespace::current().nft(&rule("sport"));
+        for host in &self.hosts {
+            host.namespace.nft(&rule("dport"));
+        }
+    }
+}
+
+// ------------ A host -----------------------------------------------------------------------------------------------
+
+/// A host with a `GANETI_ROOTDIR`, and a daemon if one was started.
+pub(super) struct Host {
+    number: usize,
+    ip: IpAddr,
+    kind: Kind,
+    root: Layout,
+    relay: Option<Relay>,
+    daemon: Option<Child>,
+    namespace: Namespace,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Host {
+    fn new(number: usize, family: Family, kind: Kind, client: &Namespace) -> Self {
+        let namespace = Namespace::new().expect("it was possible just now");
+        let last = u8::try_from(number).expect("there are few hosts");
+        let ipv4 = Ipv4Addr::new(192, 0, 2, last);
+        let ipv6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into());
+        let link = format!("host{number}");
+        let path = namespace.path();
+        client.ip(&format!(
+            "link add {link} type veth peer name eth0 netns {path}\n\
+             link set {link} master bridge up\n"
+        ));
+        namespace.ip(&format!(
+            "link set lo up\n\
+             address add {ipv4}/24 dev eth0\n\
+             address add {ipv6}/64 dev eth0 nodad\n\
+             link set eth0 up\n"
+        ));
+        let host = Self {
+            number,
+            ip: match family {
+                Family::Ipv4 => ipv4.into(),
+                Family::Ipv6 => ipv6.into(),
+            },
+            kind,
+            root: Layout::new(None, KEY),
+            relay: None,
+            daemon: None,
+            namespace,
+        };
+        host.refuse_at_most_every(Duration::ZERO);
+        host
+    }
+
+    /// How often it tells the client that nobody listens. The kernel's default is once a second, after a burst of six, which would
+    /// make a test's outcome depend on how long the daemons take to start; so it is always until told otherwise.
+    pub(super) fn refuse_at_most_every(&self, time: Duration) {
+        let _entered = self.namespace.enter();
+        for file in ["ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"] {
+            let path = format!("/proc/sys/net/{file}");
+            fs::write(&path, time.as_millis().to_string())
+                .unwrap_or_else(|error| panic!("{path}: {error}"));
+        }
+    }
+
+    /// Where it is asked.
+    pub(super) fn candidate(&self) -> Candidate {
+        Candidate::at(self.ip, PORT)
+    }
+
+    fn config_data(&self) -> PathBuf {
+        self.root.0.path().join("var/lib/ganeti/config.data")
+    }
+
+    /// Replaces its `config.data`, as Ganeti does: by renaming.
+    pub(super) fn write_config(&self, text: &str) {
+        let new = self.config_data().with_extension("new");
+        fs::write(&new, text).expect("its directory is writable");
+        fs::rename(new, self.config_data()).expect("its directory is writable");
+    }
+
+    /// Takes its `config.data` away, as Ganeti does with a node that is no candidate any more.
+    pub(super) fn remove_config(&self) {
+        fs::remove_file(self.config_data()).expect("it has one");
+    }
+
+    /// Starts its daemon. It is not ready yet.
+    pub(super) fn start(&mut self) {
+        self.spawn(self.ip, &[]);
+    }
+
+    /// Starts its daemon with a clock that is wrong by so much (`-600s`).
+    pub(super) fn start_with_clock(&mut self, offset: &str) {
+        // The library leaves files in /dev/shm, so that is one of the daemon's own; $LIB is the dynamic linker's.
+        const SCRIPT: &str = r#"mount -t tmpfs none /dev/shm
+            export FAKETIME="$0" LD_PRELOAD='/usr/$LIB/faketime/libfaketimeMT.so.1'
+            exec "$@""#;
+        self.spawn(
+            self.ip,
+            &["unshare", "--mount", "sh", "-e", "-c", SCRIPT, offset],
+        );
+    }
+
+    /// Starts its daemon behind a relay that holds every request up for so long.
+    pub(super) fn start_slow(&mut self, delay: Duration) {
+        self.spawn(Ipv4Addr::LOCALHOST.into(), &[]);
+        let _entered = self.namespace.enter();
+        let daemon = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+        self.relay = Some(Relay::start((self.ip, PORT).into(), daemon, delay));
+    }
+
+    /// Starts its daemon at `ip`, by way of another command.
+    fn spawn(&mut self, ip: IpAddr, wrapper: &[&str]) {
+        let _entered = self.namespace.enter();
+        let daemon = self.kind.command();
+        let errors = File::create(self.root.0.path().join("stderr")).expect("a writable directory");
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .args(wrapper)
+            .arg(daemon.get_program())
+            .args(daemon.get_args())
+            .args(["-f", "--no-user-checks", "-b", &ip.to_string()])
+            .args(["-p", &PORT.to_string()])
+            .env("GANETI_ROOTDIR", self.root.0.path())
+            .env("GANETI_HOSTNAME", "localhost")
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .spawn();
+        self.daemon = Some(child.expect("setpriv (Debian package util-linux)"));
+    }
+
+    /// Kills its daemon; the host stays.
+    pub(super) fn kill(&mut self) {
+        self.relay = None;
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+
+    /// Pulls its cable. The client's end is meant, so that the host hears of it, too.
+    pub(super) fn cut(&self) {
+        Namespace::current().ip(&format!("link set host{} down\n", self.number));
+    }
+
+    /// Plugs its cable in again.
+    pub(super) fn mend(&self) {
+        Namespace::current().ip(&format!("link set host{} up\n", self.number));
+    }
+
+    /// A firewall in front of it swallows everything from now on.
+    pub(super) fn wall_off(&self) {
+        self.namespace.nft(
+            "table inet wall {\n\
+               chain input {\n\
+                 type filter hook input priority 0; policy drop\n\
+               }\n\
+             }\n",
+        );
+    }
+
+    /// What its daemon said, for the message of a test that fails.
+    pub(super) fn said(&self) -> String {
+        let mut text = String::new();
+        let errors = File::open(self.root.0.path().join("stderr"));
+        let _ = errors.and_then(|mut file| file.read_to_string(&mut text));
+        format!("host {} ({:?}): {text}", self.number, self.kind)
+    }
+}
