@@ -60,7 +60,7 @@ impl<'a> Datagram<'a> {
 /// An answered datagram: the reply stands in the first `len` bytes of the caller's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
-    /// The reply's length in bytes, at most [`REPLY_BYTES_MAX`].
+    /// The reply's length in bytes, at most [`REPLY_BYTES_MAX`](crate::protocol::REPLY_BYTES_MAX).
     pub len: usize,
     /// The request's type, 0 to 11.
     pub kind: u8,
@@ -93,7 +93,7 @@ impl Responder {
         }
     }
 
-    /// Answers `datagram` from `served` into `out`, which must hold [`REPLY_BYTES_MAX`] bytes.
+    /// Answers `datagram` from `served` into `out`, which must hold [`REPLY_BYTES_MAX`](crate::protocol::REPLY_BYTES_MAX) bytes.
     ///
     /// `now` is the daemon's clock in whole seconds since the epoch.
     ///

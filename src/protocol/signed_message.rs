@@ -14,7 +14,8 @@ pub struct SignedMessage<'a> {
     pub message: &'a mut [u8],
     /// How long the message is, in bytes.
     pub message_len: usize,
-    salt: &'a [u8],
+    /// The sender's clock in a request, the request's `rsalt` in a reply; UTF-8.
+    pub salt: &'a [u8],
     hmac: &'a [u8],
 }
 
@@ -27,13 +28,17 @@ pub(crate) struct Places {
 }
 
 impl<'a> SignedMessage<'a> {
-    /// Parses the envelope in the first `len` bytes of `text`, and writes its message to `message`, which must be as long as the
-    /// longest request, with the parser's padding.
+    /// Parses the envelope in the first `len` bytes of `text`, and writes its message to `message`. Both must hold `len` bytes and
+    /// [`PADDING`](super::PADDING) more.
     ///
     /// # Errors
     ///
     /// * [`Reject::BadEnvelope`]: exactly the keys `msg`, `salt` and `hmac` must be there, once each, all of them strings.
     /// * [`Reject::BadHmac`]: what is written cannot be what was signed.
+    ///
+    /// # Panics
+    ///
+    /// If `text` or `message` is too short.
     pub fn parse(
         parser: &mut Parser,
         text: &'a mut [u8],
