@@ -1,15 +1,12 @@
 //! One datagram in; one reply, or one reason for silence, out.
 #![forbid(unsafe_code)]
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::protocol::reply::ErrorCode;
 use crate::protocol::request::Request;
 use crate::protocol::signed_message::{self, SignedMessage};
-use crate::protocol::{
-    FOURCC, Key, PADDING, Parser, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reject, SKEW_SECONDS_MAX,
-};
+use crate::protocol::{FOURCC, Key, PADDING, Parser, REQUEST_BYTES_MAX, Reject, SKEW_SECONDS_MAX};
 use crate::snapshot::{Answer, Outcome, Snapshot};
 
 /// What is served at one moment: published as a whole, so that no reply mixes two of them.
@@ -23,7 +20,7 @@ pub struct Served {
 
 /// A datagram as the kernel delivered it: `len` bytes, then at least [`PADDING`] bytes that the parser may read.
 ///
-/// Parsing unescapes strings in place, so the bytes are not the datagram any more afterwards.
+/// Parsing may unescape strings in place, so the bytes are not the datagram any more afterwards.
 #[derive(Debug)]
 pub struct Datagram<'a> {
     buffer: &'a mut [u8],
@@ -63,7 +60,7 @@ impl<'a> Datagram<'a> {
 /// An answered datagram: the reply stands in the first `len` bytes of the caller's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
-    /// The reply's length in bytes, at most [`REPLY_BYTES_MAX`].
+    /// The reply's length in bytes, at most [`REPLY_BYTES_MAX`](crate::protocol::REPLY_BYTES_MAX).
     pub len: usize,
     /// The request's type, 0 to 11.
     pub kind: u8,
@@ -75,8 +72,9 @@ pub struct Reply {
 #[derive(Debug)]
 pub struct Responder {
     parser: Parser,
+    /// The inner message of the request, with the parser's padding.
+    message: Box<[u8]>,
     answer: Answer,
-    out: Vec<u8>,
 }
 
 impl Default for Responder {
@@ -90,12 +88,12 @@ impl Responder {
     pub fn new() -> Self {
         Self {
             parser: Parser::new(),
+            message: vec![0; REQUEST_BYTES_MAX + PADDING].into(),
             answer: Answer::new(),
-            out: Vec::with_capacity(REPLY_BYTES_MAX),
         }
     }
 
-    /// Answers `datagram` from `served` into `out`, which must hold [`REPLY_BYTES_MAX`] bytes.
+    /// Answers `datagram` from `served` into `out`, which must hold [`REPLY_BYTES_MAX`](crate::protocol::REPLY_BYTES_MAX) bytes.
     ///
     /// `now` is the daemon's clock in whole seconds since the epoch.
     ///
@@ -120,75 +118,41 @@ impl Responder {
         if len < FOURCC.len() || buffer[..FOURCC.len()] != FOURCC {
             return Err(Reject::BadFourcc);
         }
-        let message = self.authenticate(
-            &mut buffer[FOURCC.len()..],
-            len - FOURCC.len(),
-            now,
-            &served.key,
-        )?;
-        let text = &mut buffer[FOURCC.len() + message.start..];
-        if text[0] != b'{' {
-            return Err(Reject::BadRequest);
-        }
+        let text = &mut buffer[FOURCC.len()..];
+        let len = len - FOURCC.len();
         let Self {
             parser,
+            message,
             answer,
-            out: scratch,
         } = self;
-        let reply = parser.parse(text, message.len(), |nodes| {
-            let request = Request::from_nodes(nodes)?;
-            let outcome = served.snapshot.answer(&request, answer);
-            let fits = match outcome {
-                Outcome::Ready(ready) => signed_message::write(
-                    &served.key,
-                    request.rsalt,
-                    &ready.message,
-                    Some(&ready.escaped),
-                    scratch,
-                ),
-                Outcome::Written => {
-                    !answer.is_too_large()
-                        && signed_message::write(
-                            &served.key,
-                            request.rsalt,
-                            answer.message(),
-                            None,
-                            scratch,
-                        )
-                }
-            };
-            if !fits {
-                // A request's rsalt leaves room for this one: it is shorter than a request.
-                answer.error_code(ErrorCode::Internal);
-                signed_message::write(&served.key, request.rsalt, answer.message(), None, scratch);
-            }
-            out[..scratch.len()].copy_from_slice(scratch);
-            Some(Reply {
-                len: scratch.len(),
-                kind: request.kind as u8,
-                too_large: !fits,
-            })
-        });
-        reply.flatten().ok_or(Reject::BadRequest)
-    }
-
-    /// Checks the envelope in the first `len` bytes of `text`; gives the place of its message there, unescaped.
-    fn authenticate(
-        &mut self,
-        text: &mut [u8],
-        len: usize,
-        now: u64,
-        key: &Key,
-    ) -> Result<Range<usize>, Reject> {
-        let base = text.as_ptr().addr();
-        let is_ascii = text[..len].is_ascii();
-        let signed = SignedMessage::parse(&mut self.parser, text, len)?;
-        if is_ascii && signed.has_surrogate_pairs() {
-            return Err(Reject::BadHmac);
-        }
-        signed.verify(key)?;
+        let signed = SignedMessage::parse(parser, text, len, message)?;
+        signed.verify(&served.key)?;
         signed.check_clock(now, SKEW_SECONDS_MAX)?;
-        let start = signed.message.as_ptr().addr() - base;
-        Ok(start..start + signed.message.len())
+        Request::read(parser, signed.message, signed.message_len, |request| {
+            reply(request, served, answer, out)
+        })
+        .ok_or(Reject::BadRequest)
+    }
+}
+
+/// Writes the reply to `request` to `out`.
+fn reply(request: &Request<'_>, served: &Served, answer: &mut Answer, out: &mut [u8]) -> Reply {
+    let mut write = |message: &[u8], escaped: Option<&[u8]>| {
+        signed_message::write(&served.key, request.rsalt, message, escaped, out)
+    };
+    let written = match served.snapshot.answer(request, answer) {
+        Outcome::Ready(ready) => write(&ready.message, Some(&ready.escaped)),
+        Outcome::Written if answer.is_too_large() => None,
+        Outcome::Written => write(answer.message(), None),
+    };
+    let len = written.unwrap_or_else(|| {
+        answer.error_code(ErrorCode::Internal);
+        write(answer.message(), None)
+            .expect("with its rsalt, an error is shorter than the longest request and 200 bytes")
+    });
+    Reply {
+        len,
+        kind: request.kind as u8,
+        too_large: written.is_none(),
     }
 }

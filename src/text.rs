@@ -57,13 +57,8 @@ impl Span {
     }
 }
 
-/// Whether `byte` cannot stand in a JSON string as it is.
-const fn is_special(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
-}
-
 /// One in each byte of a lane of eight.
-const ONES: u64 = u64::from_ne_bytes([1; 8]);
+pub(crate) const ONES: u64 = u64::from_ne_bytes([1; 8]);
 
 /// The high bit of each byte of `lanes` that is zero; above the first such byte others may be marked too.
 const fn zero_bytes(lanes: u64) -> u64 {
@@ -75,41 +70,154 @@ const fn equal_bytes(lanes: u64, byte: u8) -> u64 {
     zero_bytes(lanes ^ (ONES * byte as u64))
 }
 
+/// The high bit of each byte of `lanes` that cannot stand in a JSON string as it is, as far as [`zero_bytes`] can tell.
+const fn special_bytes(lanes: u64) -> u64 {
+    let control = lanes.wrapping_sub(ONES * 0x20) & !lanes & (ONES << 7);
+    control | equal_bytes(lanes, b'"') | equal_bytes(lanes, b'\\')
+}
+
 /// Whether any byte of `bytes` must be escaped. Most strings are shorter than what a call of `memchr` costs.
 fn has_special(bytes: &[u8]) -> bool {
-    let special = |lanes: u64| {
-        let control = lanes.wrapping_sub(ONES * 0x20) & !lanes & (ONES << 7);
-        (control | equal_bytes(lanes, b'"') | equal_bytes(lanes, b'\\')) != 0
-    };
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    let mut last = [b' '; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    chunks
+    let special = |lanes: &[u8; 8]| special_bytes(u64::from_le_bytes(*lanes)) != 0;
+    let (chunks, rest) = bytes.as_chunks();
+    chunks.iter().any(special)
+        || match bytes.last_chunk() {
+            Some(last) => special(last),
+            None => rest
+                .iter()
+                .any(|byte| matches!(byte, 0..0x20 | b'"' | b'\\')),
+        }
+}
+
+/// The high bit of each byte of `lanes` that equals `byte`.
+const fn exactly(lanes: u64, byte: u8) -> u64 {
+    const LOW: u64 = ONES * 0x7f;
+    let differences = lanes ^ (ONES * byte as u64);
+    !(((differences & LOW) + LOW) | differences | LOW)
+}
+
+/// The high bit of each byte of `lanes` that equals `byte`, exact up to the first byte that is not ASCII.
+const fn ascii_bytes(lanes: u64, byte: u8) -> u64 {
+    !(lanes ^ (ONES * byte as u64)).wrapping_add(ONES * 0x7f) & (ONES << 7)
+}
+
+/// How many bytes at the start of `text` stand in a JSON string as they are, and are ASCII; `None` if all of them, save seven at most.
+pub(crate) fn plain_len(text: &[u8]) -> Option<usize> {
+    text.as_chunks()
+        .0
         .iter()
-        .any(|chunk| special(u64::from_le_bytes(*chunk)))
-        || special(u64::from_le_bytes(last))
+        .zip(0..)
+        .find_map(|(lanes, index)| {
+            let lanes = u64::from_le_bytes(*lanes);
+            let stops = special_bytes(lanes) | (lanes & (ONES << 7));
+            (stops != 0).then(|| 8 * index + stops.trailing_zeros() as usize / 8)
+        })
+}
+
+/// Unescapes to `out` the string in ASCII whose opening quote `text` stands behind, and which has no escapes but `\"`.
+///
+/// Gives the place of its closing quote and its length in `out`; `None` if it is no such string, if it ends less than eight bytes
+/// before `text` does, or if there is no room for it and another eight bytes.
+pub(crate) fn unescape_quotes(text: &[u8], out: &mut [u8]) -> Option<(usize, usize)> {
+    let mut len = 0;
+    // The high bit of the next lane's first byte, if a backslash stands before it.
+    let mut carry = 0;
+    for (lanes, index) in text.as_chunks().0.iter().zip(0..) {
+        let lanes = u64::from_le_bytes(*lanes);
+        let (quotes, backslashes) = (ascii_bytes(lanes, b'"'), ascii_bytes(lanes, b'\\'));
+        let escaped = backslashes << 8 | carry;
+        carry = backslashes >> 56;
+        let end = quotes & !escaped;
+        let before_end = end.wrapping_sub(1) & !end;
+        let printable = lanes.wrapping_add(ONES * 0x60);
+        let wrong = ((lanes | !printable) & (ONES << 7)) | (escaped & !quotes);
+        if wrong & before_end != 0 {
+            return None;
+        }
+        // A lane is written as a whole, and again behind each backslash that is left out.
+        let mut removed = backslashes & before_end;
+        let (mut rest, mut from) = (lanes, 0);
+        while removed != 0 {
+            let place = removed.trailing_zeros() / 8;
+            *out.get_mut(len..)?.first_chunk_mut()? = rest.to_le_bytes();
+            len += (place - from) as usize;
+            rest = rest >> (8 * (place - from)) >> 8;
+            from = place + 1;
+            removed &= removed - 1;
+        }
+        *out.get_mut(len..)?.first_chunk_mut()? = rest.to_le_bytes();
+        if end != 0 {
+            let place = end.trailing_zeros() / 8;
+            return Some((8 * index + place as usize, len + (place - from) as usize));
+        }
+        len += (8 - from) as usize;
+    }
+    None
+}
+
+/// Where text is written to, piece by piece.
+pub(crate) trait Sink {
+    /// Appends `piece`.
+    fn push(&mut self, piece: &[u8]);
+}
+
+impl Sink for Vec<u8> {
+    fn push(&mut self, piece: &[u8]) {
+        self.extend_from_slice(piece);
+    }
 }
 
 /// Appends `bytes` as the inside of a JSON string: `\"`, `\\`, `\b \f \n \r \t`, `\u00xx` for other control
 /// characters, everything else as it is (DEL, `/` and what is not ASCII included).
-pub(crate) fn escape(bytes: &[u8], out: &mut Vec<u8>) {
-    let (chunks, rest) = bytes.as_chunks::<64>();
-    for chunk in chunks.iter().map(<[u8; 64]>::as_slice).chain([rest]) {
+pub(crate) fn escape(bytes: &[u8], out: &mut impl Sink) {
+    let (chunks, rest) = bytes.as_chunks::<CHUNK>();
+    for chunk in chunks.iter().map(<[u8; CHUNK]>::as_slice).chain([rest]) {
         if has_special(chunk) {
-            escape_bytewise(chunk, out);
+            escape_chunk(chunk, out);
         } else {
-            out.extend_from_slice(chunk);
+            out.push(chunk);
         }
     }
 }
 
-fn escape_bytewise(bytes: &[u8], out: &mut Vec<u8>) {
+/// How many bytes are looked at, and written, at once.
+const CHUNK: usize = 64;
+
+/// Escapes at most [`CHUNK`] bytes. JSON is dense with quotes: each lane is written as a whole, and again behind each backslash
+/// that is put in.
+fn escape_chunk(bytes: &[u8], out: &mut impl Sink) {
+    // All of them are looked at: that is faster than to stop at the first.
+    if bytes.iter().fold(false, |any, byte| any | (*byte < 0x20)) {
+        return escape_bytewise(bytes, out);
+    }
+    let mut escaped = [0; 2 * CHUNK + 8];
+    let mut len = 0;
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    for chunk in chunks.iter().chain([&last]) {
+        let lanes = u64::from_le_bytes(*chunk);
+        let mut marked = exactly(lanes, b'"') | exactly(lanes, b'\\');
+        let (mut left, mut from) = (lanes, 0);
+        while marked != 0 {
+            let place = marked.trailing_zeros() / 8;
+            escaped[len..len + 8].copy_from_slice(&left.to_le_bytes());
+            len += (place - from) as usize;
+            escaped[len] = b'\\';
+            len += 1;
+            left >>= 8 * (place - from);
+            from = place;
+            marked &= marked - 1;
+        }
+        escaped[len..len + 8].copy_from_slice(&left.to_le_bytes());
+        len += (8 - from) as usize;
+    }
+    out.push(&escaped[..len - (8 - rest.len())]);
+}
+
+fn escape_bytewise(bytes: &[u8], out: &mut impl Sink) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     for &byte in bytes {
-        if !is_special(byte) {
-            out.push(byte);
-            continue;
-        }
         let short = match byte {
             b'"' | b'\\' => byte,
             0x08 => b'b',
@@ -117,13 +225,17 @@ fn escape_bytewise(bytes: &[u8], out: &mut Vec<u8>) {
             b'\n' => b'n',
             b'\r' => b'r',
             b'\t' => b't',
-            _ => {
+            0..0x20 => {
                 let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+                out.push(&[b'\\', b'u', b'0', b'0', high, low]);
+                continue;
+            }
+            _ => {
+                out.push(&[byte]);
                 continue;
             }
         };
-        out.extend_from_slice(&[b'\\', short]);
+        out.push(&[b'\\', short]);
     }
 }
 
@@ -300,6 +412,24 @@ mod tests {
         assert_eq!(escaped("/<>&'\u{7f}é€"), "/<>&'\u{7f}é€");
         let long = "x".repeat(100) + "\"" + &"y".repeat(100);
         assert_eq!(escaped(&long), long.replace('"', "\\\""));
+    }
+
+    #[test]
+    fn escapes_lanes_as_it_escapes_bytes() {
+        const TELLING: &[u8] = b"\"\"\"\\\\ab{}:,\x7f\x80\xa2\xdc\xff\n\x1f";
+        for seed in 0..20_000 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            // Control characters, which stand at the end, are rare.
+            let telling = &TELLING[..TELLING.len() - if seed % 4 == 0 { 0 } else { 2 }];
+            let len = random.usize(..200);
+            let text: Vec<u8> = (0..len)
+                .map(|_| telling[random.usize(..telling.len())])
+                .collect();
+            let (mut lanes, mut bytes) = (Vec::new(), Vec::new());
+            escape(&text, &mut lanes);
+            escape_bytewise(&text, &mut bytes);
+            assert_eq!(lanes, bytes, "{}", text.escape_ascii());
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::protocol::signed_message::SignedMessage;
-use crate::protocol::{FOURCC, Key, Parser};
+use crate::protocol::{FOURCC, Key, PADDING, Parser, REPLY_BYTES_MAX};
 
 /// Serials remembered for each query; configurations change slowly.
 const SERIALS_MAX: usize = 8;
@@ -44,6 +44,8 @@ struct Message {
 pub(super) struct Checker {
     key: Key,
     parser: Parser,
+    /// The inner message of a reply, with the parser's padding.
+    message: Box<[u8]>,
     hash: foldhash::fast::FixedState,
     /// By query: serial, and the hash of the message.
     seen: Vec<Vec<(u64, u64)>>,
@@ -56,6 +58,7 @@ impl Checker {
         Self {
             key,
             parser: Parser::new(),
+            message: vec![0; REPLY_BYTES_MAX + PADDING].into(),
             hash: foldhash::fast::FixedState::default(),
             seen: vec![Vec::new(); queries],
             compare,
@@ -75,16 +78,22 @@ impl Checker {
         if len < start || reply[..start] != FOURCC {
             return Finding::Malformed;
         }
-        let envelope =
-            match SignedMessage::parse(&mut self.parser, &mut reply[start..], len - start) {
-                Ok(envelope) if envelope.salt.as_bytes() == rsalt => envelope,
-                _ => return Finding::Malformed,
-            };
-        if envelope.verify(&self.key).is_err() {
-            return Finding::BadHmac;
-        }
-        let message = envelope.message;
-        match serde_json::from_str(message) {
+        let mut message = std::mem::take(&mut self.message);
+        let text = &mut reply[start..];
+        let envelope = SignedMessage::parse(&mut self.parser, text, len - start, &mut message);
+        let finding = match envelope {
+            Ok(envelope) if envelope.salt != rsalt => Finding::Malformed,
+            Ok(envelope) if envelope.verify(&self.key).is_err() => Finding::BadHmac,
+            Ok(envelope) => self.judge(&envelope.message[..envelope.message_len], query),
+            Err(_) => Finding::Malformed,
+        };
+        self.message = message;
+        finding
+    }
+
+    /// Checks the message of a reply whose signature holds.
+    fn judge(&mut self, message: &[u8], query: usize) -> Finding {
+        match serde_json::from_slice(message) {
             Ok(Message {
                 protocol: 1,
                 status: status @ 0..=1,
@@ -103,7 +112,7 @@ impl Checker {
     }
 
     /// Serial 0 is that of pings and errors and promises nothing.
-    fn is_consistent(&mut self, query: usize, serial: u64, message: &str) -> bool {
+    fn is_consistent(&mut self, query: usize, serial: u64, message: &[u8]) -> bool {
         if !self.compare || serial == 0 {
             return true;
         }
@@ -123,7 +132,6 @@ impl Checker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::PADDING;
     use crate::protocol::signed_message;
 
     fn key() -> Key {
@@ -131,8 +139,7 @@ mod tests {
     }
 
     fn check(checker: &mut Checker, message: &str, rsalt: &[u8]) -> Finding {
-        let mut reply = Vec::new();
-        signed_message::write(&key(), "R", message.as_bytes(), None, &mut reply);
+        let mut reply = signed_message::signed(&key(), "R", message).expect("it fits");
         let len = reply.len();
         reply.resize(len + PADDING, 0);
         checker.check(&mut reply, len, rsalt, 0)

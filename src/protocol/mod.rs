@@ -11,26 +11,32 @@
 //! salt is the `rsalt` that the request asked for, and binds the reply to it.
 //!
 //! * [`signed_message`]: fourcc and envelope, in and out.
+//! * `plain`: envelopes and requests as clients write them; [`Parser`]: all others.
 //! * [`Key`]: signing and verifying.
 //! * [`request`]: the inner message of a request, by query type.
 //! * [`reply`]: the inner message of a reply.
 //! * [`Reject`]: why a datagram gets no answer.
 //!
-//! What is JSON here is RFC 8259, parsed by simd-json in the receive buffer; the reference's wider reading of JSON is left out on
+//! What is JSON here is RFC 8259, what is not plain parsed by simd-json, in place; the reference's wider reading of JSON is left out on
 //! purpose. The reference takes no white space before an object, and neither do we.
 //!
 //! Source: `Ganeti.Confd.Server`, `Ganeti.Confd.Utils` (`parseRequest`, `signMessage`), `Ganeti.Confd.Types`, `Ganeti.HashUtils`.
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, fuzzing))]
+mod both_ways;
 mod key;
 mod parser;
+mod plain;
 mod reject;
 pub mod reply;
 pub mod request;
 pub mod signed_message;
 
+#[cfg(any(test, fuzzing))]
+pub use both_ways::BothWays;
 pub use key::{EmptyKey, Key};
-pub(crate) use parser::Parser;
+pub use parser::Parser;
 pub use reject::Reject;
 
 /// The four bytes every datagram starts with, in both directions (`confdMagicFourcc`).

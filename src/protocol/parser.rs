@@ -3,7 +3,7 @@ use simd_json::{Buffers, Node, Tape};
 use super::REQUEST_BYTES_MAX;
 
 /// simd-json with memory that is kept from one datagram to the next.
-pub(crate) struct Parser {
+pub struct Parser {
     buffers: Buffers,
     nodes: Vec<Node<'static>>,
 }
@@ -14,12 +14,18 @@ impl std::fmt::Debug for Parser {
     }
 }
 
+impl Default for Parser {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Parser {
     /// A request nests an object, its query and a list; a few levels more do not cost anything.
     const DEPTH_MAX: usize = 8;
 
     /// Takes the memory for the longest request at once.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let buffers = Buffers::with_max_depth(REQUEST_BYTES_MAX, Self::DEPTH_MAX);
         // At least every second byte of an array is a comma: that many values fit a request, and no more.
         let mut parser = Self {

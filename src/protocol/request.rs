@@ -6,6 +6,8 @@
 
 use simd_json::{Node, StaticNode};
 
+use super::{Parser, plain};
+
 /// What is asked (`ConfdRequestType`), by its number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -61,8 +63,8 @@ pub struct Request<'a> {
     pub kind: RequestType,
     /// About what.
     pub query: Query<'a>,
-    /// The reply's salt.
-    pub rsalt: &'a str,
+    /// The reply's salt, as UTF-8.
+    pub rsalt: &'a [u8],
 }
 
 /// A request's argument (`ConfdQuery`).
@@ -139,11 +141,38 @@ impl<'a> Dict<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Reads a request from the nodes of its message; `None` if it is not exactly one.
+    /// Reads the request in the first `len` bytes of `text`, behind which there must be [`PADDING`](super::PADDING) more, and hands it
+    /// to `then`; `None` if it is not exactly one.
     ///
     /// `protocol` may be any number, as the reference does not look at it. The argument's type is checked even where the
     /// type of the request does not use it.
-    pub(crate) fn from_nodes(nodes: &'a [Node<'a>]) -> Option<Self> {
+    pub fn read<R>(
+        parser: &mut Parser,
+        text: &mut [u8],
+        len: usize,
+        then: impl FnOnce(&Request<'_>) -> R,
+    ) -> Option<R> {
+        if let Some(request) = plain::request(text, len) {
+            return Some(then(&request));
+        }
+        Request::parse(parser, text, len, then)
+    }
+
+    /// As [`Self::read`], whatever the spelling.
+    pub(super) fn parse<R>(
+        parser: &mut Parser,
+        text: &mut [u8],
+        len: usize,
+        then: impl FnOnce(&Request<'_>) -> R,
+    ) -> Option<R> {
+        if text.first() != Some(&b'{') {
+            return None;
+        }
+        let read = |nodes: &[Node<'_>]| Request::from_nodes(nodes).map(|request| then(&request));
+        parser.parse(text, len, read).flatten()
+    }
+
+    fn from_nodes(nodes: &'a [Node<'a>]) -> Option<Self> {
         let [Node::Object { .. }, members @ ..] = nodes else {
             return None;
         };
@@ -156,7 +185,7 @@ impl<'a> Request<'a> {
                     is_number(*number).then(|| protocol.replace(()).is_some())?
                 }
                 ("type", value) => kind.replace(request_type(value)?).is_some(),
-                ("rsalt", Node::String(text)) => rsalt.replace(*text).is_some(),
+                ("rsalt", Node::String(text)) => rsalt.replace(text.as_bytes()).is_some(),
                 ("query", value) => query.replace(read_query(value, children)?).is_some(),
                 _ => return None,
             };

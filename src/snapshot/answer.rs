@@ -1,7 +1,7 @@
 //! The inner message of a reply while it is put together.
 
-use crate::protocol::REPLY_BYTES_MAX;
 use crate::protocol::reply::{self, ErrorCode, NO_SERIAL, Status};
+use crate::protocol::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::text;
 
 /// No longer inner message can fit a reply: its envelope takes these bytes at least.
@@ -51,17 +51,22 @@ impl Ready {
 pub(crate) struct Answer {
     message: Vec<u8>,
     too_large: bool,
-    /// For names with characters that need an escape, and for path tokens.
+    /// For names with characters that need an escape, for path tokens, and for names as Haskell shows them.
     scratch: Vec<u8>,
+    /// For a link, where `scratch` is taken.
+    link_scratch: Vec<u8>,
 }
 
 impl Answer {
     /// Takes memory for the longest answer at once.
     pub(crate) fn new() -> Self {
         Self {
-            message: Vec::with_capacity(REPLY_BYTES_MAX),
+            // A text's escapes come after the look at its length: then it may be twice as long.
+            message: Vec::with_capacity(2 * REPLY_BYTES_MAX),
             too_large: false,
-            scratch: Vec::new(),
+            // Haskell shows a byte as four at most (`\DEL`), and some words round it.
+            scratch: Vec::with_capacity(4 * REQUEST_BYTES_MAX + 256),
+            link_scratch: Vec::with_capacity(REQUEST_BYTES_MAX),
         }
     }
 
@@ -77,6 +82,11 @@ impl Answer {
     /// Memory for one step of a lookup.
     pub(super) fn scratch(&mut self) -> &mut Vec<u8> {
         &mut self.scratch
+    }
+
+    /// Memory for the link of a lookup.
+    pub(super) fn link_scratch(&mut self) -> &mut Vec<u8> {
+        &mut self.link_scratch
     }
 
     /// Starts over, with `status`.
@@ -129,8 +139,11 @@ impl Answer {
 
     /// Appends text as the inside of a string. It comes from a request or a name, so that its escapes are bounded as well.
     pub(super) fn push_escaped(&mut self, text: &[u8]) {
-        text::escape(text, &mut self.message);
-        self.too_large |= self.message.len() > MESSAGE_BYTES_MAX;
+        self.too_large |= self.message.len() + text.len() > MESSAGE_BYTES_MAX;
+        if !self.too_large {
+            text::escape(text, &mut self.message);
+            self.too_large = self.message.len() > MESSAGE_BYTES_MAX;
+        }
     }
 
     /// Appends JSON values with commas between them.

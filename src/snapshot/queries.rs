@@ -4,6 +4,7 @@
 
 use super::cluster::{Cluster, FAILURE, prereq_error, role};
 use super::directory::NotFound;
+use super::links::Links;
 use super::{Answer, Outcome, path, show};
 use crate::config::Section;
 use crate::protocol::reply::{ErrorCode, Status};
@@ -71,14 +72,22 @@ impl Cluster {
         if dict.ip.is_none() && dict.ip_list().next().is_none() {
             return answer.ok(b"[]", serial);
         }
-        let mut link_scratch = Vec::new();
+        let mut link_scratch = std::mem::take(answer.link_scratch());
         let link = match dict.link {
             Some(link) => Some(text::canonical(link, &mut link_scratch)),
             None => self.default_link.map(|link| link.of(text)),
         };
-        let (Some(links), Some(link)) = (&self.links, link) else {
-            return answer.error_code(ErrorCode::Internal);
-        };
+        match (&self.links, link) {
+            (Some(links), Some(link)) => self.node_pips(dict, links, link, answer),
+            _ => answer.error_code(ErrorCode::Internal),
+        }
+        *answer.link_scratch() = link_scratch;
+    }
+
+    /// The primary addresses of the nodes of `dict`'s instances, which are on `link` (canonical).
+    fn node_pips(&self, dict: &Dict<'_>, links: &Links, link: &[u8], answer: &mut Answer) {
+        let text = self.text();
+        let serial = self.serial.of(text);
         let find = |ip: &str, scratch: &mut Vec<u8>| {
             links
                 .node(text, link, text::canonical(ip, scratch))

@@ -1,0 +1,116 @@
+//! Answering allocates nothing: every request of the conformance transcripts, and what gets no answer.
+//!
+//! A test binary of its own, because counting replaces the allocator.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use ganeti_confd::demo;
+use ganeti_confd::protocol::{
+    Key, PADDING, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reject, signed_message,
+};
+use ganeti_confd::responder::{Datagram, Responder, Served};
+use ganeti_confd::snapshot::Snapshot;
+use serde_json::Value;
+
+const NOW: u64 = 1_800_000_000;
+
+/// Answers `datagram` and gives the allocations that it took, on this thread.
+fn allocations(
+    responder: &mut Responder,
+    served: &Served,
+    datagram: &[u8],
+) -> (u64, Result<(), Reject>) {
+    let mut buffer = datagram.to_vec();
+    buffer.resize(datagram.len() + PADDING, 0);
+    let mut out = vec![0; REPLY_BYTES_MAX];
+    let mut outcome = Ok(());
+    let counted = allocation_counter::measure(|| {
+        let datagram = Datagram::new(&mut buffer, datagram.len());
+        outcome = responder
+            .respond(datagram, NOW, served, &mut out)
+            .map(|_| ());
+    });
+    (counted.count_total, outcome)
+}
+
+fn served(configuration: &[u8]) -> Option<Served> {
+    let loaded = Snapshot::load(configuration).ok()?;
+    Some(Served {
+        key: Arc::new(key()),
+        snapshot: Arc::new(loaded.snapshot),
+    })
+}
+
+fn key() -> Key {
+    Key::new(b"testkey123").expect("the key has bytes")
+}
+
+#[test]
+fn the_requests_of_the_transcripts() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let mut responder = Responder::new();
+    let mut answered = 0;
+    for file in fs::read_dir(data.join("transcripts")).expect("tests/data/transcripts is there") {
+        let text = fs::read_to_string(file.expect("readable").path()).expect("readable");
+        let mut current = None;
+        for line in text.lines() {
+            let line: Value = serde_json::from_str(line).expect("a line is JSON");
+            let Some(request) = line["request"].as_str() else {
+                // Files that are changed first, or refused, are left to the conformance tests.
+                let name = line["config"].as_str().filter(|_| line["edit"].is_null());
+                let file = name.map(|name| fs::read(data.join("configs").join(name)));
+                current = file.and_then(|file| served(&file.expect("readable")));
+                continue;
+            };
+            let Some(served) = &current else {
+                continue;
+            };
+            let datagram = signed_message::request(&key(), NOW, request);
+            let (count, outcome) = allocations(&mut responder, served, &datagram);
+            assert_eq!(count, 0, "{request}");
+            answered += usize::from(outcome.is_ok());
+        }
+    }
+    assert!(
+        answered > 500,
+        "only {answered} requests were answered: the test looks at too little"
+    );
+}
+
+#[test]
+fn the_first_and_worst_datagrams() {
+    let served = served(demo::configuration(3, 10, 1).as_bytes()).expect("it is served");
+    let ask = |kind: u8, query: &str| {
+        let message =
+            format!(r#"{{"protocol": 1, "type": {kind}, "query": {query}, "rsalt": "R"}}"#);
+        signed_message::request(&key(), NOW, &message)
+    };
+    let long = |text: &str, len: usize| format!("\"{}\"", text.repeat(len / text.len()));
+    let mut datagrams = vec![
+        ask(1, &long("\u{7f}", 61_000)),
+        ask(1, &long("\\n", 40_000)),
+        ask(7, &long("\u{7f}", 61_000)),
+        ask(7, &long("é5", 60_000)),
+        ask(10, &long("/~1\\\"", 40_000)),
+        ask(2, &format!(r#"{{"0":{},"1":"x"}}"#, long("\\n", 40_000))),
+        ask(2, &format!(r#"{{"2":[{}0]}}"#, "0,".repeat(30_000))),
+        ask(2, &format!(r#"{{"2":["x"{}]}}"#, ",\"x\"".repeat(10_000))),
+        ask(9, &format!(r#"{{"2":[{}]}}"#, long("\u{7f}", 50_000))),
+        b"plj1".to_vec(),
+        [&b"plj0"[..], &vec![b'['; REQUEST_BYTES_MAX - 4]].concat(),
+        [&b"plj0"[..], &b"{\"a\":".repeat(10_000)].concat(),
+        [&b"plj0{"[..], &vec![b'"'; REQUEST_BYTES_MAX - 5]].concat(),
+        ask(0, "null")[..50].to_vec(),
+    ];
+    let mut forged = ask(0, "null");
+    forged[20] ^= 1;
+    datagrams.push(forged);
+    for datagram in datagrams {
+        // Whichever comes first finds all memory taken.
+        let (count, outcome) = allocations(&mut Responder::new(), &served, &datagram);
+        let start = datagram[..datagram.len().min(80)].escape_ascii();
+        assert_eq!(count, 0, "{outcome:?}: {start}");
+    }
+}
