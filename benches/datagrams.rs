@@ -2,6 +2,7 @@
 
 use ganeti_confd::demo;
 use ganeti_confd::protocol::{Key, signed_message};
+use serde_json::Value;
 
 /// The daemon's clock, in seconds since the epoch.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -17,8 +18,9 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
     let instance = format!("\"{}\"", demo::instance_name(7));
     let ping = request(0, "null");
     let mut forged = ping.clone();
-    // A digit of the signature, in the envelope `{"hmac":"...`.
-    forged[20] = if forged[20] == b'0' { b'1' } else { b'0' };
+    // A digit of the signature, which ends the envelope.
+    let digit = forged.len() - 10;
+    forged[digit] = if forged[digit] == b'0' { b'1' } else { b'0' };
     vec![
         ("ping", ping),
         ("node_role_by_name", request(1, &node)),
@@ -38,9 +40,15 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// A request as Ganeti's Python library writes it (`ganeti.serializer.DumpSignedJson`).
 fn request(kind: u8, query: &str) -> Vec<u8> {
     let rsalt = "3f1b6a52-5c1a-4d0e-9d2b-6f3d1f5a7c11";
-    let message =
-        format!(r#"{{"protocol": 1, "type": {kind}, "query": {query}, "rsalt": "{rsalt}"}}"#);
-    signed_message::request(&key(), NOW, &message)
+    let message = format!(
+        "{{\"protocol\": 1, \"type\": {kind}, \"query\": {query}, \"rsalt\": \"{rsalt}\"}}\n"
+    );
+    let compact = signed_message::request(&key(), NOW, &message);
+    let envelope: Value = serde_json::from_slice(&compact[4..]).expect("an envelope is JSON");
+    let (msg, salt, hmac) = (&envelope["msg"], &envelope["salt"], &envelope["hmac"]);
+    let datagram = format!("plj0{{\"msg\": {msg}, \"salt\": {salt}, \"hmac\": {hmac}}}\n");
+    datagram.into_bytes()
 }

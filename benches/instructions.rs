@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     println!("# Instructions per datagram, datagram in to reply out\n");
     println!(
         "`cargo bench --bench instructions` on x86-64, of a sample cluster of {} nodes and {} instances. Valgrind has no SHA\n\
-         instructions: the portable SHA-1 is counted, apart from the rest. Processors with SHA-NI take a tenth of it.\n",
+         instructions: the portable SHA-1 is counted, apart from the rest; with SHA-NI it is less than a tenth of that.\n",
         CLUSTER.0, CLUSTER.1
     );
     println!("| datagram | instructions | portable SHA-1 |\n|---|---:|---:|");

@@ -34,7 +34,7 @@ fn envelopes(key: &Key, request: &str) -> [Vec<u8>; 3] {
     let compact = signed_message::request(key, NOW, request)[FOURCC.len()..].to_vec();
     let envelope: Value = serde_json::from_slice(&compact).expect("an envelope is JSON");
     let (msg, salt, hmac) = (&envelope["msg"], &envelope["salt"], &envelope["hmac"]);
-    let python = format!(r#"{{"msg": {msg}, "salt": {salt}, "hmac": {hmac}}}"#);
+    let python = format!("{{\"msg\": {msg}, \"salt\": {salt}, \"hmac\": {hmac}}}\n");
     let odd = python.replacen("{\"m", "{\"\\u006d", 1);
     [compact, python.into_bytes(), odd.into_bytes()]
 }

@@ -114,11 +114,11 @@ pub(crate) fn plain_len(text: &[u8]) -> Option<usize> {
         })
 }
 
-/// Unescapes to `out` the string in ASCII whose opening quote `text` stands behind, and which has no escapes but `\"`.
+/// Unescapes to `out` the string in ASCII whose opening quote `text` stands behind, and which has no escapes but `\"` and `\n`.
 ///
 /// Gives the place of its closing quote and its length in `out`; `None` if it is no such string, if it ends less than eight bytes
 /// before `text` does, or if there is no room for it and another eight bytes.
-pub(crate) fn unescape_quotes(text: &[u8], out: &mut [u8]) -> Option<(usize, usize)> {
+pub(crate) fn unescape_plain(text: &[u8], out: &mut [u8]) -> Option<(usize, usize)> {
     let mut len = 0;
     // The high bit of the next lane's first byte, if a backslash stands before it.
     let mut carry = 0;
@@ -130,10 +130,12 @@ pub(crate) fn unescape_quotes(text: &[u8], out: &mut [u8]) -> Option<(usize, usi
         let end = quotes & !escaped;
         let before_end = end.wrapping_sub(1) & !end;
         let printable = lanes.wrapping_add(ONES * 0x60);
-        let wrong = ((lanes | !printable) & (ONES << 7)) | (escaped & !quotes);
+        let newlines = escaped & ascii_bytes(lanes, b'n');
+        let wrong = ((lanes | !printable) & (ONES << 7)) | (escaped & !quotes & !newlines);
         if wrong & before_end != 0 {
             return None;
         }
+        let lanes = lanes ^ ((newlines >> 7) * u64::from(b'n' ^ b'\n'));
         // A lane is written as a whole, and again behind each backslash that is left out.
         let mut removed = backslashes & before_end;
         let (mut rest, mut from) = (lanes, 0);

@@ -1,8 +1,9 @@
 //! Envelopes and requests as clients write them, read without a parser's tables.
 //!
-//! Plain is JSON in ASCII whose strings hold no escapes, save the `\"` of an envelope's message; whose numbers are one or two
-//! digits; and which lists nothing. Members stand in any order, with any white space between them. That is what Ganeti's clients
-//! send (Python's `json.dumps`, Haskell's `encode`), and what ours send, for all but a few queries.
+//! Plain is JSON in ASCII whose strings hold no escapes, save the `\"` and `\n` of an envelope's message; whose numbers are one or
+//! two digits; and which lists nothing. Members stand in any order, with any white space between them. That is what Ganeti's clients
+//! send for all but a few queries (`ganeti.serializer.DumpSignedJson`, which ends each text with a newline; Haskell's `Text.JSON.encode`),
+//! and what ours send.
 //!
 //! Everything else is left to [`super::Parser`], and so is everything that is wrong: what is read here is read there the
 //! same, and what is not read here is only slower. `both_ways` holds the two equal.
@@ -84,7 +85,8 @@ impl<'t> Cursor<'t> {
     }
 
     fn white_space(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.text.get(self.at) {
+        let is_white = |byte: u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        while self.at < self.len && is_white(self.text[self.at]) {
             self.at += 1;
         }
     }
@@ -112,6 +114,8 @@ impl<'t> Cursor<'t> {
     }
 
     /// Whether `key`, given with its quotes, is next; if so it is passed with its colon.
+    // Inlined, it compares with a constant: a call of `memcmp` for each key is a tenth of all.
+    #[inline(always)]
     fn key(&mut self, key: &[u8]) -> Option<bool> {
         if !self.text[self.at..].starts_with(key) {
             return Some(false);
@@ -135,10 +139,10 @@ impl<'t> Cursor<'t> {
         std::str::from_utf8(&text[self.string()?]).ok()
     }
 
-    /// A string with no escapes but `\"`, unescaped to `out`: its length there.
+    /// A string with no escapes but `\"` and `\n`, unescaped to `out`: its length there.
     fn escaped_string(&mut self, out: &mut [u8]) -> Option<usize> {
         let start = self.open_quote()?;
-        let (end, len) = text::unescape_quotes(&self.text[start..], out)?;
+        let (end, len) = text::unescape_plain(&self.text[start..], out)?;
         self.close_quote(start + end)?;
         Some(len)
     }
