@@ -79,15 +79,29 @@ impl Demo {
              \n\
              Ask it:\n\
              \n\
-             \x20 confdctl --server {address} --key-file {key} query master\n\
+             \x20 {} --server {address} --key-file {key} query master\n\
              \n\
              or with any confd client that is given this address and key. Edit the configuration to see it reload.\n",
             self.files.config.display(),
             names.join(", "),
+            confdctl(),
         );
         // Without an audience it serves all the same.
         let _ = io::stdout().write_all(text.as_bytes());
         let _ = io::stdout().flush();
+    }
+}
+
+/// How `confdctl` is called from where this program was: it stands beside it, or cargo, which runs this, builds it, or it is installed.
+fn confdctl() -> String {
+    let this = std::env::current_exe().unwrap_or_default();
+    let beside = this.with_file_name("confdctl");
+    if beside.is_file() {
+        beside.display().to_string()
+    } else if std::env::var_os("CARGO_MANIFEST_DIR").is_some() {
+        "cargo run --bin confdctl --".to_owned()
+    } else {
+        "confdctl".to_owned()
     }
 }
 
