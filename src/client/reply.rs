@@ -111,7 +111,7 @@ mod tests {
 
     const MESSAGE: &str = r#"{"protocol":1,"status":0,"answer":["\u00e9","é"],"serial":7}"#;
 
-    /// A signed datagram with `message`; the helper's clock is the salt.
+    /// A signed datagram with `message`, salted with 42.
     fn signed(message: &str) -> Vec<u8> {
         signed_message::request(&key(), 42, message)
     }
