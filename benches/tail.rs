@@ -5,6 +5,8 @@
 //! counted from the intended time: once at rest, once while config.data is replaced every second. Loading happens on the daemon's one core as well,
 //! so that the second figure shows what loading takes away from answering.
 //!
+//! Beside them stands the tail of a bare echo, asked 10,000 times a second: what the machine itself does.
+//!
 //! `cargo bench --bench tail`; it takes about a minute. With a number, as in `-- 20000`, requests come at that rate, and none is searched for.
 
 use std::fs;
@@ -205,6 +207,7 @@ fn tail(configuration: &str, given: Option<u32>) {
         "at {rate} a second{:>9}{:>11}{:>10}{:>14}{:>10}{:>10}",
         "p50, us", "p99", "p99.9", "p99.9 / p50", "lost", "wrong"
     );
+    echo();
     let at_rest = measure("at rest");
     let stop = AtomicBool::new(false);
     let file = daemon.file("config.data");
@@ -217,6 +220,56 @@ fn tail(configuration: &str, given: Option<u32>) {
         reloading
     });
     println!("p99.9 while loading / at rest: {:.1}", reloading / at_rest);
+}
+
+/// What the machine itself does to a tail: an echo on the daemon's core, asked at a steady rate, one datagram after another.
+fn echo() {
+    const RATE: u32 = 10_000;
+    const SECONDS: u32 = 8;
+    let server = UdpSocket::bind("127.0.0.1:0").expect("loopback has a port");
+    let address = server.local_addr().expect("it is bound");
+    let echo = thread::spawn(move || {
+        pin(DAEMON_CORE);
+        let mut buffer = [0; 64];
+        loop {
+            let (len, from) = server.recv_from(&mut buffer).expect("loopback works");
+            if len == 0 {
+                return;
+            }
+            server
+                .send_to(&buffer[..len], from)
+                .expect("loopback works");
+        }
+    });
+    let client = UdpSocket::bind("127.0.0.1:0").expect("loopback has a port");
+    client.connect(address).expect("loopback works");
+    client.set_nonblocking(true).expect("a socket");
+    let count = RATE * SECONDS;
+    let begin = Instant::now();
+    let intended = |number: u32| begin + Duration::from_secs(1) * number / RATE;
+    let mut times = Vec::new();
+    let (mut sent, mut buffer) = (0, [0; 64]);
+    while times.len() < count as usize && begin.elapsed() < Duration::from_secs(1) * (2 * SECONDS) {
+        if sent < count && Instant::now() >= intended(sent) {
+            client.send(&sent.to_le_bytes()).expect("loopback works");
+            sent += 1;
+        }
+        while client.recv(&mut buffer).is_ok() {
+            let number = u32::from_le_bytes(*buffer.first_chunk().expect("it is long enough"));
+            times.push(intended(number).elapsed().as_secs_f64() * 1e6);
+        }
+    }
+    client.send(&[]).expect("loopback works");
+    echo.join().expect("the echo ends");
+    times.sort_by(f64::total_cmp);
+    let percentile = |share: f64| times[(times.len() as f64 * share) as usize];
+    let (p50, p999) = (percentile(0.5), percentile(0.999));
+    println!(
+        "{:24}{p50:10.0}{:10.0}{p999:10.0}{:14.1}",
+        "a bare echo, 10,000",
+        percentile(0.99),
+        p999 / p50
+    );
 }
 
 fn idle() {
