@@ -33,7 +33,7 @@
 //! | `memory` | map, slice and unmap anonymous memory | ranges are checked against the mapping; who asks for a slice knows that the kernel is not using it |
 //! | `slots` | bytes of a slot as a slice | only while the slot is being filled: `states`, asserted |
 //! | `uring::recv_buffers` | bytes of a buffer as a slice; entries and tail of the buffer ring | only under a lease: `ours`; entries are rewritten only before they are published |
-//! | `uring` | queueing receive and send | what they point to is pinned until their completion: `slots` invariant 2, `recv_buffers` invariant 3, and the drop order above |
+//! | `uring` | queueing receive and send | what they point to is pinned until the kernel is done with it, which it tells by a completion, or for a silent send by having taken the submission queue: `slots` invariant 2, `recv_buffers` invariant 3, and the drop order above |
 //! | `mmsg` | recvmmsg, sendmmsg, poll | the kernel is done with everything when the call returns |
 //! | `socket`, `event` | setsockopt, eventfd | one live integer; a descriptor nobody else has |
 

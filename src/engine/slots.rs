@@ -5,7 +5,8 @@
 //! 1. A slot is free, being filled, or being sent. Its bytes are ours only while it is being filled, and
 //!    [`Slots::bytes_mut`] checks that.
 //! 2. From [`Slots::pin`] to [`Slots::release`] the slot is being sent: neither its bytes nor its message change. The engine
-//!    releases it when the kernel is done with it: at the completion (uring), or when the call has returned (mmsg).
+//!    releases it when the kernel is done with it: at the completion, or for a silent send when the submission queue was taken
+//!    (uring), or when the call has returned (mmsg).
 //! 3. All memory is taken at start and does not move.
 
 use std::io;
