@@ -9,6 +9,8 @@
 //!
 //! `cargo bench --bench reference`; it takes some two minutes. `-- small` leaves the large cluster out.
 
+mod node;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,9 +18,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ganeti_confd::demo;
 use ganeti_confd::protocol::{Key, REPLY_BYTES_MAX, signed_message};
+use node::{KEY, REFERENCE};
 
-const KEY: &[u8] = b"a key for benchmarks";
-const REFERENCE: &str = "/usr/lib/ganeti/3.0/usr/sbin/ganeti-confd";
 const ROUNDS: usize = 5;
 /// Requests in flight, one on each socket: as many as the reference's socket buffer holds.
 const SOCKETS: usize = 64;
@@ -36,15 +37,8 @@ struct Server {
 
 impl Server {
     fn start(name: &'static str, program: &Path, arguments: &[&str], configuration: &str) -> Self {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        for directory in ["var/lib/ganeti", "var/run/ganeti", "var/log/ganeti"] {
-            std::fs::create_dir_all(root.path().join(directory)).expect("a directory");
-        }
-        let data = root.path().join("var/lib/ganeti");
-        std::fs::write(data.join("config.data"), configuration).expect("a file");
-        std::fs::write(data.join("hmac.key"), KEY).expect("a file");
-        let free = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let address = free.expect("a free port");
+        let root = node::root(configuration);
+        let address = node::free_address();
         let begin = Instant::now();
         let process = Command::new(program)
             .args(["-f", "--no-user-checks", "-b", "127.0.0.1", "-p"])

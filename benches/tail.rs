@@ -9,6 +9,9 @@
 //!
 //! `cargo bench --bench tail`; it takes about a minute. With a number, as in `-- 20000`, requests come at that rate, and none is searched for.
 
+mod cores;
+mod node;
+
 use std::fs;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
@@ -17,14 +20,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cores::{CLIENT_CORE, SERVER_CORE, pin};
 use ganeti_confd::client::{ConfdClient, Settings};
 use ganeti_confd::demo;
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::gettid;
+use node::KEY;
 
-const KEY: &[u8] = b"a key for benchmarks";
-const DAEMON_CORE: usize = 0;
-const CLIENT_CORE: usize = 1;
 const RELOAD_PERIOD: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -43,27 +44,12 @@ impl Drop for Daemon {
     }
 }
 
-fn pin(core: usize) {
-    let mut cores = CpuSet::new();
-    cores.set(core).expect("a small number");
-    if let Err(error) = sched_setaffinity(gettid(), &cores) {
-        eprintln!("cannot use core {core} alone: {error}");
-    }
-}
-
 impl Daemon {
     fn start(configuration: &str) -> Self {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        for directory in ["var/lib/ganeti", "var/run/ganeti", "var/log/ganeti"] {
-            fs::create_dir_all(root.path().join(directory)).expect("a directory");
-        }
-        let data = root.path().join("var/lib/ganeti");
-        fs::write(data.join("config.data"), configuration).expect("a file");
-        fs::write(data.join("hmac.key"), KEY).expect("a file");
-        let free = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let port = free.expect("a free port").port();
+        let root = node::root(configuration);
+        let port = node::free_address().port();
         // The daemon inherits the core.
-        pin(DAEMON_CORE);
+        pin(gettid(), SERVER_CORE);
         let process = Command::new(env!("CARGO_BIN_EXE_ganeti-confd"))
             .args([
                 "-f",
@@ -81,7 +67,7 @@ impl Daemon {
             .stderr(Stdio::null())
             .spawn()
             .expect("the daemon starts");
-        pin(CLIENT_CORE);
+        pin(gettid(), CLIENT_CORE);
         let daemon = Self {
             process,
             root,
@@ -229,7 +215,7 @@ fn echo() {
     let server = UdpSocket::bind("127.0.0.1:0").expect("loopback has a port");
     let address = server.local_addr().expect("it is bound");
     let echo = thread::spawn(move || {
-        pin(DAEMON_CORE);
+        pin(gettid(), SERVER_CORE);
         let mut buffer = [0; 64];
         loop {
             let (len, from) = server.recv_from(&mut buffer).expect("loopback works");

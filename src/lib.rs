@@ -70,7 +70,7 @@
 //!
 //! Imports point one way: `protocol` and `config` know nobody but `text` (canonical JSON, private), `snapshot` knows `config` and `protocol`, `responder` knows these
 //! three, `engine` and `reader` know `responder`, `daemon` knows all. `client` knows `protocol`, and reads a node's files through `node_files` and `reader`; `demo` knows whom it
-//! serves with; `load` knows `protocol` alone, `ctl` knows `client` and `load`.
+//! serves with; `load` knows `protocol`, and asks for names through `client`; `ctl` knows `client` and `load`.
 
 pub mod client;
 pub mod config;

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 use std::cmp::Ordering;
+use std::fmt::Write as _;
 use std::ops::Range;
 
 /// A piece of a text of at most 4 GiB: half the size of a slice, and free of its lifetime.
@@ -155,6 +156,21 @@ pub(crate) fn unescape_plain(text: &[u8], out: &mut [u8]) -> Option<(usize, usiz
         len += (8 - from) as usize;
     }
     None
+}
+
+/// JSON in ASCII: everything beyond is escaped, which is possible only, and valid, inside of strings.
+pub(crate) fn ascii_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() {
+            out.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            write!(out, "\\u{unit:04x}").expect("a String takes any text");
+        }
+    }
+    out
 }
 
 /// Where text is written to, piece by piece.

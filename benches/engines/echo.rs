@@ -16,7 +16,8 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmm
 use nix::unistd::{Pid, gettid};
 use tokio_uring::buf::BoundedBuf as _;
 
-use super::server::{Protocol, SERVER_CORE, Server, Tasks, bind, pin};
+use super::cores::{SERVER_CORE, pin};
+use super::server::{Protocol, Server, Tasks, bind};
 
 /// Runs an echo on a thread of its own.
 pub(crate) fn on_thread(

@@ -15,7 +15,11 @@
 //! `cargo bench --bench engines`; it takes some two minutes.
 
 mod client;
+#[path = "../cores.rs"]
+mod cores;
 mod echo;
+#[path = "../node.rs"]
+mod node;
 mod process;
 mod server;
 
@@ -30,8 +34,10 @@ use ganeti_confd::snapshot::Snapshot;
 use nix::unistd::gettid;
 
 use client::{FILLERS, Load, Round, cpu_of_fillers, median, round};
+use cores::{CLIENT_CORE, pin};
 use echo::{Echo, Trains, blocking, mmsg, on_thread, tokio_uring, worker};
-use server::{CLIENT_CORE, KEY, Protocol, Server, pin};
+use node::KEY;
+use server::{Protocol, Server};
 
 /// The server that the others are compared with: an echo on this crate's ring that sends one by one.
 const FLOOR: &str = "ring echo";

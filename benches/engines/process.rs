@@ -11,9 +11,10 @@ use std::time::Duration;
 use nix::unistd::gettid;
 use tempfile::TempDir;
 
-use super::server::{CLIENT_CORE, KEY, Protocol, SERVER_CORE, Server, Tasks, pin};
+use super::cores::{CLIENT_CORE, SERVER_CORE, pin};
+use super::node::{self, REFERENCE};
+use super::server::{Protocol, Server, Tasks};
 
-const REFERENCE: &str = "/usr/lib/ganeti/3.0/usr/sbin/ganeti-confd";
 const KNOT: &str = "/usr/sbin/knotd";
 const NSD: &str = "/usr/sbin/nsd";
 
@@ -35,14 +36,8 @@ pub(crate) fn all(configuration: &str) -> Vec<Server> {
 }
 
 fn reference(configuration: &str) -> Option<Server> {
-    let root = tempfile::tempdir().expect("a temporary directory");
-    for directory in ["var/lib/ganeti", "var/run/ganeti", "var/log/ganeti"] {
-        fs::create_dir_all(root.path().join(directory)).expect("a directory");
-    }
-    let data = root.path().join("var/lib/ganeti");
-    fs::write(data.join("config.data"), configuration).expect("a file");
-    fs::write(data.join("hmac.key"), KEY).expect("a file");
-    let port = free_port();
+    let root = node::root(configuration);
+    let port = node::free_address().port();
     let mut command = Command::new(REFERENCE);
     command
         .args(["-f", "--no-user-checks", "-b", "127.0.0.1", "-p"])
@@ -53,7 +48,7 @@ fn reference(configuration: &str) -> Option<Server> {
 }
 
 fn knot() -> Option<Server> {
-    let (root, port) = (zone(), free_port());
+    let (root, port) = (zone(), node::free_address().port());
     let directory = root.path().display();
     let text = format!(
         "server:
@@ -79,7 +74,7 @@ zone:
 }
 
 fn nsd() -> Option<Server> {
-    let (root, port) = (zone(), free_port());
+    let (root, port) = (zone(), node::free_address().port());
     let directory = root.path().display();
     // Without a limit: by default it answers a client 200 times a second.
     let text = format!(
@@ -111,11 +106,6 @@ fn zone() -> TempDir {
     let root = tempfile::tempdir().expect("a temporary directory");
     fs::write(root.path().join("zone"), ZONE).expect("a file");
     root
-}
-
-fn free_port() -> u16 {
-    let free = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    free.expect("loopback has a port").port()
 }
 
 /// Starts it on the server's core, and waits for its first answer.

@@ -6,13 +6,11 @@ use std::process::Child;
 use std::time::{Duration, SystemTime};
 
 use ganeti_confd::protocol::{Key, signed_message};
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
 
-pub(crate) const KEY: &[u8] = b"a key for benchmarks";
-pub(crate) const SERVER_CORE: usize = 0;
-pub(crate) const CLIENT_CORE: usize = 1;
+use super::node::KEY;
+
 /// Room for all that is in flight.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
@@ -142,13 +140,4 @@ pub(crate) fn bind() -> UdpSocket {
         let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES);
     }
     socket
-}
-
-/// Leaves a thread, and the processes that it starts from now on, one core.
-pub(crate) fn pin(thread: Pid, core: usize) {
-    let mut cores = CpuSet::new();
-    cores.set(core).expect("a small number");
-    if let Err(error) = sched_setaffinity(thread, &cores) {
-        eprintln!("cannot use core {core} alone: {error}");
-    }
 }

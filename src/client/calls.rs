@@ -23,6 +23,13 @@ pub(super) struct Calls {
     under_way: HashMap<Id, (Asked, Call)>,
 }
 
+/// 128 random bits in hexadecimal, for the `rsalt`s of one client.
+pub(super) fn nonce() -> io::Result<String> {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce)?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(nonce)))
+}
+
 /// Names a call of this client.
 pub(super) type Id = u64;
 
@@ -33,12 +40,9 @@ impl Calls {
     ///
     /// The kernel gives no random bytes.
     pub(super) fn new(key: Key) -> io::Result<Self> {
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce)?;
-        let nonce = u128::from_ne_bytes(nonce);
         Ok(Self {
             key,
-            nonce: format!("{nonce:032x}"),
+            nonce: nonce()?,
             random: fastrand::Rng::new(),
             started: 0,
             under_way: HashMap::new(),

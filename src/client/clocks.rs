@@ -8,12 +8,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
 use super::blocking::clock;
+use super::calls::nonce;
 use super::question;
 use super::skew::{Search, Skew};
-use super::{Candidate, reply};
+use super::{Candidate, reply, socket};
 use crate::protocol::{Key, signed_message};
 
 /// Pings to one address at once, and the time between two such slices.
@@ -88,11 +87,9 @@ struct Clocks<'a> {
 ///
 /// The kernel gives no random bytes; as of poll(2).
 pub(super) fn estimate(key: &Key, candidates: &[Candidate]) -> io::Result<Vec<Option<Skew>>> {
-    let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce)?;
     let mut all = Clocks {
         key,
-        nonce: format!("{:032x}", u128::from_ne_bytes(nonce)),
+        nonce: nonce()?,
         clocks: candidates.iter().map(Clock::new).collect(),
         round_trip_max: None,
     };
@@ -176,18 +173,8 @@ impl Clocks<'_> {
             if left.is_zero() || self.is_settled() {
                 return Ok(());
             }
-            let left = left + Duration::from_micros(999);
             let addresses = self.clocks.iter().flat_map(|clock| &clock.addresses);
-            let mut fds: Vec<PollFd<'_>> = addresses
-                .map(|address| PollFd::new(address.socket.as_fd(), PollFlags::POLLIN))
-                .collect();
-            match poll(
-                &mut fds,
-                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
-            ) {
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+            socket::wait(addresses.map(|address| address.socket.as_fd()), until)?;
             self.receive(started);
         }
     }

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fmt::Write as _;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -15,6 +14,7 @@ use super::answer::{DataCollector, Disk, DrbdMinor, Master, NodeInstances, NodeO
 use super::{Error, Reply};
 use crate::protocol::reply::Status;
 use crate::protocol::request::RequestType;
+use crate::text;
 
 /// Something to ask whose answer is a `T`.
 pub struct Question<T> {
@@ -53,7 +53,7 @@ impl Asked {
             "query": self.query,
             "rsalt": rsalt,
         });
-        in_ascii(&message.to_string())
+        text::ascii_json(&message.to_string())
     }
 }
 
@@ -96,21 +96,6 @@ impl<T> Question<T> {
             Status::Error => Err(Error::Answered(reply.error())),
         }
     }
-}
-
-/// JSON text with escapes for all that is not ASCII; only strings can hold such characters.
-fn in_ascii(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for character in json.chars() {
-        if character.is_ascii() {
-            out.push(character);
-            continue;
-        }
-        for unit in character.encode_utf16(&mut [0; 2]) {
-            write!(out, "\\u{unit:04x}").expect("a String takes any text");
-        }
-    }
-    out
 }
 
 /// Is the daemon there? The answer is the configuration's version: 3000000 for Ganeti 3.0.

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
@@ -239,24 +240,35 @@ impl Sockets {
         Ok(())
     }
 
-    /// Waits until something has come, or until `until`.
+    /// As [`wait`] for all sockets.
     ///
     /// # Errors
     ///
-    /// As of poll(2).
+    /// As there.
     pub(super) fn wait(&self, until: Instant) -> io::Result<()> {
-        let mut fds: Vec<PollFd<'_>> = self
-            .all()
-            .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
-            .collect();
-        let left = until.saturating_duration_since(Instant::now());
-        // Rounded up, so that nobody wakes a moment too early and asks again.
-        let left = left + Duration::from_micros(999);
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+        wait(self.all().map(|socket| socket.as_fd()), until)
+    }
+}
+
+/// Waits until something has come on one of the sockets, or until `until`, or for a signal.
+///
+/// # Errors
+///
+/// As of poll(2).
+pub(super) fn wait<'s>(
+    sockets: impl Iterator<Item = BorrowedFd<'s>>,
+    until: Instant,
+) -> io::Result<()> {
+    let mut fds: Vec<PollFd<'_>> = sockets
+        .map(|socket| PollFd::new(socket, PollFlags::POLLIN))
+        .collect();
+    let left = until.saturating_duration_since(Instant::now());
+    // Rounded up, so that nobody wakes a moment too early and asks again.
+    let left = left + Duration::from_micros(999);
+    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+    match poll(&mut fds, timeout) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 
 use super::names::Names;
-use super::template::ascii_json;
 use crate::protocol::request::RequestType;
+use crate::text::ascii_json;
 
 /// The names of the request types on the command line and in reports, in the order of [`RequestType::ALL`]; those of `confdctl query`.
 pub(super) const TYPE_NAMES: [&str; 12] = [

@@ -5,17 +5,18 @@
 //! and instances by asking each node for its own. Both walks are bounded, and may miss what has no DRBD peer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::mix::Mix;
 use super::{Error, SILENCE};
+use crate::client::{self, ConfdClient, Settings};
+use crate::protocol::Key;
 use crate::protocol::request::RequestType;
-use crate::protocol::{Key, REPLY_BYTES_MAX, signed_message};
 
 /// Paths that every configuration has.
 const PATHS: [&str; 4] = [
@@ -28,9 +29,8 @@ const PATHS: [&str; 4] = [
 /// Nodes asked for their peers or instances, where lists are too long for a datagram.
 const WALK_NODES_MAX: usize = 200;
 
-/// How long an answer may take, and how often it is asked for.
-const PATIENCE: Duration = Duration::from_secs(2);
-const ATTEMPTS: usize = 2;
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// What can be asked about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,28 +90,24 @@ impl Names {
         }
         let mut node_objects = Value::Null;
         if needs_disks || needs_nodes {
-            names.nodes = match asker.ask(Kind::ConfigQuery, json!("/nodes")) {
-                Some(list) => {
+            names.nodes = match asker.client.config("/nodes") {
+                Ok(list) => {
                     node_objects = list;
                     object_names(&node_objects)
                 }
-                None => asker.walk_nodes()?,
+                Err(_) => asker.walk_nodes()?,
             };
         }
         if needs_disks {
-            let list = asker.ask(Kind::ConfigQuery, json!("/instances"));
-            names.instances = match list {
-                Some(list) => object_names(&list),
-                None => asker.walk_instances(&names.nodes),
+            names.instances = match asker.client.config("/instances") {
+                Ok(list) => object_names(&list),
+                Err(_) => asker.walk_instances(&names.nodes),
             };
         }
         if needs_addresses {
-            let ips = asker.ask(Kind::InstIpsList, Value::Null);
-            let ips = ips.ok_or_else(|| asker.silent("the instances' addresses"))?;
-            let ips = ips.as_array().into_iter().flatten();
-            names.addresses = ips
-                .filter_map(|ip| Some((None, ip.as_str()?.to_owned())))
-                .collect();
+            let ips = asker.client.instance_ips(None);
+            let ips = ips.map_err(|_| asker.silent("the instances' addresses"))?;
+            names.addresses = ips.into_iter().map(|ip| (None, ip)).collect();
         }
         names.add_paths(objects(&node_objects).map(|(uuid, _)| uuid));
         Ok(names)
@@ -167,75 +163,29 @@ fn object_names(map: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Asks one question at a time.
-struct Asker<'a> {
-    key: &'a Key,
+/// Asks one server for names.
+struct Asker {
     server: SocketAddr,
-    socket: UdpSocket,
+    client: ConfdClient,
 }
 
-impl<'a> Asker<'a> {
-    fn new(server: SocketAddr, key: &'a Key) -> Result<Self, Error> {
-        let any = super::sockets::any_address(server);
-        let open = || {
-            let socket = UdpSocket::bind(any)?;
-            socket.connect(server)?;
-            Ok(socket)
+impl Asker {
+    fn new(server: SocketAddr, key: &Key) -> Result<Self, Error> {
+        let client = ConfdClient::with_key(key.clone(), [server.into()]);
+        let client = client.map_err(|error| Error::new(format!("{server}: {error}")))?;
+        let settings = Settings {
+            deadline: PATIENCE,
+            ..Settings::default()
         };
-        let socket =
-            open().map_err(|error: std::io::Error| Error::new(format!("{server}: {error}")))?;
         Ok(Self {
-            key,
             server,
-            socket,
+            client: client.with_settings(settings),
         })
     }
 
     /// Whether there is anybody, with the same key.
     fn answers(&self) -> bool {
-        (0..ATTEMPTS).any(|_| self.try_ask(RequestType::Ping, &Value::Null).is_some())
-    }
-
-    /// The answer, if there is one and it is good.
-    fn ask(&self, kind: RequestType, query: Value) -> Option<Value> {
-        (0..ATTEMPTS).find_map(|_| self.try_ask(kind, &query))?
-    }
-
-    /// `None` is silence; `Some(None)` an answer that says no.
-    fn try_ask(&self, kind: RequestType, query: &Value) -> Option<Option<Value>> {
-        let rsalt = format!("names-{:016x}", fastrand::u64(..));
-        let request =
-            json!({"protocol": 1, "type": kind as u8, "query": query, "rsalt": rsalt}).to_string();
-        let request = super::template::ascii_json(&request);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
-        self.socket
-            .send(&signed_message::request(self.key, now, &request))
-            .ok()?;
-        let deadline = Instant::now() + PATIENCE;
-        let mut buffer = vec![0; REPLY_BYTES_MAX];
-        loop {
-            let left = deadline.checked_duration_since(Instant::now())?;
-            // Zero would mean for ever.
-            let left = left.max(Duration::from_micros(1));
-            self.socket.set_read_timeout(Some(left)).ok()?;
-            let len = self.socket.recv(&mut buffer).ok()?;
-            if let Some(answer) = self.read(&rsalt, &buffer[..len]) {
-                return Some(answer);
-            }
-        }
-    }
-
-    /// The reply's answer; `None` if it is no reply to `rsalt`.
-    fn read(&self, rsalt: &str, reply: &[u8]) -> Option<Option<Value>> {
-        let envelope: Value = serde_json::from_slice(reply.strip_prefix(b"plj0")?).ok()?;
-        let (message, salt) = (envelope["msg"].as_str()?, envelope["salt"].as_str()?);
-        let tag = self.key.sign(salt.as_bytes(), message.as_bytes());
-        let hex: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
-        if salt != rsalt || envelope["hmac"].as_str()? != hex {
-            return None;
-        }
-        let mut message: Value = serde_json::from_str(message).ok()?;
-        Some((message["status"] == 0).then(|| message["answer"].take()))
+        !matches!(self.client.ping(), Err(client::Error::Silence(_)))
     }
 
     fn silent(&self, what: &str) -> Error {
@@ -247,19 +197,15 @@ impl<'a> Asker<'a> {
 
     /// Nodes from the master on, by DRBD peers.
     fn walk_nodes(&self) -> Result<Vec<String>, Error> {
-        let master = self.ask(RequestType::ClusterMaster, Value::Null);
-        let master = master.as_ref().and_then(Value::as_str);
-        let master = master.ok_or_else(|| self.silent("the names of its nodes"))?;
-        let mut known = BTreeSet::from([master.to_owned()]);
-        let mut next = VecDeque::from([master.to_owned()]);
+        let master = self.client.cluster_master();
+        let master = master.map_err(|_| self.silent("the names of its nodes"))?;
+        let mut known = BTreeSet::from([master.clone()]);
+        let mut next = VecDeque::from([master]);
         for _ in 0..WALK_NODES_MAX {
             let Some(node) = next.pop_front() else { break };
-            let minors = self.ask(RequestType::NodeDrbd, json!(node));
-            for minor in minors.iter().flat_map(Value::as_array).flatten() {
-                if let Some(peer) = minor[5].as_str()
-                    && known.insert(peer.to_owned())
-                {
-                    next.push_back(peer.to_owned());
+            for minor in self.client.node_drbd(&node).into_iter().flatten() {
+                if known.insert(minor.peer.clone()) {
+                    next.push_back(minor.peer);
                 }
             }
         }
@@ -270,12 +216,13 @@ impl<'a> Asker<'a> {
     fn walk_instances(&self, nodes: &[String]) -> Vec<String> {
         let mut instances = BTreeSet::new();
         for node in nodes.iter().take(WALK_NODES_MAX) {
-            let lists = self.ask(RequestType::NodeInstances, json!(node));
-            let lists = lists.iter().flat_map(Value::as_array).flatten();
-            for instance in lists.flat_map(Value::as_array).flatten() {
-                instances.extend(instance["name"].as_str().map(String::from));
+            if let Ok(lists) = self.client.node_instances(node) {
+                let both = lists.primary.iter().chain(&lists.secondary);
+                instances.extend(both.map(|instance| instance.name().to_owned()));
             }
         }
+        // Those without one cannot be asked about by it.
+        instances.remove("");
         instances.into_iter().collect()
     }
 }

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::Error;
 use super::mix::Query;
-use super::template::ascii_json;
 use crate::protocol::request::RequestType;
+use crate::text::ascii_json;
 
 /// Reads a recording, and how many of its lines are no requests.
 ///

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::rsalt::RSALT_BYTES;
 use crate::protocol::request::RequestType;
-use crate::protocol::{FOURCC, Key};
+use crate::protocol::{FOURCC, Key, signed_message};
 use crate::text;
 
 /// Digits of a clock in seconds, until the year 2286.
@@ -104,10 +104,7 @@ impl Template {
         let wire = &mut out[start..];
         wire[self.wire_rsalt.clone()].copy_from_slice(rsalt);
         wire[self.wire_salt.clone()].copy_from_slice(salt);
-        for (digits, byte) in wire[self.wire_hmac.clone()].chunks_exact_mut(2).zip(tag) {
-            let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
-            digits.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-        }
+        signed_message::encode_hex(&tag, &mut wire[self.wire_hmac.clone()]);
     }
 
     /// Damages the datagram that [`Template::write`] has made of this template. Its length stays.
@@ -134,25 +131,11 @@ fn reserve(text: &mut Vec<u8>, len: usize) -> Range<usize> {
     start..start + len
 }
 
-/// JSON in ASCII: everything beyond is escaped, which is possible only, and valid, inside of strings.
-pub(super) fn ascii_json(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        if c.is_ascii() {
-            out.push(c);
-        } else {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                out.push_str(&format!("\\u{unit:04x}"));
-            }
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::protocol::signed_message;
+    use crate::text::ascii_json;
 
     const RSALT: &[u8; RSALT_BYTES] = b"01234567-89ab-cdef-03ab-cdeffffffffe";
 

@@ -167,7 +167,7 @@ pub(crate) fn decode_hex(digits: &[u8]) -> Option<[u8; 20]> {
 }
 
 /// Writes `tag` as hexadecimal digits, in lower case.
-fn encode_hex(tag: &[u8; 20], digits: &mut [u8]) {
+pub(crate) fn encode_hex(tag: &[u8; 20], digits: &mut [u8]) {
     for (digits, bytes) in digits.chunks_exact_mut(8).zip(tag.as_chunks().0) {
         let quads = u64::from(u32::from_be_bytes(*bytes));
         let pairs = (quads | quads << 16) & 0x0000_ffff_0000_ffff;
