@@ -23,7 +23,7 @@
 //! Source: `Ganeti.Confd.Server`, `Ganeti.Confd.Utils` (`parseRequest`, `signMessage`), `Ganeti.Confd.Types`, `Ganeti.HashUtils`.
 #![forbid(unsafe_code)]
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 mod both_ways;
 mod key;
 mod parser;
@@ -33,7 +33,7 @@ pub mod reply;
 pub mod request;
 pub mod signed_message;
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub use both_ways::BothWays;
 pub use key::{EmptyKey, Key};
 pub use parser::Parser;

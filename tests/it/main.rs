@@ -15,5 +15,6 @@ mod hosts;
 mod load;
 mod mangled;
 mod matrix;
+mod properties;
 mod reload;
 mod reload_under_load;

@@ -1,0 +1,118 @@
+//! The properties that the fuzz targets assert (`fuzz/properties`): over the committed corpora, over these with a few edits, and
+//! over any bytes.
+
+use std::fs;
+use std::path::Path;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::{Config, TestRunner};
+
+/// Inputs made for each property.
+const CASES: u32 = 2_000;
+
+/// The longest of any bytes.
+const BYTES_MAX: usize = 600;
+
+/// Bytes that mean something in JSON or in a path.
+const TELLING: &[u8] = b"\"\\{}[],:0-9.eE/~tfnu \n\x00\x80\xff";
+
+/// The committed inputs of the target `name`.
+fn corpus(name: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(name);
+    let files = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut files: Vec<_> = files.map(|file| file.expect("readable").path()).collect();
+    files.sort();
+    files
+        .iter()
+        .map(|file| fs::read(file).expect("readable"))
+        .collect()
+}
+
+/// One change to an input.
+#[derive(Debug, Clone)]
+enum Edit {
+    Replace(Index, u8),
+    Insert(Index, u8),
+    Remove(Index),
+    Truncate(Index),
+    Repeat(Index, usize),
+}
+
+impl Edit {
+    fn any() -> impl Strategy<Value = Self> {
+        let byte = || prop_oneof![any::<u8>(), prop::sample::select(TELLING)];
+        prop_oneof![
+            (any::<Index>(), byte()).prop_map(|(at, byte)| Self::Replace(at, byte)),
+            (any::<Index>(), byte()).prop_map(|(at, byte)| Self::Insert(at, byte)),
+            any::<Index>().prop_map(Self::Remove),
+            any::<Index>().prop_map(Self::Truncate),
+            (any::<Index>(), 1..40_usize).prop_map(|(at, len)| Self::Repeat(at, len)),
+        ]
+    }
+
+    fn apply(self, bytes: &mut Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        match self {
+            Self::Replace(at, byte) => bytes[at.index(bytes.len())] = byte,
+            Self::Insert(at, byte) => bytes.insert(at.index(bytes.len()), byte),
+            Self::Remove(at) => drop(bytes.remove(at.index(bytes.len()))),
+            Self::Truncate(at) => bytes.truncate(at.index(bytes.len())),
+            Self::Repeat(at, len) => {
+                let at = at.index(bytes.len());
+                let piece = bytes[at..(at + len).min(bytes.len())].to_vec();
+                bytes.splice(at..at, piece);
+            }
+        }
+    }
+}
+
+/// Inputs of a property: one of the corpus, a few edits away from it, or any bytes.
+fn inputs(corpus: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+    let edited =
+        (prop::sample::select(corpus), vec(Edit::any(), 1..5)).prop_map(|(mut bytes, edits)| {
+            edits.into_iter().for_each(|edit| edit.apply(&mut bytes));
+            bytes
+        });
+    prop_oneof![3 => edited, 1 => vec(any::<u8>(), 0..BYTES_MAX)]
+}
+
+/// Holds `name` against its corpus, and against inputs made from it.
+fn hold(name: &str) {
+    let (_, check) = properties::ALL
+        .into_iter()
+        .find(|(known, _)| *known == name)
+        .expect("a property has this name");
+    let corpus = corpus(name);
+    assert!(!corpus.is_empty(), "the corpus of {name} is empty");
+    corpus.iter().for_each(|bytes| check(bytes));
+    let config = Config {
+        cases: CASES,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    TestRunner::new(config)
+        .run(&inputs(corpus), |bytes| {
+            check(&bytes);
+            Ok(())
+        })
+        .unwrap_or_else(|failure| panic!("{name}: {failure}"));
+}
+
+macro_rules! properties {
+    ($($name:ident)*) => {$(
+        #[test]
+        fn $name() {
+            hold(stringify!($name));
+        }
+    )*};
+}
+
+properties! {
+    datagram signed_request envelope config config_mutation pointer numbers recvmsg buffer_ring watcher
+}
