@@ -16,7 +16,8 @@ pub struct SignedMessage<'a> {
     pub message_len: usize,
     /// The sender's clock in a request, the request's `rsalt` in a reply; UTF-8.
     pub salt: &'a [u8],
-    hmac: &'a [u8],
+    /// The signature's digits, as they were sent.
+    pub hmac: &'a [u8],
 }
 
 /// Where an envelope's strings stand: the message in a buffer of its own, the others in the text.

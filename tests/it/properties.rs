@@ -55,17 +55,18 @@ impl Edit {
     }
 
     fn apply(self, bytes: &mut Vec<u8>) {
-        if bytes.is_empty() {
+        let len = bytes.len();
+        if len == 0 {
             return;
         }
         match self {
-            Self::Replace(at, byte) => bytes[at.index(bytes.len())] = byte,
-            Self::Insert(at, byte) => bytes.insert(at.index(bytes.len()), byte),
-            Self::Remove(at) => drop(bytes.remove(at.index(bytes.len()))),
-            Self::Truncate(at) => bytes.truncate(at.index(bytes.len())),
-            Self::Repeat(at, len) => {
-                let at = at.index(bytes.len());
-                let piece = bytes[at..(at + len).min(bytes.len())].to_vec();
+            Self::Replace(at, byte) => bytes[at.index(len)] = byte,
+            Self::Insert(at, byte) => bytes.insert(at.index(len), byte),
+            Self::Remove(at) => drop(bytes.remove(at.index(len))),
+            Self::Truncate(at) => bytes.truncate(at.index(len)),
+            Self::Repeat(at, count) => {
+                let at = at.index(len);
+                let piece = bytes[at..(at + count).min(len)].to_vec();
                 bytes.splice(at..at, piece);
             }
         }

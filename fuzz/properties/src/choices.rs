@@ -62,8 +62,8 @@ impl<'a> Choices<'a> {
     }
 
     /// One of `of`, which must not be empty.
-    pub fn pick<'t, T: ?Sized + 't>(&mut self, of: &'t [impl AsRef<T>]) -> &'t T {
-        of[self.usize(0..of.len())].as_ref()
+    pub fn one_of<T: Clone>(&mut self, of: &[T]) -> T {
+        of[self.usize(0..of.len())].clone()
     }
 
     /// Whether a fuzzer's bytes have run out; a seed's never do.

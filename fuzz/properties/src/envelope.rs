@@ -1,4 +1,75 @@
-//! To come.
+//! Any bytes as an envelope, and as a request: taken or not, and read as the same, by simd-json, by the scanner of plain texts, and by
+//! serde_json.
 
-/// See the module.
-pub fn check(_bytes: &[u8]) {}
+use std::cell::RefCell;
+
+use ganeti_confd::protocol::request::Request;
+use ganeti_confd::protocol::signed_message::SignedMessage;
+use ganeti_confd::protocol::{BothWays, PADDING, Parser, REQUEST_BYTES_MAX, Reject};
+
+use crate::wire;
+
+/// What an earlier datagram may have left behind this one.
+const BEHIND: [[u8; PADDING]; 4] = [
+    [0; PADDING],
+    [b'"'; PADDING],
+    [b' '; PADDING],
+    [b'}'; PADDING],
+];
+
+thread_local! {
+    static WAYS: RefCell<(BothWays, Parser)> = RefCell::default();
+}
+
+/// Reads `bytes` in all ways.
+pub fn check(bytes: &[u8]) {
+    if bytes.len() > REQUEST_BYTES_MAX {
+        return;
+    }
+    let behind = &BEHIND[bytes.len() % BEHIND.len()];
+    WAYS.with_borrow_mut(|(ways, parser)| {
+        ways.compare(bytes, behind);
+        envelope(parser, bytes, behind);
+        request(parser, bytes, behind);
+    });
+}
+
+fn envelope(parser: &mut Parser, bytes: &[u8], behind: &[u8; PADDING]) {
+    let expected = wire::Envelope::read(bytes);
+    let mut text = [bytes, behind].concat();
+    let mut message = vec![0; text.len()];
+    let ours = SignedMessage::parse(parser, &mut text, bytes.len(), &mut message);
+    let shown = || bytes.escape_ascii();
+    match (ours, expected) {
+        (Ok(ours), Some(expected)) => {
+            let message = &ours.message[..ours.message_len];
+            assert_eq!(message, expected.msg.as_bytes(), "{}", shown());
+            assert_eq!(ours.salt, expected.salt.as_bytes(), "{}", shown());
+            assert_eq!(ours.hmac, expected.hmac.as_bytes(), "{}", shown());
+        }
+        // The reference's clients never sign what these escapes mean.
+        (Err(Reject::BadHmac), Some(expected)) => {
+            let pairs = bytes.is_ascii() && expected.msg.chars().any(|c| c > '\u{ffff}');
+            assert!(pairs, "refused: {}", shown());
+        }
+        (Err(Reject::BadEnvelope), None) => {}
+        (ours, expected) => panic!("{ours:?} instead of {expected:?}: {}", shown()),
+    }
+}
+
+fn request(parser: &mut Parser, bytes: &[u8], behind: &[u8; PADDING]) {
+    let expected = std::str::from_utf8(bytes)
+        .ok()
+        .and_then(wire::Request::read);
+    let mut text = [bytes, behind].concat();
+    let shown = || bytes.escape_ascii();
+    let taken = Request::read(parser, &mut text, bytes.len(), |ours| {
+        let same = expected.as_ref().is_some_and(|expected| expected == ours);
+        assert!(same, "{ours:?} instead of {expected:?}: {}", shown());
+    });
+    assert!(
+        taken.is_some() || expected.is_none(),
+        "refused {expected:?}: {}",
+        shown()
+    );
+}

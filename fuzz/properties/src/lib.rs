@@ -21,13 +21,16 @@ pub mod choices;
 pub mod config;
 pub mod config_mutation;
 pub mod datagram;
+pub mod engines;
 pub mod envelope;
 pub mod numbers;
 pub mod pointer;
 pub mod recvmsg;
 pub mod sample;
 pub mod signed_request;
+pub mod spelling;
 pub mod watcher;
+pub mod wire;
 
 /// A property: panics if it does not hold for what the bytes mean.
 pub type Property = fn(&[u8]);
