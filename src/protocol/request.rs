@@ -144,7 +144,7 @@ impl<'a> Request<'a> {
     /// Reads the request in the first `len` bytes of `text`, behind which there must be [`PADDING`](super::PADDING) more, and hands it
     /// to `then`; `None` if it is not exactly one.
     ///
-    /// `protocol` may be any number, as the reference does not look at it. The argument's type is checked even where the
+    /// `protocol` may be any number that a double holds, as the reference does not look at it. The argument's type is checked even where the
     /// type of the request does not use it.
     pub fn read<R>(
         parser: &mut Parser,

@@ -298,9 +298,10 @@ fn string(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// The nearest double.
+/// The nearest double, if it is one: larger numbers are not taken.
 fn number(value: &RawValue) -> Option<f64> {
-    value.get().parse().ok()
+    let number = value.get().parse().ok();
+    number.filter(|number: &f64| number.is_finite())
 }
 
 /// A number without a fraction.
