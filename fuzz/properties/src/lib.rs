@@ -10,7 +10,7 @@
 //! | [`envelope`] | an envelope, a request | read the same by simd-json, by the fast path and by serde_json |
 //! | [`config`] | `config.data` | an error with a place, or answers to every query of every name |
 //! | [`config_mutation`] | choices of a configuration | rendered once and again the same; answers equal those of a slow, obvious model |
-//! | [`pointer`] | a configuration path | read as a model reads it |
+//! | [`mod@pointer`] | a configuration path | read as a model reads it |
 //! | [`numbers`] | a number's text | printed as exact rationals say |
 //! | [`recvmsg`] | what the kernel may write into a receive buffer | a datagram inside the buffer, or none |
 //! | [`buffer_ring`] | a sequence of operations on receive buffers | none handed out twice, none lost |

@@ -5,11 +5,20 @@
 
 use std::fmt;
 
+use ganeti_confd::protocol::Reject;
 use ganeti_confd::protocol::request::{self, ReqField};
-use ganeti_confd::protocol::{FOURCC, REQUEST_BYTES_MAX, Reject, SKEW_SECONDS_MAX};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::value::RawValue;
 use sha1::Sha1;
+
+/// What every datagram starts with.
+const FOURCC: &[u8; 4] = b"plj0";
+
+/// The longest request, in bytes: README's difference 2.
+const REQUEST_BYTES_MAX: usize = 61_440;
+
+/// The furthest that two clocks may be apart, in seconds, inclusive.
+const SKEW_SECONDS_MAX: u64 = 300;
 
 /// An envelope's strings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +104,7 @@ impl Envelope {
 
     /// The envelope that a datagram has behind its fourcc.
     pub fn of_datagram(datagram: &[u8]) -> Option<Self> {
-        Self::read(datagram.strip_prefix(&FOURCC)?)
+        Self::read(datagram.strip_prefix(FOURCC)?)
     }
 
     /// Whether the signature is `key`'s.
@@ -221,7 +230,7 @@ pub fn judge(datagram: &[u8], now: u64, key: &[u8]) -> Result<Request, Reject> {
     if datagram.len() > REQUEST_BYTES_MAX {
         return Err(Reject::TooLong);
     }
-    let text = datagram.strip_prefix(&FOURCC).ok_or(Reject::BadFourcc)?;
+    let text = datagram.strip_prefix(FOURCC).ok_or(Reject::BadFourcc)?;
     let envelope = Envelope::read(text).ok_or(Reject::BadEnvelope)?;
     let has_pairs = text.is_ascii() && envelope.msg.chars().any(|c| c > '\u{ffff}');
     if has_pairs || !envelope.verifies(key) {
