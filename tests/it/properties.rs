@@ -7,7 +7,7 @@ use std::path::Path;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, TestError, TestRunner};
 
 /// Inputs made for each property.
 const CASES: u32 = 2_000;
@@ -97,12 +97,18 @@ fn hold(name: &str) {
         failure_persistence: None,
         ..Config::default()
     };
-    TestRunner::new(config)
-        .run(&inputs(corpus), |bytes| {
-            check(&bytes);
-            Ok(())
-        })
-        .unwrap_or_else(|failure| panic!("{name}: {failure}"));
+    let outcome = TestRunner::new(config).run(&inputs(corpus), |bytes| {
+        check(&bytes);
+        Ok(())
+    });
+    match outcome {
+        Ok(()) => {}
+        Err(TestError::Fail(why, bytes)) => panic!(
+            "{name}: {why}\nto see it again, write this to fuzz/corpus/{name}/ with printf: {}",
+            bytes.escape_ascii()
+        ),
+        Err(aborted) => panic!("{name}: {aborted}"),
+    }
 }
 
 macro_rules! properties {

@@ -14,7 +14,7 @@ use sha1::Sha1;
 /// What every datagram starts with.
 const FOURCC: &[u8; 4] = b"plj0";
 
-/// The longest request, in bytes: README's difference 2.
+/// The longest request, in bytes: README's difference 7.
 const REQUEST_BYTES_MAX: usize = 61_440;
 
 /// The furthest that two clocks may be apart, in seconds, inclusive.
