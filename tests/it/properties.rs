@@ -2,7 +2,7 @@
 //! over any bytes.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -18,11 +18,13 @@ const BYTES_MAX: usize = 600;
 /// Bytes that mean something in JSON or in a path.
 const TELLING: &[u8] = b"\"\\{}[],:0-9.eE/~tfnu \n\x00\x80\xff";
 
+fn fuzz_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+}
+
 /// The committed inputs of the target `name`.
 fn corpus(name: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fuzz/corpus")
-        .join(name);
+    let folder = fuzz_folder().join("corpus").join(name);
     let files = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut files: Vec<_> = files.map(|file| file.expect("readable").path()).collect();
     files.sort();
@@ -103,12 +105,26 @@ fn hold(name: &str) {
     });
     match outcome {
         Ok(()) => {}
-        Err(TestError::Fail(why, bytes)) => panic!(
-            "{name}: {why}\nto see it again, write this to fuzz/corpus/{name}/ with printf: {}",
-            bytes.escape_ascii()
-        ),
+        Err(TestError::Fail(why, bytes)) => {
+            let kept = keep(name, &bytes);
+            panic!(
+                "{name}: {why}\nthe input, kept in {kept}: {}",
+                bytes.escape_ascii()
+            );
+        }
         Err(aborted) => panic!("{name}: {aborted}"),
     }
+}
+
+/// Keeps what broke a property where the fuzzer does, and says where that is.
+fn keep(name: &str, bytes: &[u8]) -> String {
+    let folder = fuzz_folder().join("artifacts").join(name);
+    let file = folder.join("property-test");
+    let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&file, bytes));
+    written.map_or_else(
+        |e| format!("no file ({e})"),
+        |()| file.display().to_string(),
+    )
 }
 
 macro_rules! properties {
