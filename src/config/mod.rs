@@ -26,6 +26,8 @@
 mod cluster;
 mod disk;
 mod document;
+#[cfg(feature = "fuzzing")]
+pub mod door;
 mod filter;
 mod group;
 mod instance;

@@ -11,7 +11,7 @@ use num_bigint::BigInt;
 /// Zeros that an exponent may add to an integer: beyond, the number is larger than any double and printed as infinity.
 const EXPONENT_MAX: i64 = 308;
 
-/// A number's text taken apart: `digits` × 10^`exponent`, without leading or trailing zeros; zero has no digits.
+/// A number's text taken apart: `digits` × 10^`exponent`, without leading or trailing zeros; zero has no digits, and the exponent 0.
 struct Decimal {
     negative: bool,
     digits: Vec<u8>,
@@ -38,7 +38,11 @@ impl Decimal {
             .map_or(0, |last| last + 1);
         let zeros = digits.len() - significant;
         digits.truncate(significant);
-        let exponent = power - fraction as i64 + zeros as i64;
+        let exponent = if digits.is_empty() {
+            0
+        } else {
+            power - fraction as i64 + zeros as i64
+        };
         Self {
             negative: text.first() == Some(&b'-'),
             digits,
@@ -123,7 +127,7 @@ pub(super) fn integer(text: &[u8], out: &mut Vec<u8>) {
 /// Writes the number as a free-form value: an integer in full, everything else as the nearest double.
 pub(super) fn rational(text: &[u8], out: &mut Vec<u8>) {
     let decimal = Decimal::parse(text);
-    if decimal.exponent >= 0 || decimal.digits.is_empty() {
+    if decimal.exponent >= 0 {
         write_integral(&decimal, out);
     } else {
         show(nearest(text), out);
@@ -488,6 +492,14 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn zero_is_an_integer_however_it_is_written() {
+        for text in ["0", "-0", "0.0", "-0.00", "0e-5", "0.0E7", "7.0", "70e-1"] {
+            assert!(is_integral(text.as_bytes()), "{text}");
+        }
+        assert!(!is_integral(b"7.5"));
     }
 
     #[test]

@@ -18,6 +18,8 @@
 mod answer;
 mod cluster;
 mod directory;
+#[cfg(feature = "fuzzing")]
+pub mod door;
 mod links;
 mod path;
 mod queries;

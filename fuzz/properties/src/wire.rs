@@ -271,7 +271,7 @@ pub fn assert_reply(reply: &[u8], rsalt: &str, key: &[u8]) -> String {
 }
 
 /// An object's members in their order, each as often as it is there; `None` if `text` is not exactly one object.
-fn members(text: &str) -> Option<Vec<(String, &RawValue)>> {
+pub(crate) fn members(text: &str) -> Option<Vec<(String, &RawValue)>> {
     struct Members;
     impl<'de> serde::de::Visitor<'de> for Members {
         type Value = Vec<(String, &'de RawValue)>;
