@@ -18,3 +18,4 @@ mod matrix;
 mod properties;
 mod reload;
 mod reload_under_load;
+mod simulation;
