@@ -14,6 +14,8 @@ use crate::generate::pick;
 
 const NODES_MAX: usize = 5;
 const INSTANCES_MAX: usize = 5;
+/// Changes from one generation to the next, and before the first.
+const CHANGES_MAX: usize = 12;
 /// The cluster's own link, and the other one.
 const LINKS: [&str; 2] = ["br0", "br1"];
 /// Few addresses, so that instances share one now and then.
@@ -114,16 +116,18 @@ impl Cluster {
             master: node_key(0),
             xen: false,
         };
-        for _ in 0..8 {
+        for _ in 0..CHANGES_MAX {
             cluster.change(rng);
         }
         cluster
     }
 
-    /// The next generation: something comes, goes or changes.
+    /// The next generation: some things come, go or change; or none, and only the serial says so.
     pub(super) fn advance(&mut self, rng: &mut Rng) {
         self.generation += 1;
-        self.change(rng);
+        for _ in 0..rng.usize(..CHANGES_MAX) {
+            self.change(rng);
+        }
     }
 
     fn change(&mut self, rng: &mut Rng) {
