@@ -11,6 +11,7 @@ mod differential;
 mod engine;
 mod ganeti_tools;
 mod generate;
+mod hostile;
 mod hosts;
 mod load;
 mod mangled;
