@@ -90,11 +90,11 @@ impl Sort {
         }
     }
 
-    /// How many may wait in the smallest queue that Linux gives by default.
+    /// How many may wait: those of all senders fit into the queue that Linux gives by default, 208 KiB.
     const fn window(self) -> usize {
         match self {
-            Self::Huge => 2,
-            _ => 64,
+            Self::Huge => 1,
+            _ => 32,
         }
     }
 

@@ -186,107 +186,98 @@ impl Cluster {
         self.tag("master-ip")
     }
 
-    fn interval(&self) -> u64 {
-        self.generation
-    }
-
-    /// `config.data`, with no more than queries need.
+    /// `config.data`, with no more than queries need. No text in it needs an escape.
     pub(super) fn text(&self) -> String {
-        let nodes = self.nodes.keys().map(|key| (key, self.node(key)));
-        let instances = self.instances.keys().map(|key| (key, self.instance(key)));
-        let disks = self.instances.keys().map(|key| (key, self.disk(key)));
-        let entries = |entries: &mut dyn Iterator<Item = (&String, Value)>| {
-            Value::Object(entries.map(|(key, value)| (key.clone(), value)).collect())
-        };
-        let hypervisors = if self.xen {
-            vec!["xen-pvm"]
-        } else {
-            vec!["kvm"]
-        };
-        json!({
-            "version": 3_000_000,
-            "cluster": {
-                "master_node": self.master,
-                "master_ip": self.master_ip(),
-                "enabled_hypervisors": hypervisors,
-                "nicparams": {"default": {"link": LINKS[0]}},
-                "data_collectors": {"lv": {"active": false, "interval": self.interval()}},
-                "serial_no": self.generation,
-                "tags": [self.tag("tag")],
-            },
-            "nodes": entries(&mut { nodes }),
-            "nodegroups": {},
-            "instances": entries(&mut { instances }),
-            "networks": {},
-            "disks": entries(&mut { disks }),
-            "filters": {},
-            "serial_no": self.generation,
-        })
-        .to_string()
+        fn entries<'a>(
+            keys: impl Iterator<Item = &'a String>,
+            value: impl Fn(&str) -> String,
+        ) -> String {
+            let each: Vec<_> = keys
+                .map(|key| format!("\"{key}\":{}", value(key)))
+                .collect();
+            each.join(",")
+        }
+        let instances = || self.instances.keys();
+        format!(
+            concat!(
+                r#"{{"version":3000000,"cluster":{{"master_node":"{master}","master_ip":"{master_ip}","#,
+                r#""enabled_hypervisors":["{hypervisor}"],"nicparams":{{"default":{{"link":"{link}"}}}},"#,
+                r#""data_collectors":{{"lv":{{"active":false,"interval":{generation}}}}},"#,
+                r#""serial_no":{generation},"tags":["{tag}"]}},"nodes":{{{nodes}}},"nodegroups":{{}},"#,
+                r#""instances":{{{instances}}},"networks":{{}},"disks":{{{disks}}},"filters":{{}},"#,
+                r#""serial_no":{generation}}}"#,
+            ),
+            master = self.master,
+            master_ip = self.master_ip(),
+            hypervisor = if self.xen { "xen-pvm" } else { "kvm" },
+            link = LINKS[0],
+            generation = self.generation,
+            tag = self.tag("tag"),
+            nodes = entries(self.nodes.keys(), |key| self.node(key)),
+            instances = entries(instances(), |key| self.instance(key)),
+            disks = entries(instances(), |key| self.disk(key)),
+        )
     }
 
-    fn node(&self, key: &str) -> Value {
+    fn node(&self, key: &str) -> String {
         let node = &self.nodes[key];
-        json!({
-            "name": node.name,
-            "primary_ip": self.primary_ip(key),
-            "master_candidate": node.candidate,
-            "offline": node.offline,
-            "drained": node.drained,
-            "uuid": key,
-            "serial_no": node.serial,
-        })
+        format!(
+            concat!(
+                r#"{{"name":"{name}","primary_ip":"{primary_ip}","master_candidate":{candidate},"#,
+                r#""offline":{offline},"drained":{drained},"uuid":"{key}","serial_no":{serial}}}"#,
+            ),
+            name = node.name,
+            primary_ip = self.primary_ip(key),
+            candidate = node.candidate,
+            offline = node.offline,
+            drained = node.drained,
+            key = key,
+            serial = node.serial,
+        )
     }
 
     /// An instance, as it is printed as well: in the order of `Ganeti.Objects`, with all that has a default.
-    fn instance(&self, key: &str) -> Value {
+    fn instance(&self, key: &str) -> String {
         let instance = &self.instances[key];
-        let mut nic = json!({"mac": self.tag("mac")});
-        if let Some(ip) = instance.ip {
-            nic["ip"] = json!(ip);
-        }
-        nic["nicparams"] = match instance.link {
-            Some(link) => json!({"link": link}),
-            None => json!({}),
-        };
-        json!({
-            "name": instance.name,
-            "primary_node": instance.primary,
-            "hvparams": {},
-            "beparams": {},
-            "osparams": {},
-            "osparams_private": {},
-            "nics": [nic],
-            "disks": [key],
-            "ctime": 0,
-            "mtime": 0,
-            "uuid": key,
-            "serial_no": instance.serial,
-            "tags": [self.tag("tag")],
-        })
+        let ip = instance.ip.map(|ip| format!(r#","ip":"{ip}""#));
+        let link = instance.link.map(|link| format!(r#""link":"{link}""#));
+        format!(
+            concat!(
+                r#"{{"name":"{name}","primary_node":"{primary}","hvparams":{{}},"beparams":{{}},"osparams":{{}},"#,
+                r#""osparams_private":{{}},"nics":[{{"mac":"{mac}"{ip},"nicparams":{{{link}}}}}],"#,
+                r#""disks":["{key}"],"ctime":0,"mtime":0,"uuid":"{key}","serial_no":{serial},"tags":["{tag}"]}}"#,
+            ),
+            name = instance.name,
+            primary = instance.primary,
+            mac = self.tag("mac"),
+            ip = ip.unwrap_or_default(),
+            link = link.unwrap_or_default(),
+            key = key,
+            serial = instance.serial,
+            tag = self.tag("tag"),
+        )
     }
 
-    /// The one disk of an instance, under the same key.
-    fn disk(&self, key: &str) -> Value {
-        let number: u64 = key.bytes().map(u64::from).sum();
-        let (logical_id, dev_type) = match &self.instances[key].drbd {
-            Some([a, b]) => (
-                json!([a, b, 11_000, number, number + 1, self.tag("secret")]),
-                "drbd",
-            ),
-            None => (json!(["vg", self.tag("volume")]), "plain"),
+    /// The one disk of an instance, under the same key; printed as it is written, too.
+    fn disk(&self, key: &str) -> String {
+        let (dev_type, logical_id) = match &self.instances[key].drbd {
+            Some([a, b]) => {
+                let [minor_a, minor_b] = minors_of(key);
+                let secret = self.tag("secret");
+                let id = format!(r#""{a}","{b}",11000,{minor_a},{minor_b},"{secret}""#);
+                ("drbd", id)
+            }
+            None => ("plain", format!(r#""vg","{}""#, self.tag("volume"))),
         };
-        json!({
-            "logical_id": logical_id,
-            "dev_type": dev_type,
-            "children": [],
-            "nodes": [],
-            "iv_name": "disk/0",
-            "mode": "rw",
-            "uuid": key,
-            "ctime": 0,
-            "mtime": 0,
-        })
+        format!(
+            concat!(
+                r#"{{"logical_id":[{logical_id}],"dev_type":"{dev_type}","children":[],"nodes":[],"#,
+                r#""iv_name":"disk/0","mode":"rw","uuid":"{key}","ctime":0,"mtime":0}}"#,
+            ),
+            logical_id = logical_id,
+            dev_type = dev_type,
+            key = key,
+        )
     }
 
     /// The answer to `question`.
@@ -312,7 +303,7 @@ impl Cluster {
             (9, Query::Plain(name)) => match self.find_instance(name) {
                 Ok(key) => (
                     0,
-                    json!([self.disk(key)]).to_string(),
+                    format!("[{}]", self.disk(key)),
                     self.instances[key].serial,
                 ),
                 Err(why) => not_found(
@@ -323,7 +314,7 @@ impl Cluster {
                 ),
             },
             (10, Query::Plain(path)) => match self.value_at(path) {
-                Some(value) => self.ok(value),
+                Some(value) => (0, value, self.generation),
                 None => error(json!(2)),
             },
             (11, _) => self.ok(self.collectors()),
@@ -427,13 +418,13 @@ impl Cluster {
         };
         let mut minors = Vec::new();
         for (instance_key, instance) in &self.instances {
-            let disk = self.disk(instance_key);
+            let [minor_a, minor_b] = minors_of(instance_key);
             let Some([a, b]) = &instance.drbd else {
                 continue;
             };
             let (minor, peer) = match (a == key, b == key) {
-                (true, _) => (&disk["logical_id"][3], b),
-                (false, true) => (&disk["logical_id"][4], a),
+                (true, _) => (minor_a, b),
+                (false, true) => (minor_b, a),
                 _ => continue,
             };
             let peer = match self.find_node(peer) {
@@ -468,34 +459,35 @@ impl Cluster {
             Some([a, b]) => key == if instance.primary == *a { b } else { a },
             None => false,
         };
-        let which = |is: &dyn Fn(&Instance) -> bool| -> Value {
+        let which = |is: &dyn Fn(&Instance) -> bool| {
             let there = self.instances.iter().filter(|(_, instance)| is(instance));
-            there.map(|(key, _)| self.instance(key)).collect()
+            let texts: Vec<_> = there.map(|(key, _)| self.instance(key)).collect();
+            texts.join(",")
         };
-        let answer = json!([
-            which(&|instance| instance.primary == key),
-            which(&is_secondary)
-        ]);
-        (0, answer.to_string(), self.nodes[key].serial)
+        let primary = which(&|instance| instance.primary == key);
+        let answer = format!("[[{primary}],[{}]]", which(&is_secondary));
+        (0, answer, self.nodes[key].serial)
     }
 
     /// The value at one of the paths of [`any_path`].
-    fn value_at(&self, path: &str) -> Option<Value> {
+    fn value_at(&self, path: &str) -> Option<String> {
         let tokens: Vec<_> = path.strip_prefix('/')?.split('/').collect();
-        match tokens[..] {
-            ["serial_no"] | ["cluster", "serial_no"] => Some(json!(self.generation)),
-            ["cluster", "master_node"] => Some(json!(self.master)),
-            ["cluster", "tags"] => Some(json!([self.tag("tag")])),
-            ["cluster", "tags", "0"] => Some(json!(self.tag("tag"))),
+        let tag = json!(self.tag("tag"));
+        let value = match tokens[..] {
+            ["serial_no"] | ["cluster", "serial_no"] => json!(self.generation),
+            ["cluster", "master_node"] => json!(self.master),
+            ["cluster", "tags"] => json!([tag]),
+            ["cluster", "tags", "0"] => tag,
             ["nodes", key, "primary_ip"] if self.nodes.contains_key(key) => {
-                Some(json!(self.primary_ip(key)))
+                json!(self.primary_ip(key))
             }
-            ["instances", key] if self.instances.contains_key(key) => Some(self.instance(key)),
-            ["disks", key, "logical_id", "1"] if self.instances.contains_key(key) => {
-                Some(self.disk(key)["logical_id"][1].clone())
+            ["instances", key] if self.instances.contains_key(key) => {
+                return Some(self.instance(key));
             }
-            _ => None,
-        }
+            ["disks", key] if self.instances.contains_key(key) => return Some(self.disk(key)),
+            _ => return None,
+        };
+        Some(value.to_string())
     }
 
     fn collectors(&self) -> Value {
@@ -505,10 +497,16 @@ impl Cluster {
             "diskstats": usual,
             "drbd": usual,
             "inst-status-xen": {"active": self.xen, "interval": 5_000_000},
-            "lv": {"active": false, "interval": self.interval()},
+            "lv": {"active": false, "interval": self.generation},
             "xen-cpu-avg-load": usual,
         })
     }
+}
+
+/// The minors of an instance's DRBD disk, on its two nodes.
+fn minors_of(key: &str) -> [u64; 2] {
+    let number = key.bytes().map(u64::from).sum();
+    [number, number + 1]
 }
 
 /// The key of the object that `name` means: a key, a name, or what stands before a dot in one name alone.
@@ -662,7 +660,7 @@ fn any_path(rng: &mut Rng) -> String {
         "/cluster/nothing".to_owned(),
         format!("/nodes/{node}/primary_ip"),
         format!("/instances/{instance}"),
-        format!("/disks/{instance}/logical_id/1"),
+        format!("/disks/{instance}"),
     ];
     rng.choice(&paths).expect("there are some").clone()
 }
