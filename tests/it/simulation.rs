@@ -123,8 +123,11 @@ impl Seen {
             self.replayed,
         ];
         let all = each.chain(self.rejects).chain(others);
-        for (index, count) in all.enumerate() {
-            assert!(count >= 50, "number {index} happens only {count} times");
+        for count in all {
+            assert!(
+                count >= 50,
+                "something happens {count} times only: {self:?}"
+            );
         }
     }
 }

@@ -279,12 +279,12 @@ impl Letter {
         }
     }
 
-    /// Some of its bytes from the start on.
+    /// Some of its bytes from the start on; of one that cannot be read, all of them, for less might be readable.
     pub(super) fn truncated(&self, rng: &mut Rng) -> Self {
-        let text = self.bytes.trim_ascii_end().len();
-        if text == 0 || text > REQUEST_BYTES_MAX {
+        if let Form::Unreadable(_) = self.form {
             return self.clone();
         }
+        let text = self.bytes.trim_ascii_end().len();
         let cut = &self.bytes[..rng.usize(..text)];
         let reject = match cut.starts_with(b"plj0") {
             true => Reject::BadEnvelope,
