@@ -40,6 +40,9 @@ const VARIANTS: usize = 32;
 const WARM_SENDERS: u64 = 12;
 const WARM: Duration = Duration::from_millis(100);
 
+/// Enough that each worker has the datagrams of one at least: the kernel spreads sockets over workers by their port.
+const SOCKETS: usize = 64;
+
 /// Between two questions of the good client.
 const PAUSE: Duration = Duration::from_millis(2);
 /// How long it waits before it asks again, and how often.
@@ -358,6 +361,11 @@ impl Totals {
         }
     }
 
+    /// Whether every datagram received was answered or rejected.
+    fn add_up(&self) -> bool {
+        self.received == self.replied + self.rejects.iter().sum::<u64>()
+    }
+
     fn since(&self, before: &Self) -> Self {
         Self {
             received: self.received - before.received,
@@ -399,6 +407,7 @@ impl<'a> Observed<'a> {
             workers.is_some()
         });
         observed.workers = workers.expect("it was waited for");
+        observed.await_rest();
         observed
     }
 
@@ -434,19 +443,31 @@ impl<'a> Observed<'a> {
         totals
     }
 
+    /// Waits until the pings of its start, of which there may be several, are dealt with and counted: each worker takes its datagrams
+    /// in turn, and of so many sockets each worker has one.
+    fn await_rest(&self) {
+        for _ in 0..SOCKETS {
+            Caller::new(self.subject).catch_up();
+        }
+        let deadline = Instant::now() + LONG;
+        while !self.totals().add_up() {
+            assert!(Instant::now() < deadline, "it is never at rest");
+        }
+    }
+
     /// The totals when every datagram received is counted as answered or rejected, and `replies` as sent: a reply may arrive before
     /// it is counted.
     fn settled(&self, before: &Totals, replies: u64) -> Totals {
         let deadline = Instant::now() + LONG;
         loop {
             let growth = self.totals().since(before);
-            let rejected: u64 = growth.rejects.iter().sum();
-            if growth.received == growth.replied + rejected && growth.replied == replies {
+            if growth.add_up() && growth.replied == replies {
                 return growth;
             }
             assert!(
                 Instant::now() < deadline,
-                "{replies} replies came, and it counts {growth:?}"
+                "{:?}: {replies} replies came, and it counts {growth:?}",
+                self.subject.kind
             );
         }
     }
