@@ -1,0 +1,637 @@
+//! Hostile traffic on running daemons, beside a client that only wants to know: it is answered, nobody unauthenticated is, and
+//! floods leave no trace but numbers.
+//!
+//! A flood has one of two paces. In step, senders wait now and then until the daemon has caught up, so no queue overflows: then every
+//! datagram is accounted for, by its reason. At full speed the kernel drops what finds the socket's queue full, questions of the
+//! good client among it: these are asked again, and no more replies may be missing than datagrams were dropped.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use ganeti_confd::demo;
+use ganeti_confd::protocol::Reject;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::common::{Kind, Reply, Subject, now, request_datagram, subjects};
+
+const KEY: &[u8] = b"hostile\n";
+const SENDERS: u64 = 2;
+
+/// Datagrams of one sender in a flood in step.
+const IN_STEP: usize = 1_000;
+/// Questions that are replayed.
+const OVERHEARD: usize = 100;
+/// How long a flood at full speed lasts.
+const FULL_SPEED: Duration = Duration::from_millis(150);
+const FULL_SPEED_MIX: Duration = Duration::from_millis(1_000);
+
+/// Different datagrams of one sort that one sender has.
+const VARIANTS: usize = 32;
+
+/// Senders whose long datagrams make all memory there that the daemon took at its start, and for how long each.
+const WARM_SENDERS: u64 = 12;
+const WARM: Duration = Duration::from_millis(100);
+
+/// Enough that each worker has the datagrams of one at least: the kernel spreads sockets over workers by their port.
+const SOCKETS: usize = 64;
+
+/// Between two questions of the good client.
+const PAUSE: Duration = Duration::from_millis(2);
+/// How long it waits before it asks again, and how often.
+const PATIENCE: Duration = Duration::from_millis(200);
+const TRIES_MAX: usize = 100;
+
+/// What takes longer, on whatever machine, does not come.
+const LONG: Duration = Duration::from_secs(20);
+
+/// What the daemon's memory may grow by under floods that it has already seen: what allocators and kernels round to.
+const RSS_GROWTH_KIB_MAX: u64 = 1_024;
+
+/// Kinds of datagrams that nobody should send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Garbage,
+    Fourcc,
+    Empty,
+    Huge,
+    Envelope,
+    Forged,
+    Stale,
+    Future,
+    NoRequest,
+}
+
+impl Sort {
+    const ALL: [Self; 9] = [
+        Self::Garbage,
+        Self::Fourcc,
+        Self::Empty,
+        Self::Huge,
+        Self::Envelope,
+        Self::Forged,
+        Self::Stale,
+        Self::Future,
+        Self::NoRequest,
+    ];
+
+    const fn reject(self) -> Reject {
+        match self {
+            Self::Garbage | Self::Fourcc | Self::Empty => Reject::BadFourcc,
+            Self::Huge => Reject::TooLong,
+            Self::Envelope => Reject::BadEnvelope,
+            Self::Forged => Reject::BadHmac,
+            Self::Stale | Self::Future => Reject::ClockSkew,
+            Self::NoRequest => Reject::BadRequest,
+        }
+    }
+
+    /// How many may wait: those of all senders fit into the queue that Linux gives by default, 208 KiB.
+    const fn window(self) -> usize {
+        match self {
+            Self::Huge => 1,
+            _ => 32,
+        }
+    }
+
+    fn datagram(self, rng: &mut Rng) -> Vec<u8> {
+        let ping = ping("foe");
+        let good = |key: &[u8], salt: u64, message: &str| {
+            request_datagram(key, &salt.to_string(), message)
+        };
+        match self {
+            Self::Garbage => (0..rng.usize(1..1_500)).map(|_| rng.u8(..b'p')).collect(),
+            Self::Fourcc => {
+                let mut datagram = good(KEY, now(), &ping);
+                datagram[rng.usize(..4)] ^= 1 << rng.u8(..8);
+                datagram
+            }
+            Self::Empty => Vec::new(),
+            Self::Huge => {
+                let mut datagram = good(KEY, now(), &ping);
+                datagram.resize(rng.usize(61_441..=65_507), b' ');
+                datagram
+            }
+            Self::Envelope => {
+                let mut datagram = good(KEY, now(), &ping);
+                datagram.truncate(rng.usize(4..datagram.len()));
+                datagram
+            }
+            Self::Forged if rng.bool() => good(b"hostile", now(), &ping),
+            Self::Forged => {
+                // Signed as a ping, and changed on the way.
+                let datagram = String::from_utf8(good(KEY, now(), &ping)).expect("it is ASCII");
+                datagram.replace("foe", "foo").into_bytes()
+            }
+            // Both stay beyond the window for as long as this takes.
+            Self::Stale => good(KEY, now() - 301 - rng.u64(..1_000), &ping),
+            Self::Future => good(KEY, now() + 400 + rng.u64(..1_000), &ping),
+            Self::NoRequest => good(KEY, now(), r#"{"protocol":1,"type":12,"rsalt":"foe"}"#),
+        }
+    }
+}
+
+fn ping(rsalt: &str) -> String {
+    format!(r#"{{"protocol":1,"type":0,"rsalt":"{rsalt}"}}"#)
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Pace {
+    InStep(usize),
+    FullSpeed(Duration),
+}
+
+/// What somebody sent and got, by his own account.
+#[derive(Debug, Default)]
+struct Account {
+    sent: u64,
+    replies: u64,
+    /// Of `sent`, those that must be rejected, by reason.
+    rejects: [u64; Reject::ALL.len()],
+}
+
+impl Account {
+    fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.replies += other.replies;
+        for (sum, count) in self.rejects.iter_mut().zip(other.rejects) {
+            *sum += count;
+        }
+    }
+}
+
+/// A socket, who has it, and what he has sent and got.
+struct Caller {
+    socket: UdpSocket,
+    account: Account,
+    /// The salts of questions that no reply came to yet.
+    open: HashSet<String>,
+    asked: usize,
+}
+
+impl Caller {
+    fn new(subject: &Subject) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback has a free port");
+        socket.connect(subject.address()).expect("it is loopback");
+        Self {
+            socket,
+            account: Account::default(),
+            open: HashSet::new(),
+            asked: 0,
+        }
+    }
+
+    fn send(&mut self, datagram: &[u8]) {
+        self.socket.send(datagram).expect("loopback takes it");
+        self.account.sent += 1;
+    }
+
+    /// Asks, and gives the salt of the reply to come.
+    fn ask(&mut self, mut question: Value) -> String {
+        self.asked += 1;
+        let rsalt = format!("{}", self.asked);
+        question["protocol"] = json!(1);
+        question["rsalt"] = json!(rsalt);
+        self.send(&request_datagram(
+            KEY,
+            &now().to_string(),
+            &question.to_string(),
+        ));
+        self.open.insert(rsalt.clone());
+        rsalt
+    }
+
+    /// Takes what comes until it is the reply with this salt, or the time is over. Whatever comes must be a reply to a question,
+    /// and the only one.
+    fn reply(&mut self, rsalt: &str, patience: Duration) -> Option<Value> {
+        let deadline = Instant::now() + patience;
+        let mut buffer = vec![0; 65_536];
+        loop {
+            let left = deadline.checked_duration_since(Instant::now())?;
+            self.socket
+                .set_read_timeout(Some(left.max(Duration::from_millis(1))))
+                .expect("a time that is not zero");
+            let len = match self.socket.recv(&mut buffer) {
+                Ok(len) => len,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(error) => panic!("it does not receive: {error}"),
+            };
+            let reply = Reply::read(KEY, &buffer[..len]).expect("what comes is a signed reply");
+            self.account.replies += 1;
+            assert!(
+                self.open.remove(&reply.salt),
+                "nobody asked for {:?} (any more)",
+                reply.salt
+            );
+            if reply.salt == rsalt {
+                return Some(serde_json::from_str(&reply.message).expect("JSON"));
+            }
+        }
+    }
+
+    /// Waits until all that was sent on this socket has been dealt with: the daemon takes datagrams in turn.
+    fn catch_up(&mut self) {
+        let deadline = Instant::now() + LONG;
+        while Instant::now() < deadline {
+            let rsalt = self.ask(json!({"type": 0}));
+            if self.reply(&rsalt, PATIENCE).is_some() {
+                return;
+            }
+        }
+        panic!("it does not answer any more");
+    }
+
+    /// Sends datagrams of these sorts; nothing may come back but replies to pings.
+    fn flood(&mut self, sorts: &[Sort], pace: Pace, rng: &mut Rng) {
+        let variants: Vec<_> = (0..VARIANTS * sorts.len())
+            .map(|at| {
+                let sort = sorts[at % sorts.len()];
+                (sort, sort.datagram(rng))
+            })
+            .collect();
+        let begin = Instant::now();
+        let mut waiting = 0;
+        for (count, (sort, datagram)) in variants.iter().cycle().enumerate() {
+            match pace {
+                Pace::InStep(datagrams) if count == datagrams => break,
+                Pace::FullSpeed(time) if begin.elapsed() > time => break,
+                _ => {}
+            }
+            self.send(datagram);
+            self.account.rejects[sort.reject() as usize] += 1;
+            waiting += 1;
+            if matches!(pace, Pace::InStep(_)) && waiting >= sort.window() {
+                self.catch_up();
+                waiting = 0;
+            }
+        }
+        self.catch_up();
+    }
+
+    /// Asks, and has everything sent once more by somebody else who heard it: that is answered as well, to whom it came from.
+    fn ask_overheard(&mut self, count: usize) {
+        let thief = UdpSocket::bind("127.0.0.2:0").expect("all of 127/8 is here");
+        thief.set_read_timeout(Some(LONG)).expect("not zero");
+        let daemon = self.socket.peer_addr().expect("it is connected");
+        for number in 0..count {
+            let rsalt = format!("overheard {number}");
+            let datagram = request_datagram(KEY, &now().to_string(), &ping(&rsalt));
+            self.open.insert(rsalt.clone());
+            self.send(&datagram);
+            assert!(self.reply(&rsalt, LONG).is_some(), "the first is answered");
+
+            thief.send_to(&datagram, daemon).expect("loopback takes it");
+            let mut buffer = [0; 1_024];
+            let (len, from) = thief.recv_from(&mut buffer).expect("a reply comes");
+            let reply = Reply::read(KEY, &buffer[..len]).expect("it is signed");
+            assert_eq!((from, reply.salt), (daemon, rsalt));
+            self.account.sent += 1;
+            self.account.replies += 1;
+        }
+    }
+}
+
+/// The good client: asks one question after the other until `done`; gives how often it had to ask again.
+fn ask_until(caller: &mut Caller, patience: Duration, done: impl Fn() -> bool) -> usize {
+    let master = demo::node_name(1);
+    let questions = [
+        (json!({"type": 0}), json!(3_000_000)),
+        (json!({"type": 1, "query": master}), json!(0)),
+        (json!({"type": 3}), json!(master)),
+        (
+            json!({"type": 10, "query": "/cluster/tags"}),
+            json!(["demo"]),
+        ),
+    ];
+    let mut again = 0;
+    for (question, answer) in questions.iter().cycle() {
+        let reply = (0..TRIES_MAX).find_map(|attempt| {
+            again += usize::from(attempt > 0);
+            let rsalt = caller.ask(question.clone());
+            caller.reply(&rsalt, patience)
+        });
+        let reply = reply.expect("every question is answered in the end");
+        assert_eq!((&reply["status"], &reply["answer"]), (&json!(0), answer));
+        if done() {
+            return again;
+        }
+        // The pace of the client, not a wait for the daemon.
+        thread::sleep(PAUSE);
+    }
+    unreachable!("a cycle does not end")
+}
+
+/// What the daemon has counted, all workers together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Totals {
+    received: u64,
+    replied: u64,
+    send_errors: u64,
+    garbled: u64,
+    overruns: u64,
+    rejects: [u64; Reject::ALL.len()],
+}
+
+impl Totals {
+    /// Adds the numbers of one worker, as the daemon logs them.
+    fn add(&mut self, line: &str) {
+        let value = |name: &str| {
+            let (_, after) = line.split_once(&format!("{name}: ")).expect("it is logged");
+            after
+        };
+        let number = |text: &str| -> u64 {
+            let digits = text.split(|c: char| !c.is_ascii_digit()).next();
+            digits.and_then(|d| d.parse().ok()).expect("a number")
+        };
+        self.received += number(value(" received"));
+        self.replied += number(value(" replied"));
+        self.send_errors += number(value(" send_errors"));
+        self.garbled += number(value(" garbled"));
+        self.overruns += number(value(" overruns"));
+        let rejects = value(" rejects").trim_start_matches('[').split(", ");
+        for (sum, count) in self.rejects.iter_mut().zip(rejects) {
+            *sum += number(count);
+        }
+    }
+
+    /// Whether every datagram received was answered or rejected.
+    fn add_up(&self) -> bool {
+        self.received == self.replied + self.rejects.iter().sum::<u64>()
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            received: self.received - before.received,
+            replied: self.replied - before.replied,
+            send_errors: self.send_errors - before.send_errors,
+            garbled: self.garbled - before.garbled,
+            overruns: self.overruns - before.overruns,
+            rejects: std::array::from_fn(|at| self.rejects[at] - before.rejects[at]),
+        }
+    }
+}
+
+/// The daemon as its administrator sees it.
+struct Observed<'a> {
+    subject: &'a Subject,
+    pid: i32,
+    log_file: PathBuf,
+    workers: usize,
+}
+
+impl<'a> Observed<'a> {
+    fn new(subject: &'a Subject) -> Self {
+        let root = Path::new(subject.root());
+        let pid = fs::read_to_string(root.join("var/run/ganeti/ganeti-confd.pid"));
+        let pid = pid.expect("a running daemon has a pid file");
+        let mut observed = Self {
+            subject,
+            pid: pid.trim_end().parse().expect("a pid"),
+            log_file: root.join("var/log/ganeti/conf-daemon.log"),
+            workers: 0,
+        };
+        // The first answer may come before this line.
+        let mut workers = None;
+        observed.wait_for(|log| {
+            let serving = log.split_once("/udp, ");
+            workers = serving
+                .and_then(|(_, serving)| serving.split_once(" workers"))
+                .map(|(workers, _)| workers.parse().expect("a number"));
+            workers.is_some()
+        });
+        observed.workers = workers.expect("it was waited for");
+        observed.await_rest();
+        observed
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log_file).expect("the log is readable")
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid), signal).expect("it runs");
+    }
+
+    fn wait_for(&self, mut condition: impl FnMut(&str) -> bool) {
+        let deadline = Instant::now() + LONG;
+        while !condition(&self.log()) {
+            assert!(Instant::now() < deadline, "it is never logged");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn totals(&self) -> Totals {
+        let before = self.log().len();
+        self.signal(Signal::SIGUSR1);
+        let mut totals = Totals::default();
+        self.wait_for(|log| {
+            let new = log[before..].split_inclusive('\n');
+            let lines: Vec<_> = new
+                .filter(|line| line.contains("Counters of worker") && line.ends_with('\n'))
+                .collect();
+            totals = Totals::default();
+            lines.iter().for_each(|line| totals.add(line));
+            lines.len() >= self.workers
+        });
+        totals
+    }
+
+    /// Waits until the pings of its start, of which there may be several, are dealt with and counted: each worker takes its datagrams
+    /// in turn, and of so many sockets each worker has one.
+    fn await_rest(&self) {
+        for _ in 0..SOCKETS {
+            Caller::new(self.subject).catch_up();
+        }
+        let deadline = Instant::now() + LONG;
+        while !self.totals().add_up() {
+            assert!(Instant::now() < deadline, "it is never at rest");
+        }
+    }
+
+    /// The totals when every datagram received is counted as answered or rejected, and `replies` as sent: a reply may arrive before
+    /// it is counted.
+    fn settled(&self, before: &Totals, replies: u64) -> Totals {
+        let deadline = Instant::now() + LONG;
+        loop {
+            let growth = self.totals().since(before);
+            if growth.add_up() && growth.replied == replies {
+                return growth;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{:?}: {replies} replies came, and it counts {growth:?}",
+                self.subject.kind
+            );
+        }
+    }
+
+    fn rss_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        number.and_then(|kib| kib.parse().ok()).expect("a number")
+    }
+
+    /// Has long datagrams in every receive buffer: that memory is taken when the daemon starts, and is there when it is touched. Each
+    /// socket's datagrams all go to one worker, but no two need go to the same.
+    fn warm_up(&self) {
+        for seed in 0..WARM_SENDERS {
+            let mut foe = Caller::new(self.subject);
+            let pace = Pace::FullSpeed(WARM);
+            foe.flood(&[Sort::Huge], pace, &mut Rng::with_seed(seed));
+        }
+    }
+
+    /// Has floods of `sorts` beside the good client, and checks every account.
+    fn flood(&self, sorts: &[Sort], pace: Pace) {
+        let before = self.totals();
+        let mut friend = Caller::new(self.subject);
+        let patience = match pace {
+            Pace::InStep(_) => LONG,
+            Pace::FullSpeed(_) => PATIENCE,
+        };
+        let (mut account, again) = thread::scope(|scope| {
+            let foes: Vec<_> = (0..SENDERS)
+                .map(|seed| {
+                    scope.spawn(move || {
+                        let mut foe = Caller::new(self.subject);
+                        foe.flood(sorts, pace, &mut Rng::with_seed(seed));
+                        foe
+                    })
+                })
+                .collect();
+            let over = || foes.iter().all(thread::ScopedJoinHandle::is_finished);
+            let again = ask_until(&mut friend, patience, over);
+            friend.catch_up();
+            let mut account = Account::default();
+            for foe in foes {
+                account.add(&foe.join().expect("the foes get nothing").account);
+            }
+            (account, again)
+        });
+        account.add(&friend.account);
+        let growth = self.settled(&before, account.replies);
+        let told = || {
+            format!(
+                "{:?} {sorts:?} {pace:?}: {account:?}, {growth:?}",
+                self.subject.kind
+            )
+        };
+        assert_eq!((growth.send_errors, growth.garbled), (0, 0), "{}", told());
+        let dropped = account.sent.checked_sub(growth.received);
+        let dropped = dropped.unwrap_or_else(|| panic!("more came than was sent: {}", told()));
+        let rejects = account.rejects.iter().sum::<u64>();
+        let unanswered = account.sent - rejects - account.replies;
+        assert!(unanswered <= dropped, "{unanswered} lost: {}", told());
+        assert!(growth.overruns <= dropped, "{}", told());
+        let fewer = growth.rejects.iter().zip(account.rejects);
+        assert!(fewer.clone().all(|(got, sent)| *got <= sent), "{}", told());
+        if let Pace::InStep(_) = pace {
+            assert_eq!(growth.rejects, account.rejects, "{}", told());
+            assert_eq!((dropped, again), (0, 0), "{}", told());
+        }
+    }
+}
+
+/// A cluster that says which of its generations it is.
+fn configuration(generation: u64) -> String {
+    let text = demo::configuration(3, 10, 1);
+    let mut config: Value = serde_json::from_str(&text).expect("sample clusters are JSON");
+    config["cluster"]["serial_no"] = json!(generation);
+    config.to_string()
+}
+
+/// Our daemons, each with a small cluster.
+fn daemons() -> impl Iterator<Item = Subject> {
+    let ours = |kind: &Kind| matches!(kind, Kind::Uring | Kind::Mmsg);
+    let config = configuration(1);
+    let kinds = subjects().into_iter().filter(ours);
+    kinds.map(move |kind| Subject::start(kind, Some(config.as_bytes()), KEY))
+}
+
+#[test]
+fn in_step_every_datagram_is_accounted_for() {
+    for subject in daemons() {
+        let observed = Observed::new(&subject);
+        for sort in Sort::ALL {
+            observed.flood(&[sort], Pace::InStep(IN_STEP));
+        }
+        observed.flood(&Sort::ALL, Pace::InStep(IN_STEP));
+
+        let before = observed.totals();
+        let mut friend = Caller::new(&subject);
+        friend.ask_overheard(OVERHEARD);
+        let growth = observed.settled(&before, friend.account.replies);
+        let both = 2 * OVERHEARD as u64;
+        assert_eq!((growth.received, growth.replied), (both, both));
+    }
+}
+
+#[test]
+fn at_full_speed_the_good_client_is_answered_and_nothing_grows() {
+    for subject in daemons() {
+        let observed = Observed::new(&subject);
+        let begin = Instant::now();
+        observed.warm_up();
+        let warm = observed.rss_kib();
+        for sort in Sort::ALL {
+            observed.flood(&[sort], Pace::FullSpeed(FULL_SPEED));
+        }
+        let new = Path::new(subject.root()).join("new");
+        fs::write(&new, configuration(2)).expect("the directory is writable");
+        let file = Path::new(subject.root()).join("var/lib/ganeti/config.data");
+        fs::rename(new, file).expect("the directory is writable");
+        observed.flood(&Sort::ALL, Pace::FullSpeed(FULL_SPEED_MIX));
+        let grown = observed.rss_kib().saturating_sub(warm);
+        assert!(
+            grown <= RSS_GROWTH_KIB_MAX,
+            "{:?}: {grown} KiB",
+            subject.kind
+        );
+
+        let mut friend = Caller::new(&subject);
+        let rsalt = friend.ask(json!({"type": 3}));
+        let reply = friend.reply(&rsalt, LONG).expect("all is quiet");
+        assert_eq!(reply["serial"], 2, "reloading goes on under a flood");
+
+        let totals = observed.totals();
+        observed.signal(Signal::SIGTERM);
+        observed.wait_for(|log| log.contains("daemon shutdown"));
+        check_log(&observed.log(), &totals, begin.elapsed());
+    }
+}
+
+/// The log has a line per reason and interval at most, and they add up.
+fn check_log(log: &str, totals: &Totals, time: Duration) {
+    // The first at the start, the last at the end.
+    let reports = 2 + time.as_secs() / 10;
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("Ignored "))
+        .collect();
+    let lines_max = reports as usize * Reject::ALL.len();
+    assert!(lines.len() <= lines_max, "{} lines", lines.len());
+    for reason in Reject::ALL {
+        let counts = lines.iter().filter(|line| line.contains(reason.explain()));
+        let count = |line: &&&str| -> u64 {
+            let (_, after) = line.split_once("Ignored ").expect("it was found by this");
+            let digits = after.split(' ').next();
+            digits.and_then(|d| d.parse().ok()).expect("a number")
+        };
+        let sum: u64 = counts.map(|line| count(&line)).sum();
+        assert_eq!(sum, totals.rejects[reason as usize], "{reason:?}");
+    }
+    let others = log.lines().filter(|line| {
+        !line.contains("Ignored ") && !line.contains("Counters of worker") && !line.is_empty()
+    });
+    let others: Vec<_> = others.collect();
+    assert!(others.len() < 20, "{others:#?}");
+}
