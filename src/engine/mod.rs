@@ -41,6 +41,8 @@ mod batch;
 mod control;
 mod counters;
 mod desk;
+#[cfg(feature = "fuzzing")]
+pub mod door;
 mod errno;
 mod event;
 mod memory;

@@ -1,4 +1,292 @@
-//! To come.
+//! A sequence of operations on receive buffers and send slots, with the kernel's part played by a model: no buffer is handed out twice
+//! or lost, each entry tells where its buffer is; no slot is in two states, replies leave in order, whole and once.
 
-/// See the module.
-pub fn check(_bytes: &[u8]) {}
+use std::collections::VecDeque;
+
+use ganeti_confd::engine::door::{Entry, ReceiveRing, SendSlots, Train};
+use ganeti_confd::protocol::REPLY_BYTES_MAX;
+
+use crate::choices::Choices;
+
+/// Operations in one sequence.
+const STEPS_MAX: usize = 400;
+
+/// Rules of `UDP_SEGMENT` (udp(7)) that a train must keep.
+const SEGMENTS_MAX: usize = 64;
+
+/// The most payload that a segment may have on an Ethernet under IPv6.
+const SEGMENT_BYTES_MAX: usize = 1_452;
+
+/// Plays the sequence that `bytes` choose.
+pub fn check(bytes: &[u8]) {
+    let mut choices = Choices::from_bytes(bytes);
+    match choices.bool() {
+        false => Receiving::new(&mut choices).play(&mut choices),
+        true => Sending::new(&mut choices).play(&mut choices),
+    }
+}
+
+/// Receive buffers, and where the model says each of them is.
+struct Receiving {
+    ring: ReceiveRing,
+    count: u16,
+    /// Published, in the order in which the kernel will take them.
+    published: VecDeque<u16>,
+    /// Taken by the kernel, not completed yet.
+    taken: Vec<u16>,
+    /// Completed and given back, not published yet.
+    given_back: Vec<u16>,
+}
+
+impl Receiving {
+    fn new(choices: &mut Choices<'_>) -> Self {
+        let count = 1 << choices.usize(0..7);
+        Self {
+            ring: ReceiveRing::new(count).expect("memory for a few buffers"),
+            count,
+            published: (0..count).collect(),
+            taken: Vec::new(),
+            given_back: Vec::new(),
+        }
+    }
+
+    fn play(&mut self, choices: &mut Choices<'_>) {
+        for _ in 0..STEPS_MAX {
+            match choices.usize(0..8) {
+                0..2 => self.take(),
+                2..5 if !self.taken.is_empty() => {
+                    let at = choices.usize(0..self.taken.len());
+                    let written = usize::from(choices.u8()) << choices.usize(0..10);
+                    self.complete(at, written);
+                }
+                5 => self.publish(),
+                6 => self.complete_strange(choices),
+                7 => self.go_round(choices),
+                _ => {}
+            }
+            let all = self.published.len() + self.taken.len() + self.given_back.len();
+            assert_eq!(all, usize::from(self.count), "a buffer is lost");
+            if choices.is_at_end() {
+                break;
+            }
+        }
+        self.publish();
+        for _ in 0..self.count {
+            self.take();
+        }
+        self.taken.sort_unstable();
+        assert!(
+            self.taken.iter().copied().eq(0..self.count),
+            "{:?}",
+            self.taken
+        );
+    }
+
+    fn take(&mut self) {
+        let expected = self.published.pop_front().map(|id| Entry {
+            id,
+            offset: usize::from(id) * ReceiveRing::STRIDE,
+            len: 61_549,
+        });
+        assert_eq!(self.ring.take(), expected);
+        self.taken.extend(expected.map(|entry| entry.id));
+    }
+
+    fn complete(&mut self, at: usize, written: usize) {
+        let id = self.taken.swap_remove(at);
+        let seen = self.ring.complete(id, written, |seen| seen.is_some());
+        // Nobody wrote a sender's name to it.
+        assert_eq!(seen, Some(false), "buffer {id}");
+        self.given_back.push(id);
+    }
+
+    /// A completion for a buffer that there is not.
+    fn complete_strange(&mut self, choices: &mut Choices<'_>) {
+        let id = self.count.saturating_add(u16::from(choices.u8()) << 8);
+        assert_eq!(self.ring.complete(id, 0, |_| ()), None);
+    }
+
+    fn publish(&mut self) {
+        self.ring.publish();
+        self.published.extend(self.given_back.drain(..));
+    }
+
+    /// Many rounds of one buffer, so that the tail wraps.
+    fn go_round(&mut self, choices: &mut Choices<'_>) {
+        for _ in 0..choices.usize(0..2_000) {
+            if self.published.is_empty() {
+                break;
+            }
+            self.take();
+            self.complete(self.taken.len() - 1, 0);
+            self.publish();
+        }
+    }
+}
+
+/// A reply as it was written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Written {
+    slot: u16,
+    peer: usize,
+    len: usize,
+}
+
+/// Send slots, and what the model says each of them is doing.
+struct Sending {
+    slots: SendSlots,
+    count: usize,
+    peers: usize,
+    /// Replies whose trains the kernel has.
+    sent: Vec<(Train, Vec<Written>)>,
+}
+
+impl Sending {
+    fn new(choices: &mut Choices<'_>) -> Self {
+        let count = choices.usize(1..150);
+        Self {
+            slots: SendSlots::new(count).expect("memory for some slots"),
+            count,
+            peers: choices.usize(1..40),
+            sent: Vec::new(),
+        }
+    }
+
+    fn play(&mut self, choices: &mut Choices<'_>) {
+        for _ in 0..STEPS_MAX / 20 {
+            self.batch(choices);
+            self.finish_some(choices);
+            if choices.is_at_end() {
+                break;
+            }
+        }
+        while let Some(last) = self.sent.len().checked_sub(1) {
+            self.finish(last);
+        }
+        assert!(self.slots.is_quiet());
+        let mut free: Vec<_> = std::iter::from_fn(|| self.slots.take()).collect();
+        free.sort_unstable();
+        assert!(free.into_iter().eq(0..self.count as u16), "a slot is lost");
+    }
+
+    /// Fills slots, and sends what is in them.
+    fn batch(&mut self, choices: &mut Choices<'_>) {
+        let busy: usize = self.sent.iter().map(|(_, replies)| replies.len()).sum();
+        let mut written: Vec<Written> = Vec::new();
+        let grouped = !choices.once_in(8);
+        for _ in 0..choices.usize(0..self.count + 2) {
+            let Some(slot) = self.slots.take() else {
+                assert_eq!(busy + written.len(), self.count, "a slot is lost");
+                break;
+            };
+            let in_use = self.sent.iter().flat_map(|(_, replies)| replies);
+            let twice = in_use.chain(&written).any(|reply| reply.slot == slot);
+            assert!(!twice, "slot {slot} is handed out twice");
+            if choices.once_in(12) {
+                self.slots.discard(slot);
+                continue;
+            }
+            let reply = Written {
+                slot,
+                peer: choices.usize(0..self.peers),
+                len: length(choices),
+            };
+            self.slots.bytes_mut(slot)[..reply.len.min(8)].fill(reply.peer as u8);
+            self.slots.push(slot, &name(reply.peer), reply.len, grouped);
+            written.push(reply);
+        }
+        self.send(&written, grouped);
+        self.slots.clear();
+    }
+
+    /// Hands the batch's trains on to the kernel.
+    fn send(&mut self, written: &[Written], grouped: bool) {
+        let trains = self.slots.trains();
+        let mut left = written.to_vec();
+        for train in trains {
+            let members = self.slots.members(train.head, train.count);
+            assert_eq!(members.len(), train.count);
+            let replies: Vec<_> = members
+                .iter()
+                .map(|slot| {
+                    let at = left.iter().position(|reply| reply.slot == *slot);
+                    let at = at.unwrap_or_else(|| panic!("slot {slot} leaves twice"));
+                    // Nothing of this peer may be overtaken.
+                    let peer = left[at].peer;
+                    let first = left.iter().position(|reply| reply.peer == peer);
+                    assert_eq!(first, Some(at), "peer {peer} gets its replies out of order");
+                    left.remove(at)
+                })
+                .collect();
+            assert!(grouped || train.count == 1);
+            assert_train(&train, &replies);
+            self.slots.pin(train.head, train.count);
+            assert_eq!(self.slots.sending(train.head), Some(train.count));
+            for slot in &members[1..] {
+                assert_eq!(self.slots.sending(*slot), None, "slot {slot} is no head");
+            }
+            self.sent.push((train, replies));
+        }
+        assert_eq!(left, [], "replies that never leave");
+        assert_eq!(self.slots.is_quiet(), self.sent.is_empty());
+    }
+
+    /// The kernel is done with some sends, in any order; others stay, while the next batches are filled.
+    fn finish_some(&mut self, choices: &mut Choices<'_>) {
+        for _ in 0..choices.usize(0..self.sent.len() + 1) {
+            let at = choices.usize(0..self.sent.len());
+            self.finish(at);
+        }
+    }
+
+    fn finish(&mut self, at: usize) {
+        let (train, _) = self.sent.swap_remove(at);
+        assert_eq!(self.slots.sending(train.head), Some(train.count));
+        self.slots.release(train.head, train.count);
+        assert_eq!(self.slots.sending(train.head), None);
+    }
+}
+
+fn assert_train(train: &Train, replies: &[Written]) {
+    let shown = || format!("{train:?}: {replies:?}");
+    let (last, others) = replies.split_last().expect("a train has replies");
+    assert!(
+        replies.iter().all(|reply| reply.peer == last.peer),
+        "{}",
+        shown()
+    );
+    assert!(
+        others.iter().all(|reply| reply.len == train.segment_bytes),
+        "{}",
+        shown()
+    );
+    assert!(last.len <= train.segment_bytes, "{}", shown());
+    assert!(replies.len() <= SEGMENTS_MAX, "{}", shown());
+    let bytes: usize = replies.iter().map(|reply| reply.len).sum();
+    let alone = others.is_empty();
+    assert!(
+        alone || (train.segment_bytes <= SEGMENT_BYTES_MAX && last.len > 0),
+        "{}",
+        shown()
+    );
+    assert!(alone || bytes <= REPLY_BYTES_MAX, "{}", shown());
+}
+
+/// The length of a reply; often one of a few, so that trains come to be.
+fn length(choices: &mut Choices<'_>) -> usize {
+    match choices.usize(0..8) {
+        0..3 => 100,
+        3 | 4 => 300,
+        5 => choices.one_of(&[0, 1, 1_451, 1_452, 1_453, REPLY_BYTES_MAX]),
+        _ => choices.usize(0..2_000),
+    }
+}
+
+/// The `sockaddr` of a peer: of either family.
+fn name(peer: usize) -> Vec<u8> {
+    let port = (1_000 + peer as u16).to_be_bytes();
+    match peer % 2 {
+        0 => [&2_u16.to_ne_bytes()[..], &port, &[127, 0, 0, 1], &[0; 8]].concat(),
+        _ => [&10_u16.to_ne_bytes()[..], &port, &[0; 4], &[7; 16], &[0; 4]].concat(),
+    }
+}

@@ -1,4 +1,176 @@
-//! To come.
+//! What the kernel may write into a receive buffer, and anything else: a datagram that lies in the buffer, with the parser's padding
+//! behind it, and what a slow reader of the same bytes finds; or none.
+//!
+//! The first two bytes are how much the kernel says it wrote, the others what it wrote.
+//!
+//! Source: `struct io_uring_recvmsg_out` (include/uapi/linux/io_uring.h), cmsg(3), ip(7), ipv6(7), socket(7).
 
-/// See the module.
-pub fn check(_bytes: &[u8]) {}
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ganeti_confd::engine::door::{self, ReceiveRing};
+use ganeti_confd::protocol::PADDING;
+
+const HEADER_BYTES: usize = 16;
+const NAME_BYTES: usize = 28;
+/// `CMSG_SPACE` of a `struct in6_pktinfo` and of a counter.
+const CONTROL_BYTES: usize = (16 + 24) + (16 + 8);
+const PAYLOAD_AT: usize = HEADER_BYTES + NAME_BYTES + CONTROL_BYTES;
+const PAYLOAD_BYTES_MAX: usize = 61_440 + 1;
+const KERNEL_BYTES: usize = PAYLOAD_AT + PAYLOAD_BYTES_MAX;
+
+const MSG_TRUNC: u32 = 0x20;
+
+/// A datagram, as it is found in a buffer.
+#[derive(Debug, PartialEq)]
+struct Found<'a> {
+    peer: SocketAddr,
+    source: Option<IpAddr>,
+    overruns: Option<u32>,
+    truncated: bool,
+    payload: &'a [u8],
+}
+
+/// The buffer, and what is written to it: zeros behind the input, whatever was there before.
+struct Kernel {
+    ring: ReceiveRing,
+    image: Vec<u8>,
+}
+
+thread_local! {
+    static KERNEL: RefCell<Kernel> = RefCell::new(Kernel {
+        ring: ReceiveRing::new(2).expect("memory for two buffers"),
+        image: vec![0; KERNEL_BYTES],
+    });
+}
+
+/// Delivers `bytes`, and looks for a datagram.
+pub fn check(bytes: &[u8]) {
+    let Some((&written, bytes)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let written = usize::from(u16::from_le_bytes(written));
+    let bytes = &bytes[..bytes.len().min(KERNEL_BYTES)];
+    control(bytes);
+    KERNEL.with_borrow_mut(|kernel| {
+        kernel.deliver(bytes, written);
+        kernel.image[..bytes.len()].fill(0);
+    });
+}
+
+impl Kernel {
+    fn deliver(&mut self, bytes: &[u8], written: usize) {
+        let Self { ring, image } = self;
+        let entry = ring.take().expect("one buffer is published at least");
+        assert_eq!(entry.len, KERNEL_BYTES);
+        image[..bytes.len()].copy_from_slice(bytes);
+        ring.write(entry.id, image);
+        let expected = find(&image[..written.min(KERNEL_BYTES)]);
+        let known = ring.complete(entry.id, written, |seen| {
+            let Some(seen) = seen else {
+                return assert_eq!(None, expected);
+            };
+            assert!(seen.buffer.len() >= seen.len + PADDING, "no padding");
+            let found = Found {
+                peer: seen.peer,
+                source: seen.source,
+                overruns: seen.overruns,
+                truncated: seen.truncated,
+                payload: &seen.buffer[..seen.len],
+            };
+            assert_eq!(Some(found), expected);
+            // The parser may write to all of it.
+            seen.buffer.fill(0xff);
+        });
+        assert_eq!(known, Some(()), "the buffer is the kernel's");
+        ring.publish();
+    }
+}
+
+/// Reads `bytes` as control messages by themselves, and reads what is sent back from there.
+fn control(bytes: &[u8]) {
+    let (source, overruns) = door::control(bytes);
+    assert_eq!((source, overruns), read_control(bytes));
+    let segment = overruns.map(|count| count as u16);
+    let sent = door::sent_control(source, segment);
+    assert_eq!(door::control(&sent).0, source);
+    assert!(sent.len() <= CONTROL_BYTES);
+}
+
+fn find(image: &[u8]) -> Option<Found<'_>> {
+    let field = |at: usize| {
+        let bytes = image.get(4 * at..4 * at + 4)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    let payload = image.get(PAYLOAD_AT..)?;
+    let cut = |at: usize, len: u32, max: usize| &image[at..at + max.min(len as usize)];
+    let name = cut(HEADER_BYTES, field(0)?, NAME_BYTES);
+    let control = cut(HEADER_BYTES + NAME_BYTES, field(1)?, CONTROL_BYTES);
+    let (source, overruns) = read_control(control);
+    Some(Found {
+        peer: read_peer(name)?,
+        source,
+        overruns,
+        truncated: field(3)? & MSG_TRUNC != 0,
+        payload: &payload[..payload.len().min(field(2)? as usize)],
+    })
+}
+
+/// A `sockaddr_in` or `sockaddr_in6` with a port; an IPv4-mapped address is an IPv4 address.
+fn read_peer(name: &[u8]) -> Option<SocketAddr> {
+    let family = u16::from_ne_bytes(name.get(..2)?.try_into().ok()?);
+    let port = u16::from_be_bytes(name.get(2..4)?.try_into().ok()?);
+    let address: IpAddr = match family {
+        2 if name.len() >= 16 => <[u8; 4]>::try_from(&name[4..8]).ok()?.into(),
+        10 if name.len() >= 28 => <[u8; 16]>::try_from(&name[8..24]).ok()?.into(),
+        _ => return None,
+    };
+    (port != 0).then(|| SocketAddr::new(address.to_canonical(), port))
+}
+
+/// Messages one after another, each `size_t` length, level, type, data, and padding to the next `size_t`.
+fn read_control(mut rest: &[u8]) -> (Option<IpAddr>, Option<u32>) {
+    let (mut source, mut overruns) = (None, None);
+    while rest.len() >= 16 {
+        let len = u64::from_ne_bytes(rest[..8].try_into().expect("eight bytes"));
+        let Some(len) = usize::try_from(len)
+            .ok()
+            .filter(|len| (16..=rest.len()).contains(len))
+        else {
+            break;
+        };
+        let int = |at: usize| i32::from_ne_bytes(rest[at..at + 4].try_into().expect("four bytes"));
+        let data = &rest[16..len];
+        match (int(8), int(12)) {
+            // IPPROTO_IP, IP_PKTINFO: interface, local address, the header's address.
+            (0, 8) if data.len() >= 8 => {
+                let address: [u8; 4] = data[4..8].try_into().expect("four bytes");
+                source = usable(IpAddr::V4(address.into()));
+            }
+            // IPPROTO_IPV6, IPV6_PKTINFO: local address, interface.
+            (41, 50) if data.len() >= 16 => {
+                let address: [u8; 16] = data[..16].try_into().expect("sixteen bytes");
+                source = usable(IpAddr::V6(address.into()));
+            }
+            // SOL_SOCKET, SO_RXQ_OVFL.
+            (1, 40) => {
+                overruns = data.first_chunk().map(|count| u32::from_ne_bytes(*count));
+            }
+            _ => {}
+        }
+        let padding = (8 - len % 8) % 8;
+        rest = &rest[(len + padding).min(rest.len())..];
+    }
+    (source, overruns)
+}
+
+/// The address, if a reply can leave from it.
+fn usable(address: IpAddr) -> Option<IpAddr> {
+    let no_host = match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            v4 == Ipv4Addr::UNSPECIFIED || v4 == Ipv4Addr::BROADCAST || v4.octets()[0] >> 4 == 14
+        }
+        IpAddr::V6(v6) => v6 == Ipv6Addr::UNSPECIFIED || v6.octets()[0] == 0xff,
+    };
+    (!no_host).then_some(address)
+}

@@ -134,6 +134,48 @@ impl RecvBuffers {
     }
 }
 
+/// What the kernel sees of a published buffer.
+#[cfg(any(test, feature = "fuzzing"))]
+#[derive(Debug, PartialEq)]
+pub(super) struct Published {
+    pub(super) id: u16,
+    pub(super) offset: usize,
+    pub(super) len: usize,
+}
+
+/// The kernel's part, for buffers that were never registered with a ring.
+#[cfg(any(test, feature = "fuzzing"))]
+impl RecvBuffers {
+    pub(super) const STRIDE: usize = STRIDE;
+
+    /// The entry behind `head` others, if it is published.
+    pub(super) fn published(&self, head: u16) -> Option<Published> {
+        // SAFETY: the first entry is mapped and zeroed at least.
+        let tail = unsafe { BufRingEntry::tail(self.entry(0)) };
+        // SAFETY: the tail is an aligned 16-bit field inside the mapping; no kernel knows it, and `&self` keeps writers out.
+        let tail = unsafe { *tail };
+        if head == tail {
+            return None;
+        }
+        let index = usize::from(head) & (self.ours.len() - 1);
+        // SAFETY: the entry is mapped and aligned; no kernel knows it, and `&self` keeps writers out.
+        let entry = unsafe { &*self.entry(index) };
+        Some(Published {
+            id: entry.bid(),
+            offset: entry.addr() as usize - self.data.at(0) as usize,
+            len: entry.len() as usize,
+        })
+    }
+
+    /// Writes to the start of buffer `id`, as the kernel would.
+    pub(super) fn write(&mut self, id: u16, bytes: &[u8]) {
+        let start = usize::from(id) * STRIDE;
+        // SAFETY: no kernel knows these buffers, and `&mut self` keeps leases out.
+        let buffer = unsafe { self.data.bytes_mut(start..start + STRIDE) };
+        buffer[..bytes.len()].copy_from_slice(bytes);
+    }
+}
+
 /// A received datagram; dropping it gives its buffer back.
 pub(super) struct Lease<'a> {
     buffers: &'a mut RecvBuffers,
@@ -175,13 +217,8 @@ mod tests {
 
     /// Writes what the kernel would write into buffer `id`.
     fn write(buffers: &mut RecvBuffers, id: u16, fields: [u32; 4], name: &[u8]) {
-        let start = usize::from(id) * STRIDE;
-        // SAFETY: these buffers were never registered with a ring.
-        let buffer = unsafe { buffers.data.bytes_mut(start..start + STRIDE) };
-        for (bytes, field) in buffer.chunks_mut(4).zip(fields) {
-            bytes.copy_from_slice(&field.to_ne_bytes());
-        }
-        buffer[HEADER_BYTES..][..name.len()].copy_from_slice(name);
+        let header = fields.map(u32::to_ne_bytes).concat();
+        buffers.write(id, &[&header, name].concat());
     }
 
     #[test]
@@ -225,14 +262,15 @@ mod tests {
             // The kernel hands out from the front; here any order will do.
             drop(buffers.lease(id, 0).unwrap());
             kernel.push_back(id);
-            let index = usize::from(buffers.tail.wrapping_sub(1)) & 3;
-            // SAFETY: the entry is mapped, and no kernel knows it.
-            let entry = unsafe { &*buffers.entry(index) };
-            assert_eq!((entry.bid(), entry.len()), (id, KERNEL_BYTES as u32));
-            assert_eq!(
-                entry.addr(),
-                buffers.data.at(usize::from(id) * STRIDE) as u64
-            );
+            let before = buffers.tail.wrapping_sub(1);
+            assert_eq!(buffers.published(before), None);
+            buffers.publish();
+            let entry = Published {
+                id,
+                offset: usize::from(id) * STRIDE,
+                len: KERNEL_BYTES,
+            };
+            assert_eq!(buffers.published(before), Some(entry));
         }
         assert!(buffers.ours.iter().all(|ours| !ours));
     }
