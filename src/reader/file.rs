@@ -46,7 +46,7 @@ impl FileId {
     }
 
     /// Version `n` of a file that keeps its size.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn of_test(n: i64) -> Self {
         Self {
             dev: 1,

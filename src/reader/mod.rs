@@ -25,6 +25,8 @@
 #![forbid(unsafe_code)]
 
 mod background;
+#[cfg(feature = "fuzzing")]
+pub mod door;
 mod file;
 mod key;
 mod policy;

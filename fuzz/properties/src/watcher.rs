@@ -1,4 +1,344 @@
-//! To come.
+//! A sequence of file operations, events and clock steps against the watch on `config.data`: loads are rationed, nothing spins, what is
+//! served follows the rules, and in the end it is what the file says.
+//!
+//! Events may come late, twice or never, as on a network file system; a file may be replaced while it is read, or change without looking
+//! changed.
+//!
+//! Source of the rules: the documentation of `reader`, of its schedule and of its policy.
 
-/// See the module.
-pub fn check(_bytes: &[u8]) {}
+use std::time::{Duration, Instant};
+
+use ganeti_confd::reader::OnBadConfig;
+use ganeti_confd::reader::door::{Hint, Look, Told, Trouble, Watcher};
+
+use crate::choices::Choices;
+
+/// Operations in one sequence.
+const STEPS_MAX: usize = 200;
+
+/// The safety poll.
+const POLL: Duration = Duration::from_secs(15);
+
+/// The least time from the end of one load to the start of the next.
+const REST: Duration = Duration::from_secs(1);
+
+/// What the path leads to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum File {
+    Missing,
+    Directory,
+    /// `stat` shows a version; opening it is refused.
+    Denied(i64),
+    Content(Content),
+}
+
+/// A file's content, by number, under the version that `stat` shows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Content {
+    version: i64,
+    number: u64,
+    good: bool,
+}
+
+/// What clients are answered from.
+#[derive(Debug, Clone, PartialEq)]
+enum Served {
+    /// Nothing was looked at yet.
+    Nothing,
+    Config(Content),
+    Error(Failure),
+}
+
+/// The outcome of a look or a load that gave nothing to serve.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Failure {
+    Bad,
+    Trouble(Trouble),
+}
+
+struct World {
+    watcher: Watcher,
+    keep_last: bool,
+    now: Instant,
+    start: Instant,
+    file: File,
+    /// Versions and contents made so far.
+    made: u64,
+    /// Events that were not delivered yet.
+    events: Vec<Hint>,
+    served: Served,
+    /// The last outcome that was told.
+    outcome: Option<Result<Content, Failure>>,
+    load_ended: Option<Instant>,
+    loads: usize,
+    looks: usize,
+    hints: usize,
+    reports: usize,
+}
+
+/// Plays the sequence that `bytes` choose.
+pub fn check(bytes: &[u8]) {
+    let mut choices = Choices::from_bytes(bytes);
+    let mut world = World::new(&mut choices);
+    world.look_while_due(&mut choices);
+    for _ in 0..STEPS_MAX {
+        world.step(&mut choices);
+        if choices.is_at_end() {
+            break;
+        }
+    }
+    world.settle(&mut choices);
+}
+
+impl World {
+    fn new(choices: &mut Choices<'_>) -> Self {
+        let start = Instant::now();
+        let keep_last = choices.bool();
+        let on_bad_config = match keep_last {
+            true => OnBadConfig::KeepLast,
+            false => OnBadConfig::Error,
+        };
+        Self {
+            watcher: Watcher::new(start, on_bad_config),
+            keep_last,
+            now: start,
+            start,
+            file: File::Missing,
+            made: 0,
+            events: Vec::new(),
+            served: Served::Nothing,
+            outcome: None,
+            load_ended: None,
+            loads: 0,
+            looks: 0,
+            hints: 0,
+            reports: 0,
+        }
+    }
+
+    fn step(&mut self, choices: &mut Choices<'_>) {
+        match choices.usize(0..6) {
+            0 | 1 => self.change(choices),
+            2 | 3 => self.hear(choices),
+            _ => self.pass(choices),
+        }
+        self.look_while_due(choices);
+    }
+
+    /// Somebody does something to the file; there will be events of it, unless they are lost.
+    fn change(&mut self, choices: &mut Choices<'_>) {
+        self.made += 1;
+        let version = self.made as i64;
+        let content = |version| Content {
+            version,
+            number: self.made,
+            good: true,
+        };
+        let (file, hint) = match choices.usize(0..8) {
+            0 | 1 => (File::Content(content(version)), Hint::Changed),
+            2 => {
+                let good = false;
+                (
+                    File::Content(Content {
+                        good,
+                        ..content(version)
+                    }),
+                    Hint::Changed,
+                )
+            }
+            // In one tick of the clock: nothing but an event tells.
+            3 => match self.file {
+                File::Content(Content { version, .. }) => {
+                    self.file = File::Content(content(version));
+                    return self.hear_now(Hint::Changed);
+                }
+                other => (other, Hint::Touched),
+            },
+            4 => (File::Missing, Hint::Moved),
+            5 => (File::Directory, Hint::Moved),
+            6 => (File::Denied(version), Hint::Touched),
+            // A new label: another version of the same content.
+            _ => match self.file {
+                File::Content(old) => (File::Content(Content { version, ..old }), Hint::Touched),
+                other => (other, Hint::Touched),
+            },
+        };
+        self.file = file;
+        if !choices.once_in(4) {
+            self.events.push(hint);
+        }
+    }
+
+    /// One of the events comes, in any order, perhaps to come again.
+    fn hear(&mut self, choices: &mut Choices<'_>) {
+        if self.events.is_empty() {
+            return;
+        }
+        let at = choices.usize(0..self.events.len());
+        let hint = self.events[at];
+        if !choices.once_in(4) {
+            self.events.swap_remove(at);
+        }
+        self.hear_now(hint);
+    }
+
+    fn hear_now(&mut self, hint: Hint) {
+        self.hints += 1;
+        let before = self.watcher.look_at();
+        self.watcher.hint(self.now, hint);
+        assert!(self.watcher.look_at() <= before, "an event puts a look off");
+    }
+
+    /// Time passes, and looks fall due.
+    fn pass(&mut self, choices: &mut Choices<'_>) {
+        let by = match choices.usize(0..4) {
+            0 => choices.usize(0..50),
+            1 => choices.usize(0..1_200),
+            2 => 1_000,
+            _ => choices.usize(0..20_000),
+        };
+        self.pass_until(self.now + Duration::from_millis(by as u64), choices);
+    }
+
+    fn pass_until(&mut self, then: Instant, choices: &mut Choices<'_>) {
+        while self.watcher.look_at() <= then {
+            self.now = self.now.max(self.watcher.look_at());
+            self.look(choices);
+        }
+        self.now = self.now.max(then);
+    }
+
+    fn look_while_due(&mut self, choices: &mut Choices<'_>) {
+        self.pass_until(self.now, choices);
+    }
+
+    fn look(&mut self, choices: &mut Choices<'_>) {
+        self.looks += 1;
+        let found = match self.file {
+            File::Missing => Err(Trouble::Missing),
+            File::Directory => Err(Trouble::Directory),
+            File::Denied(version) | File::Content(Content { version, .. }) => Ok(version),
+        };
+        let looked = self.watcher.look(self.now, found, POLL);
+        assert!(
+            self.watcher.look_at() <= self.now + POLL,
+            "a look beyond the poll"
+        );
+        match looked {
+            Look::Wait => {
+                let missing = Some(Err(Failure::Trouble(Trouble::Missing)));
+                assert!(
+                    found != Err(Trouble::Missing) || self.outcome == missing,
+                    "a file goes missing, and nothing is said"
+                );
+            }
+            Look::Load => self.load(choices),
+            Look::Told(told) => {
+                self.reports += 1;
+                let trouble = found.expect_err("what can be read is not reported");
+                self.hear_of(Err(Failure::Trouble(trouble)), &told);
+            }
+        }
+        self.assert_calm();
+    }
+
+    /// The file is read, which takes a while, in which it may change.
+    fn load(&mut self, choices: &mut Choices<'_>) {
+        let rested = self.load_ended.is_none_or(|end| self.now >= end + REST);
+        assert!(rested, "a load before the rest is over");
+        self.loads += 1;
+        let before = self.file;
+        if choices.once_in(4) {
+            self.change(choices);
+        }
+        self.now += Duration::from_millis(choices.usize(0..3_000) as u64);
+        let changed = self.file != before;
+        let outcome = match before {
+            File::Content(_) if changed && choices.bool() => {
+                Err(Failure::Trouble(Trouble::Changing))
+            }
+            // A file that was replaced meanwhile is read whole, as it was.
+            File::Content(content) if content.good => Ok(content),
+            File::Content(_) => Err(Failure::Bad),
+            _ => Err(Failure::Trouble(Trouble::Denied)),
+        };
+        let told = match (outcome, before) {
+            (Err(Failure::Trouble(trouble)), _) => self.watcher.unread(self.now, trouble),
+            (_, File::Content(Content { version, good, .. })) => {
+                self.watcher.judged(self.now, version, good)
+            }
+            (outcome, file) => unreachable!("{outcome:?} of {file:?}"),
+        };
+        self.load_ended = Some(self.now);
+        self.hear_of(outcome, &told);
+    }
+
+    /// What was published and logged, against what must be.
+    fn hear_of(&mut self, outcome: Result<Content, Failure>, told: &Told) {
+        let news = self.outcome != Some(outcome);
+        self.outcome = Some(outcome);
+        let (served, publish) = match outcome {
+            Ok(content) => (Served::Config(content), Some(true)),
+            Err(failure) => {
+                let had_good = matches!(self.served, Served::Config(_));
+                let keep = match failure {
+                    Failure::Trouble(Trouble::Missing) => false,
+                    Failure::Trouble(Trouble::Changing) => true,
+                    _ => self.keep_last,
+                };
+                match had_good && keep {
+                    true => (self.served.clone(), None),
+                    false => (Served::Error(failure), Some(false)),
+                }
+            }
+        };
+        let published = told.publish.as_ref().map(Result::is_ok);
+        // An error that is served already need not be published again.
+        let again = matches!(served, Served::Error(_)) && served == self.served;
+        assert!(
+            published == publish || (again && published.is_none()),
+            "{published:?}, and not {publish:?}, after {outcome:?}"
+        );
+        self.served = served;
+        match outcome {
+            Ok(_) => assert_eq!(told.error, None),
+            Err(_) if news => assert!(told.error.is_some(), "{outcome:?} is not said"),
+            Err(Failure::Bad) => {}
+            Err(_) => assert_eq!(told.error, None, "{outcome:?} is said again"),
+        }
+    }
+
+    /// Looks are caused by something.
+    fn assert_calm(&self) {
+        let elapsed = self.now - self.start;
+        let polls = elapsed.div_duration_f64(POLL) as usize;
+        let caused = 2 + 2 * self.hints + 3 * self.loads + 2 * self.reports + polls;
+        assert!(
+            self.looks <= caused,
+            "{} looks, of which {caused} had a cause",
+            self.looks
+        );
+    }
+
+    /// The file is left alone: no event comes any more, and in the end it is known what is there.
+    fn settle(&mut self, choices: &mut Choices<'_>) {
+        // No choice is left to make loads fail or to change the file: the bytes have run out, or so many looks were due.
+        let mut none = Choices::from_bytes(&[]);
+        self.look_while_due(choices);
+        for _ in 0..3 {
+            self.pass_until(self.now + POLL + REST, &mut none);
+        }
+        let expected = match self.file {
+            File::Missing => Err(Failure::Trouble(Trouble::Missing)),
+            File::Directory => Err(Failure::Trouble(Trouble::Directory)),
+            File::Denied(_) => Err(Failure::Trouble(Trouble::Denied)),
+            File::Content(content) if content.good => Ok(content),
+            File::Content(_) => Err(Failure::Bad),
+        };
+        assert_eq!(
+            self.outcome,
+            Some(expected),
+            "the watch did not find what is there"
+        );
+    }
+}
