@@ -387,15 +387,16 @@ impl Daemons {
                 }
             }
         }
+        let deadline = Instant::now() + self.timeout;
         for (input, lines) in inputs.iter().zip(&mut lines) {
             let answered = input.is_request || lines.iter().any(|line| !line.replies.is_empty());
             for line in lines
                 .iter_mut()
                 .filter(|line| answered && line.replies.is_empty())
             {
-                line.listen(Instant::now() + self.timeout, |line| {
-                    !line.replies.is_empty()
-                });
+                // All are waited for together. What came in the meantime is taken at once.
+                let until = deadline.max(Instant::now() + Duration::from_millis(1));
+                line.listen(until, |line| !line.replies.is_empty());
             }
         }
         let replies = |line: Line| {
