@@ -113,7 +113,7 @@ impl Receiving {
 
     /// Many rounds of one buffer, so that the tail wraps.
     fn go_round(&mut self, choices: &mut Choices<'_>) {
-        for _ in 0..choices.usize(0..2_000) {
+        for _ in 0..choices.usize(0..300) {
             if self.published.is_empty() {
                 break;
             }
@@ -143,7 +143,7 @@ struct Sending {
 
 impl Sending {
     fn new(choices: &mut Choices<'_>) -> Self {
-        let count = choices.usize(1..150);
+        let count = choices.usize(1..80);
         Self {
             slots: SendSlots::new(count).expect("memory for some slots"),
             count,
