@@ -4,12 +4,16 @@
 //! the request and both replies; at the end there is one count.
 //!
 //! What the contract leaves open or decides differently from the reference is not in the files and requests made here
-//! ([`crate::generate`]), or has a [`Rule`] of its own.
+//! ([`properties::generate`]), or has a [`Rule`] of its own.
+
+mod requests;
 
 use crate::common::{Kind, Reply, Subject, now, sign_hex, skip, subjects};
 use crate::conformance::committed_configs;
-use crate::generate::{Asked, Fault, Generator, Json, Requests, Style, disguise, pick};
 use fastrand::Rng;
+use properties::generate::values::pick;
+use properties::generate::{Fault, Generator, Json, Style, disguise};
+use requests::{Asked, Requests};
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};

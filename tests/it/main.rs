@@ -10,7 +10,7 @@ mod differences;
 mod differential;
 mod engine;
 mod ganeti_tools;
-mod generate;
+
 mod hostile;
 mod hosts;
 mod load;

@@ -1,4 +1,112 @@
-//! To come.
+//! Any bytes as `config.data`: an error that an administrator can use, or a snapshot that answers every query about every name in it.
 
-/// See the module.
-pub fn check(_bytes: &[u8]) {}
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use ganeti_confd::snapshot::Snapshot;
+use serde_json::{Value, json};
+
+use crate::datagram::Worker;
+use crate::pointer::served_snapshot;
+use crate::sample::{KEY, NOW};
+use crate::signed_request::enveloped;
+use crate::wire;
+
+/// Names asked about, at the most: large files are mostly more of the same.
+const NAMES_MAX: usize = 12;
+
+/// An error is for a log, and may quote the file.
+const ERROR_BYTES_MAX: usize = 4_096;
+
+thread_local! {
+    static WORKER: RefCell<Worker> = RefCell::default();
+}
+
+/// Loads `bytes`, and asks.
+pub fn check(bytes: &[u8]) {
+    let loaded = match Snapshot::load(bytes) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            assert!(!error.what.is_empty() && error.to_string().len() <= ERROR_BYTES_MAX);
+            assert!(
+                error.path.is_empty() || error.path.starts_with('/'),
+                "{error}"
+            );
+            return;
+        }
+    };
+    let file: Value = match serde_json::from_slice(bytes) {
+        Ok(file) => file,
+        // Numbers beyond a double and lone halves of characters are served.
+        Err(error) => {
+            let text = error.to_string();
+            let known = text.contains("out of range") || text.contains("hex escape");
+            assert!(
+                known || text.contains("surrogate") || text.contains("recursion"),
+                "{text}"
+            );
+            return;
+        }
+    };
+    let summary = loaded.snapshot.summary().expect("it is loaded");
+    let count = |section: &str| file[section].as_object().map_or(0, serde_json::Map::len);
+    assert_eq!(summary.nodes, count("nodes"));
+    assert_eq!(summary.instances, count("instances"));
+    let served = served_snapshot(loaded.snapshot);
+    let names = names(&file);
+    WORKER.with_borrow_mut(|worker| {
+        for (kind, query) in queries(&names) {
+            let message = json!({ "protocol": 1, "type": kind, "query": query, "rsalt": "R" });
+            let request = enveloped(&NOW.to_string(), &message.to_string());
+            let reply = worker.respond(&request, NOW, &served);
+            wire::assert_reply(reply.expect("signed and fresh"), "R", KEY);
+        }
+    });
+}
+
+/// What the file calls its nodes, instances, addresses and links, and paths to them.
+fn names(file: &Value) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for section in ["nodes", "instances"] {
+        for (key, object) in file[section].as_object().into_iter().flatten() {
+            let nic = &object["nics"][0];
+            let fields = [
+                &object["name"],
+                &object["uuid"],
+                &object["primary_ip"],
+                &nic["ip"],
+                &nic["nicparams"]["link"],
+            ];
+            names.extend(
+                fields
+                    .into_iter()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned),
+            );
+            names.insert(key.clone());
+            names.insert(format!("/{section}/{key}"));
+        }
+    }
+    names
+}
+
+fn queries(names: &BTreeSet<String>) -> Vec<(u8, Value)> {
+    let mut queries: Vec<_> = (0..12).map(|kind| (kind, Value::Null)).collect();
+    for path in [
+        "/cluster",
+        "/nodes",
+        "/instances",
+        "/disks",
+        "/filters",
+        "/serial_no",
+    ] {
+        queries.push((10, json!(path)));
+    }
+    for name in names.iter().take(NAMES_MAX) {
+        queries.extend([1, 6, 7, 8, 9, 10].map(|kind| (kind, json!(name))));
+        queries.push((2, json!({ "1": name })));
+        queries.push((2, json!({ "0": name, "2": [name, "x"] })));
+        queries.push((3, json!({ "3": [0, 1, 2] })));
+    }
+    queries
+}

@@ -1,4 +1,232 @@
-//! To come.
+//! Choices of a valid configuration, and of what happens to it: refused with an error; or its print is a fixed point, and every answer is
+//! that of the slow model.
+//!
+//! The first four bytes are the seeds of a configuration and of the questions, the others choose changes to it and its spelling.
 
-/// See the module.
-pub fn check(_bytes: &[u8]) {}
+use std::cell::RefCell;
+
+use fastrand::Rng;
+use ganeti_confd::responder::Served;
+use ganeti_confd::snapshot::Snapshot;
+use serde_json::{Value, json};
+
+use crate::choices::Choices;
+use crate::datagram::Worker;
+use crate::generate::{Generator, Json, Style};
+use crate::model::{Answer, Cluster};
+use crate::pointer::served_snapshot;
+use crate::sample::{KEY, NOW};
+use crate::signed_request::enveloped;
+use crate::wire::{self, Dict, Query};
+
+/// Changes to one configuration.
+const CHANGES_MAX: usize = 6;
+
+/// Questions about one configuration.
+const QUESTIONS: usize = 40;
+
+/// What the top level of a configuration may have, in the order in which it is printed.
+const SECTIONS: [&str; 11] = [
+    "version",
+    "cluster",
+    "nodes",
+    "nodegroups",
+    "instances",
+    "networks",
+    "disks",
+    "filters",
+    "ctime",
+    "mtime",
+    "serial_no",
+];
+
+thread_local! {
+    static WORKER: RefCell<Worker> = RefCell::default();
+}
+
+/// Makes a configuration, changes it, loads it, and asks.
+pub fn check(bytes: &[u8]) {
+    let Some((&[a, b, c, d], rest)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let mut choices = Choices::from_bytes(rest);
+    let mut tree = Generator::new(u16::from_le_bytes([a, b]).into()).config();
+    for _ in 0..choices.usize(0..CHANGES_MAX + 1) {
+        change(&mut choices, &mut tree);
+    }
+    let mut rng = Rng::with_seed(u16::from_le_bytes([c, d]).into());
+    let style = Style::any(&mut rng);
+    let text = tree.write(&mut rng, style);
+    let Ok(loaded) = Snapshot::load(text.as_bytes()) else {
+        return;
+    };
+    let served = served_snapshot(loaded.snapshot);
+    let printed = Printed::of(&served);
+    let again = Snapshot::load(printed.text().as_bytes())
+        .unwrap_or_else(|error| panic!("what is printed does not load: {error}: {text}"));
+    let again = served_snapshot(again.snapshot);
+    assert_eq!(
+        Printed::of(&again),
+        printed,
+        "what is printed is printed differently: {text}"
+    );
+
+    let cluster = Cluster::new(|section| printed.section(section));
+    let words = cluster.words();
+    for _ in 0..QUESTIONS {
+        let (kind, query) = question(&mut rng, &words);
+        let ours = ask(&served, kind, &query);
+        let expected = cluster.answer(kind, &query);
+        assert!(
+            same(&ours, &expected),
+            "{kind} {query:?}: {ours:?}, not {expected:?}: {text}"
+        );
+    }
+}
+
+/// All sections, as they are printed.
+#[derive(Debug, PartialEq)]
+struct Printed(Vec<(&'static str, String)>);
+
+impl Printed {
+    fn of(served: &Served) -> Self {
+        let section = |name| {
+            let path = Query::Plain(format!("/{name}"));
+            let Answer { status, answer, .. } = ask(served, 10, &path);
+            (status == 0).then_some((name, answer))
+        };
+        Self(SECTIONS.into_iter().filter_map(section).collect())
+    }
+
+    fn section(&self, name: &str) -> String {
+        let section = self.0.iter().find(|(known, _)| *known == name);
+        section.unwrap_or_else(|| panic!("no {name}")).1.clone()
+    }
+
+    fn text(&self) -> String {
+        let members = self
+            .0
+            .iter()
+            .map(|(name, text)| format!("\"{name}\":{text}"));
+        format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+    }
+}
+
+/// Asks, and takes the reply's message apart.
+fn ask(served: &Served, kind: u8, query: &Query) -> Answer {
+    let query = match query {
+        Query::Empty => json!(null),
+        Query::Plain(text) => json!(text),
+        Query::Dict(Dict {
+            link,
+            ip,
+            ips,
+            fields,
+        }) => {
+            json!({ "0": link, "1": ip, "2": ips, "3": fields })
+        }
+    };
+    let message = json!({ "protocol": 1, "type": kind, "query": query, "rsalt": "R" });
+    let request = enveloped(&NOW.to_string(), &message.to_string());
+    let message = WORKER.with_borrow_mut(|worker| {
+        let reply = worker.respond(&request, NOW, served);
+        wire::assert_reply(reply.expect("signed and fresh"), "R", KEY)
+    });
+    let answer: wire::Answer = serde_json::from_str(&message).expect("checked already");
+    Answer {
+        status: u8::from(answer.status == 1),
+        answer: answer.answer.get().to_owned(),
+        serial: answer.serial.to_string(),
+    }
+}
+
+/// Whether two answers say the same: objects byte by byte, texts made here whatever their escapes.
+fn same(ours: &Answer, expected: &Answer) -> bool {
+    let value = |answer: &Answer| serde_json::from_str::<Value>(&answer.answer).ok();
+    (ours.status, &ours.serial) == (expected.status, &expected.serial)
+        && (ours.answer == expected.answer
+            || (!ours.answer.contains('{') && value(ours) == value(expected)))
+}
+
+fn question(rng: &mut Rng, words: &[String]) -> (u8, Query) {
+    let kind = match rng.u8(..11) {
+        10 => 11,
+        kind => kind,
+    };
+    let word = |rng: &mut Rng| rng.choice(words).expect("some").clone();
+    let query = match (rng.u8(..10), kind) {
+        (0, _) => Query::Empty,
+        (1..=7, 2 | 3) | (9, _) => {
+            let link = rng.bool().then(|| word(rng));
+            let ip = (rng.u8(..3) == 0).then(|| word(rng));
+            let ips = (0..rng.usize(..4)).map(|_| word(rng)).collect();
+            let fields = (0..rng.usize(..4)).map(|_| rng.i64(..3)).collect();
+            Query::Dict(Dict {
+                link,
+                ip,
+                ips,
+                fields,
+            })
+        }
+        _ => Query::Plain(word(rng)),
+    };
+    (kind, query)
+}
+
+/// Changes something somewhere in `json`.
+fn change(choices: &mut Choices<'_>, json: &mut Json) {
+    match json {
+        Json::Object(members) if !members.is_empty() => {
+            let at = choices.usize(0..members.len());
+            match choices.usize(0..12) {
+                0 => drop(members.remove(at)),
+                1 => members[at].1 = other(choices),
+                2 => {
+                    // Two objects alike, under two keys.
+                    let (key, value) = members[at].clone();
+                    members.push((format!("{key}2"), value));
+                }
+                3 => members[at].0.push('x'),
+                _ => change(choices, &mut members[at].1),
+            }
+        }
+        Json::List(items) if !items.is_empty() => {
+            let at = choices.usize(0..items.len());
+            match choices.usize(0..8) {
+                0 => drop(items.remove(at)),
+                1 => items[at] = other(choices),
+                2 => items.push(items[at].clone()),
+                _ => change(choices, &mut items[at]),
+            }
+        }
+        value => *value = other(choices),
+    }
+}
+
+/// A value that may stand anywhere, often one that others refer to.
+fn other(choices: &mut Choices<'_>) -> Json {
+    const TEXTS: [&str; 14] = [
+        "n-1",
+        "n-2",
+        "node1.example.com",
+        "node2",
+        "node1",
+        "i-1",
+        "web.example.com",
+        "web",
+        "d-1",
+        "192.0.2.1",
+        "br0",
+        "",
+        "plain",
+        "drbd",
+    ];
+    match choices.usize(0..6) {
+        0 => Json::Null,
+        1 => Json::Bool(choices.bool()),
+        2 => Json::number(choices.one_of(&["0", "-1", "1.5", "1e2", "-0.0", "7.0", "1e300"])),
+        3 => Json::List(Vec::new()),
+        4 => Json::Object(Vec::new()),
+        _ => Json::text(choices.one_of(&TEXTS)),
+    }
+}

@@ -23,6 +23,8 @@ pub mod config_mutation;
 pub mod datagram;
 pub mod engines;
 pub mod envelope;
+pub mod generate;
+pub mod model;
 pub mod numbers;
 pub mod pointer;
 pub mod recvmsg;

@@ -12,7 +12,7 @@ const MASK: char = '\u{7f}';
 const DIGITS: usize = 6;
 
 /// Puts disguised characters into some of the texts of `json`, keys of maps with free names included.
-pub(crate) fn sprinkle(json: &mut Json, rng: &mut Rng) {
+pub fn sprinkle(json: &mut Json, rng: &mut Rng) {
     match json {
         Json::Text(text) if is_free(text) && rng.u8(..3) == 0 => decorate(text, rng),
         Json::List(items) => items.iter_mut().for_each(|item| sprinkle(item, rng)),
@@ -48,7 +48,7 @@ fn decorate(text: &mut String, rng: &mut Rng) {
 }
 
 /// What `text` is without its disguise.
-pub(crate) fn reveal(text: &str) -> String {
+pub fn reveal(text: &str) -> String {
     let mut revealed = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once(MASK) {
@@ -72,7 +72,7 @@ fn character(hex: &str) -> Option<char> {
 }
 
 /// `text` with the reference's error texts, which quote a name in Haskell's form, telling the characters behind the disguise.
-pub(crate) fn reveal_quoted(text: &str) -> String {
+pub fn reveal_quoted(text: &str) -> String {
     const QUOTED: &str = r"\\DEL";
     let mut revealed = String::new();
     let mut rest = text;
@@ -94,7 +94,7 @@ pub(crate) fn reveal_quoted(text: &str) -> String {
 }
 
 /// `json` with all its texts revealed, keys too.
-pub(crate) fn reveal_all(json: &Json) -> Json {
+pub fn reveal_all(json: &Json) -> Json {
     match json {
         Json::Text(text) => Json::Text(reveal(text)),
         Json::List(items) => Json::List(items.iter().map(reveal_all).collect()),

@@ -525,7 +525,7 @@ const NEEDED: &[&str] = &[
 
 /// One thing done wrong in one record of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// A field of the wrong type: rejected by everybody.
     WrongType,
     /// A word that is not in a field's list: rejected by everybody.
@@ -541,7 +541,8 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 6] = [
+    /// All faults.
+    pub const ALL: [Self; 6] = [
         Self::WrongType,
         Self::WrongWord,
         Self::Needed,
@@ -571,7 +572,7 @@ impl Fault {
     }
 
     /// The key and value of [`Fault::Unknown`].
-    pub(crate) const UNKNOWN: (&'static str, &'static str) = ("zz_unknown", "12345");
+    pub const UNKNOWN: (&'static str, &'static str) = ("zz_unknown", "12345");
 }
 
 /// A fault, and where it will be: how many records that could have it are passed over, and which of the fields that fit.
@@ -582,13 +583,14 @@ struct Trap {
 }
 
 /// Makes configurations; the same seed makes the same one, with or without a fault.
-pub(crate) struct Generator {
+pub struct Generator {
     rng: Rng,
     trap: Option<Trap>,
 }
 
 impl Generator {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// The generator of one configuration.
+    pub fn new(seed: u64) -> Self {
         Self {
             rng: Rng::with_seed(seed),
             trap: None,
@@ -596,12 +598,12 @@ impl Generator {
     }
 
     /// A configuration that the reference loads.
-    pub(crate) fn config(&mut self) -> Json {
+    pub fn config(&mut self) -> Json {
         self.record(CONFIG, false, 2)
     }
 
     /// The configuration of `seed` with one fault in the `at`th record that can have it; `None` if there are not so many.
-    pub(crate) fn faulty(seed: u64, fault: Fault, at: usize) -> Option<Json> {
+    pub fn faulty(seed: u64, fault: Fault, at: usize) -> Option<Json> {
         let mut generator = Self {
             trap: Some(Trap {
                 fault,

@@ -6,32 +6,42 @@ use serde_json::Value;
 
 /// A JSON value whose numbers keep their spelling and whose objects may hold a key twice.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Json {
+pub enum Json {
+    /// `null`.
     Null,
+    /// `true` or `false`.
     Bool(bool),
+    /// As it is spelled.
     Number(String),
+    /// A string.
     Text(String),
+    /// An array.
     List(Vec<Self>),
+    /// Members in their order.
     Object(Vec<(String, Self)>),
 }
 
 /// How a document is written: how often white space and needless escapes occur, in percent.
 #[derive(Clone, Copy)]
-pub(crate) struct Style {
-    pub(crate) space: u8,
-    pub(crate) escape: u8,
+pub struct Style {
+    /// Of places where white space may stand.
+    pub space: u8,
+    /// Of characters that need no escape.
+    pub escape: u8,
     /// Raw text beyond ASCII; otherwise it is escaped.
-    pub(crate) utf8: bool,
+    pub utf8: bool,
 }
 
 impl Style {
-    pub(crate) const COMPACT: Self = Self {
+    /// No byte more than needed.
+    pub const COMPACT: Self = Self {
         space: 0,
         escape: 0,
         utf8: false,
     };
 
-    pub(crate) fn any(rng: &mut Rng) -> Self {
+    /// Any style.
+    pub fn any(rng: &mut Rng) -> Self {
         Self {
             space: pick(rng, &[0, 0, 10, 60]),
             escape: pick(rng, &[0, 0, 5, 40]),
@@ -41,20 +51,23 @@ impl Style {
 }
 
 impl Json {
-    pub(crate) fn text(text: impl Into<String>) -> Self {
+    /// A string.
+    pub fn text(text: impl Into<String>) -> Self {
         Self::Text(text.into())
     }
 
-    pub(crate) fn number(number: impl ToString) -> Self {
+    /// A number, spelled as it is printed here.
+    pub fn number(number: impl ToString) -> Self {
         Self::Number(number.to_string())
     }
 
-    pub(crate) fn object<const N: usize>(members: [(&str, Self); N]) -> Self {
+    /// An object of these members.
+    pub fn object<const N: usize>(members: [(&str, Self); N]) -> Self {
         Self::Object(members.map(|(key, value)| (key.to_owned(), value)).into())
     }
 
     /// The member `key` of an object.
-    pub(crate) fn member(&self, key: &str) -> Option<&Self> {
+    pub fn member(&self, key: &str) -> Option<&Self> {
         match self {
             Self::Object(members) => members
                 .iter()
@@ -64,7 +77,8 @@ impl Json {
         }
     }
 
-    pub(crate) fn write(&self, rng: &mut Rng, style: Style) -> String {
+    /// The value as text in `style`.
+    pub fn write(&self, rng: &mut Rng, style: Style) -> String {
         let mut out = String::new();
         self.write_to(&mut out, rng, style);
         out

@@ -4,12 +4,12 @@ use super::json::Json;
 use fastrand::Rng;
 
 /// One of `choices`.
-pub(crate) fn pick<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
+pub fn pick<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
     *rng.choice(choices).expect("there is something to choose")
 }
 
 /// An `int` field's number: rounded half to even and wrapped to 64 bits by the reference, so everything is allowed.
-pub(crate) fn int(rng: &mut Rng) -> Json {
+pub fn int(rng: &mut Rng) -> Json {
     const SHAPES: &[&str] = &[
         "0",
         "-0",
@@ -49,7 +49,7 @@ pub(crate) fn int(rng: &mut Rng) -> Json {
 }
 
 /// A `double` field's number, overflow and underflow included.
-pub(crate) fn double(rng: &mut Rng) -> Json {
+pub fn double(rng: &mut Rng) -> Json {
     const SHAPES: &[&str] = &[
         "0",
         "-0",
@@ -97,7 +97,7 @@ pub(crate) fn double(rng: &mut Rng) -> Json {
 }
 
 /// A time: seconds with microseconds, mostly of this century.
-pub(crate) fn time(rng: &mut Rng) -> Json {
+pub fn time(rng: &mut Rng) -> Json {
     const SHAPES: &[&str] = &[
         "0",
         "-0.1",
@@ -123,7 +123,7 @@ pub(crate) fn time(rng: &mut Rng) -> Json {
 }
 
 /// A free-form number: a 64-bit integer, or one that a double holds or prints like the rational it is read as.
-pub(crate) fn free_number(rng: &mut Rng) -> Json {
+pub fn free_number(rng: &mut Rng) -> Json {
     const SHAPES: &[&str] = &[
         "0",
         "-0",
@@ -215,7 +215,7 @@ fn random_double(rng: &mut Rng) -> String {
 }
 
 /// An integral number that a request's `type` or a field selector may be spelled as.
-pub(crate) fn spelled(rng: &mut Rng, number: i64) -> Json {
+pub fn spelled(rng: &mut Rng, number: i64) -> Json {
     Json::Number(match rng.u8(..12) {
         0 => format!("{number}.0"),
         1 => format!("{number}e0"),
@@ -225,7 +225,7 @@ pub(crate) fn spelled(rng: &mut Rng, number: i64) -> Json {
 }
 
 /// Short text in ASCII, now and then with everything that needs escaping somewhere.
-pub(crate) fn text(rng: &mut Rng) -> String {
+pub fn text(rng: &mut Rng) -> String {
     const ODD: &[&str] = &[
         "",
         " ",
@@ -283,7 +283,7 @@ pub(crate) fn text(rng: &mut Rng) -> String {
 }
 
 /// Any JSON value, nested a little, no key twice.
-pub(crate) fn any(rng: &mut Rng, depth: u8) -> Json {
+pub fn any(rng: &mut Rng, depth: u8) -> Json {
     match rng.u8(..if depth == 0 { 5 } else { 7 }) {
         0 => Json::Null,
         1 => Json::Bool(rng.bool()),
@@ -295,7 +295,7 @@ pub(crate) fn any(rng: &mut Rng, depth: u8) -> Json {
 }
 
 /// An object of up to `size_max` members with different, unsorted keys.
-pub(crate) fn map(rng: &mut Rng, size_max: usize, mut value: impl FnMut(&mut Rng) -> Json) -> Json {
+pub fn map(rng: &mut Rng, size_max: usize, mut value: impl FnMut(&mut Rng) -> Json) -> Json {
     let mut members: Vec<(String, Json)> = Vec::new();
     for _ in 0..rng.usize(..=size_max) {
         let key = text(rng);

@@ -1,22 +1,22 @@
 //! Requests about one configuration: all types, all shapes of queries, sane and not.
 
-use super::json::{Json, Style};
-use super::values::{self, pick};
 use crate::common::{Tag, now, sign_hex};
 use fastrand::Rng;
+use properties::generate::values::{self, pick};
+use properties::generate::{Json, Style};
 
 /// One request, ready to be sent.
-pub(crate) struct Asked {
-    pub(crate) tag: Tag,
-    pub(crate) datagram: Vec<u8>,
+pub(super) struct Asked {
+    pub(super) tag: Tag,
+    pub(super) datagram: Vec<u8>,
     /// The inner message.
-    pub(crate) message: Json,
+    pub(super) message: Json,
     /// The request's type, if it is a well-formed request.
-    pub(crate) type_number: Option<i64>,
+    pub(super) type_number: Option<i64>,
 }
 
 /// Makes requests; names, addresses and paths are those of the configuration.
-pub(crate) struct Requests<'a> {
+pub(super) struct Requests<'a> {
     rng: Rng,
     key: &'a [u8],
     words: Vec<String>,
@@ -27,7 +27,7 @@ pub(crate) struct Requests<'a> {
 }
 
 impl<'a> Requests<'a> {
-    pub(crate) fn new(seed: u64, key: &'a [u8], config: &Json) -> Self {
+    pub(super) fn new(seed: u64, key: &'a [u8], config: &Json) -> Self {
         Self {
             rng: Rng::with_seed(seed),
             key,
@@ -39,7 +39,7 @@ impl<'a> Requests<'a> {
     }
 
     /// Only requests that are answered.
-    pub(crate) fn well_formed(self) -> Self {
+    pub(super) fn well_formed(self) -> Self {
         Self {
             spoiled: false,
             ..self
@@ -47,19 +47,19 @@ impl<'a> Requests<'a> {
     }
 
     /// A request: mostly well-formed, now and then not.
-    pub(crate) fn any(&mut self) -> Asked {
+    pub(super) fn any(&mut self) -> Asked {
         let type_number = self.rng.i64(0..12);
         let query = self.query(type_number);
         self.request(type_number, query)
     }
 
     /// A request of type 10 for each path in turn: every value of the configuration is looked at.
-    pub(crate) fn path(&mut self, index: usize) -> Asked {
+    pub(super) fn path(&mut self, index: usize) -> Asked {
         let path = self.paths[index % self.paths.len()].clone();
         self.request(10, Some(Json::Text(path)))
     }
 
-    pub(crate) fn paths(&self) -> usize {
+    pub(super) fn paths(&self) -> usize {
         self.paths.len()
     }
 
@@ -113,8 +113,8 @@ impl<'a> Requests<'a> {
                     &["12", "-1", "99", "1e5", "4294967296"],
                 ));
             }
-            3 => members[1].1 = values::any(&mut self.rng, 0).unless_number(),
-            4 => members[0].1 = values::any(&mut self.rng, 1).unless_number(),
+            3 => members[1].1 = unless_number(values::any(&mut self.rng, 0)),
+            4 => members[0].1 = unless_number(values::any(&mut self.rng, 1)),
             5 => members[2].1 = Json::Null,
             _ => {
                 members.retain(|(name, _)| name != "query");
@@ -281,15 +281,13 @@ impl<'a> Requests<'a> {
     }
 }
 
-impl Json {
-    /// Itself, unless it is a number.
-    fn unless_number(self) -> Self {
-        match self {
-            Self::Number(_) => Self::Null,
-            // An array of characters is a string to the reference.
-            Self::List(_) => Self::Bool(false),
-            other => other,
-        }
+/// `json`, unless it is a number.
+fn unless_number(json: Json) -> Json {
+    match json {
+        Json::Number(_) => Json::Null,
+        // An array of characters is a string to the reference.
+        Json::List(_) => Json::Bool(false),
+        other => other,
     }
 }
 

@@ -1,0 +1,501 @@
+//! The twelve queries once more, slowly: over the printed configuration, by walking through all of it every time.
+//!
+//! Values are taken as the daemon prints them, so defaults are not modelled here; which objects a name leads to, in which order they are
+//! listed, and what is said when there are none, is. Written after the protocol and the reference daemon, not after `snapshot`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::wire::{Dict, Query};
+
+/// Status, answer and serial.
+#[derive(Debug, PartialEq)]
+pub struct Answer {
+    /// 0, or 1 for an error.
+    pub status: u8,
+    /// As JSON.
+    pub answer: String,
+    /// As JSON.
+    pub serial: String,
+}
+
+/// An object under its key, as it is printed.
+#[derive(Debug)]
+struct Object {
+    key: String,
+    text: String,
+    fields: Value,
+}
+
+/// A configuration, as it is printed.
+#[derive(Debug)]
+pub struct Cluster {
+    version: String,
+    fields: Value,
+    nodes: Vec<Object>,
+    instances: Vec<Object>,
+    disks: Vec<Object>,
+}
+
+/// Why a name leads nowhere.
+type NotFound = &'static str;
+
+impl Object {
+    fn text(&self, field: &str) -> Option<&str> {
+        self.fields[field].as_str()
+    }
+
+    fn name(&self) -> &str {
+        self.text("name").unwrap_or_default()
+    }
+
+    fn flag(&self, field: &str) -> bool {
+        self.fields[field] == true
+    }
+
+    fn serial(&self) -> String {
+        self.fields["serial_no"].to_string()
+    }
+}
+
+impl Cluster {
+    /// The configuration whose sections `section` gives by their names, as printed.
+    pub fn new(section: impl Fn(&str) -> String) -> Self {
+        let objects = |name: &str| {
+            let objects: BTreeMap<String, Box<RawValue>> =
+                serde_json::from_str(&section(name)).expect("sections are objects");
+            let object = |(key, text): (String, Box<RawValue>)| Object {
+                key,
+                fields: serde_json::from_str(text.get()).expect("printed values are JSON"),
+                text: text.get().to_owned(),
+            };
+            objects.into_iter().map(object).collect()
+        };
+        Self {
+            version: section("version"),
+            fields: serde_json::from_str(&section("cluster")).expect("printed values are JSON"),
+            nodes: objects("nodes"),
+            instances: objects("instances"),
+            disks: objects("disks"),
+        }
+    }
+
+    /// Texts that queries can be about: names, keys, addresses, links and beginnings of names.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = vec![String::new(), "no-such-name".to_owned()];
+        for object in self.nodes.iter().chain(&self.instances) {
+            words.push(object.key.clone());
+            for field in ["name", "uuid", "primary_ip", "primary_node"] {
+                let text = object.text(field).unwrap_or_default();
+                words.push(text.to_owned());
+                words.extend(text.split_once('.').map(|(first, _)| first.to_owned()));
+            }
+        }
+        for nic in self.instances.iter().flat_map(nics) {
+            words.extend(nic["ip"].as_str().map(str::to_owned));
+            words.extend(nic["nicparams"]["link"].as_str().map(str::to_owned));
+        }
+        words.extend(self.default_link().map(str::to_owned));
+        words.sort();
+        words.dedup();
+        words
+    }
+
+    /// The answer to a query of type `kind`, other than a path.
+    pub fn answer(&self, kind: u8, query: &Query) -> Answer {
+        match (kind, query) {
+            (0, _) => answered(self.version.clone(), "0".to_owned()),
+            (1, Query::Plain(name)) => self.role(name),
+            (2, Query::Dict(dict)) => self.pips_by_ip(dict),
+            (3, Query::Empty) => match find(&self.nodes, self.master_node()) {
+                Ok(master) => self.cluster(json!(master.name())),
+                Err(why) => failure(self.master_node(), why),
+            },
+            (3, Query::Dict(dict)) => self.master_fields(dict),
+            (2 | 3, _) => error(json!(2)),
+            (4, _) => self.cluster(self.pips(|_| true)),
+            (5, _) => self.cluster(self.pips(|node| node.flag("master_candidate"))),
+            (6, Query::Empty) => self.ips(self.default_link()),
+            (6, Query::Plain(link)) => self.ips(Some(link)),
+            (6, Query::Dict(_)) => error(json!("Invalid query type")),
+            (7, Query::Plain(name)) => self.minors(name),
+            (8, Query::Plain(name)) => self.hosted(name),
+            (9, Query::Plain(name)) => self.disks_of(name),
+            (11, _) => self.cluster(self.collectors()),
+            (_, Query::Empty) => error(json!("Invalid query type EmptyQuery")),
+            (_, Query::Dict(dict)) => error(json!(shown_query(dict))),
+            (kind, Query::Plain(_)) => unreachable!("type {kind} is not modelled"),
+        }
+    }
+
+    /// An answer with the cluster's serial.
+    fn cluster(&self, answer: Value) -> Answer {
+        answered(answer.to_string(), self.fields["serial_no"].to_string())
+    }
+
+    fn master_node(&self) -> &str {
+        self.fields["master_node"].as_str().unwrap_or_default()
+    }
+
+    fn default_link(&self) -> Option<&str> {
+        self.fields["nicparams"]["default"]["link"].as_str()
+    }
+
+    fn role(&self, name: &str) -> Answer {
+        let master = match find(&self.nodes, self.master_node()) {
+            Ok(master) => master,
+            Err(why) => return failure(self.master_node(), why),
+        };
+        let node = match find(&self.nodes, name) {
+            Ok(node) => node,
+            Err(why) => return failure(name, why),
+        };
+        let role = if master.name() == name {
+            0
+        } else if node.flag("drained") {
+            3
+        } else if node.flag("offline") {
+            2
+        } else if node.flag("master_candidate") {
+            1
+        } else {
+            4
+        };
+        self.cluster(json!(role))
+    }
+
+    /// Link, address and instance name of every NIC that has an address; in map order, the last of a link and address counts. `None`
+    /// if the reference would look for a default link that there is not.
+    fn registered(&self) -> Option<BTreeMap<(&str, &str), &str>> {
+        let mut registered = BTreeMap::new();
+        for instance in &self.instances {
+            for nic in nics(instance) {
+                let Some(ip) = nic["ip"].as_str() else {
+                    continue;
+                };
+                let own = nic["nicparams"]["link"].as_str();
+                // The default is looked up even where it is not used.
+                let link = self.default_link().map(|default| own.unwrap_or(default))?;
+                let name = instance.text("name").or(instance.text("uuid"));
+                registered.insert((link, ip), name.unwrap_or_default());
+            }
+        }
+        Some(registered)
+    }
+
+    fn pips_by_ip(&self, dict: &Dict) -> Answer {
+        if dict.ip.is_none() && dict.ips.is_empty() {
+            return self.cluster(json!([]));
+        }
+        let link = dict.link.as_deref().or(self.default_link());
+        let (Some(link), Some(registered)) = (link, self.registered()) else {
+            return error(json!(1));
+        };
+        let find_pip = |ip: &String| {
+            let name = registered.get(&(link, ip.as_str()))?;
+            let is_named = |instance: &&Object| instance.text("name") == Some(name);
+            let instance = self.instances.iter().find(is_named)?;
+            let node = find(&self.nodes, instance.text("primary_node")?).ok()?;
+            node.text("primary_ip")
+        };
+        if let Some(ip) = &dict.ip {
+            return match find_pip(ip) {
+                Some(pip) => self.cluster(json!(pip)),
+                None => error(json!(0)),
+            };
+        }
+        let each = dict.ips.iter().map(|ip| match find_pip(ip) {
+            Some(pip) => json!([0, pip, self.fields["serial_no"]]),
+            None => json!([1, 0, 0]),
+        });
+        self.cluster(each.collect())
+    }
+
+    fn master_fields(&self, dict: &Dict) -> Answer {
+        let master = match find(&self.nodes, self.master_node()) {
+            Ok(master) => master,
+            Err(why) => return error(json!(no_entry("Node name", self.master_node(), why))),
+        };
+        let field = |field: &i64| match field {
+            0 => json!(master.name()),
+            1 => self.fields["master_ip"].clone(),
+            _ => master.fields["primary_ip"].clone(),
+        };
+        self.cluster(dict.fields.iter().map(field).collect())
+    }
+
+    fn pips(&self, which: impl Fn(&Object) -> bool) -> Value {
+        let nodes = self.nodes.iter().rev().filter(|node| which(node));
+        nodes
+            .map(|node| node.fields["primary_ip"].clone())
+            .collect()
+    }
+
+    fn ips(&self, link: Option<&str>) -> Answer {
+        let (Some(link), Some(registered)) = (link, self.registered()) else {
+            return error(json!(1));
+        };
+        let on_link = registered.keys().filter(|(of, _)| *of == link);
+        let ips: BTreeSet<_> = on_link.map(|(_, ip)| ip).collect();
+        self.cluster(json!(ips))
+    }
+
+    fn disk(&self, key: &str) -> Option<&Object> {
+        self.disks.iter().find(|disk| disk.key == key)
+    }
+
+    fn minors(&self, name: &str) -> Answer {
+        let node = match find(&self.nodes, name) {
+            Ok(node) => node,
+            Err(why) => return error(json!(no_entry("Node name", name, why))),
+        };
+        let mut minors = Vec::new();
+        for instance in &self.instances {
+            // All of its disks or none.
+            let Ok(same) = find(&self.instances, instance.text("uuid").unwrap_or_default()) else {
+                continue;
+            };
+            let disks: Option<Vec<_>> = disk_keys(same).map(|key| self.disk(key)).collect();
+            for (at, disk) in disks.into_iter().flatten().enumerate() {
+                let mut found = Vec::new();
+                drbd_on(
+                    &disk.fields,
+                    node.text("uuid").unwrap_or_default(),
+                    &mut found,
+                );
+                for (minor, peer) in found {
+                    let peer = match find(&self.nodes, &peer) {
+                        Ok(peer) => peer.name(),
+                        Err(why) => return error(json!(no_entry("Node name", &peer, why))),
+                    };
+                    let is_primary = instance.text("primary_node") == node.text("uuid");
+                    let role = if is_primary { "primary" } else { "secondary" };
+                    let disk = format!("disk/{at}");
+                    minors.push(json!([
+                        node.name(),
+                        minor,
+                        instance.name(),
+                        disk,
+                        role,
+                        peer
+                    ]));
+                }
+            }
+        }
+        answered(json!(minors).to_string(), node.serial())
+    }
+
+    fn hosted(&self, name: &str) -> Answer {
+        let node = match find(&self.nodes, name) {
+            Ok(node) => node,
+            Err(why) => {
+                let why = no_entry("Node name", name, why);
+                return error(json!(format!("Node not found in the configuration: {why}")));
+            }
+        };
+        let uuid = node.text("uuid");
+        let other_is_here = |primary: &str, disk: &Object| {
+            let [a, b] = [0, 1].map(|at| disk.fields["logical_id"][at].as_str());
+            disk.text("dev_type") == Some("drbd") && uuid == if a == Some(primary) { b } else { a }
+        };
+        let is_secondary = |instance: &Object| {
+            let Some(primary) = instance.text("primary_node") else {
+                return false;
+            };
+            let mut disks = disk_keys(instance).filter_map(|key| self.disk(key));
+            disks.any(|disk| other_is_here(primary, disk))
+        };
+        let list = |which: &dyn Fn(&Object) -> bool| {
+            let there = self.instances.iter().filter(|instance| which(instance));
+            there
+                .map(|instance| instance.text.as_str())
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        let primary = list(&|instance| instance.text("primary_node") == uuid);
+        let secondary = list(&is_secondary);
+        answered(format!("[[{primary}],[{secondary}]]"), node.serial())
+    }
+
+    fn disks_of(&self, name: &str) -> Answer {
+        let instance = match find(&self.instances, name) {
+            Ok(instance) => instance,
+            Err(why) => {
+                let why = no_entry("Instance name", name, why);
+                return error(json!(format!(
+                    "Instance not found in the configuration: {why}"
+                )));
+            }
+        };
+        let lost = |why: String| error(json!(format!("Could not retrieve disks: {why}")));
+        let uuid = instance.text("uuid").unwrap_or_default();
+        let same = match find(&self.instances, uuid) {
+            Ok(same) => same,
+            Err(why) => return lost(no_entry("Instance name", uuid, why)),
+        };
+        let mut texts = Vec::new();
+        for key in disk_keys(same) {
+            match self.disk(key) {
+                Some(disk) => texts.push(disk.text.as_str()),
+                None => return lost(no_entry("Disk uuid", key, "not found")),
+            }
+        }
+        answered(format!("[{}]", texts.join(",")), instance.serial())
+    }
+
+    fn collectors(&self) -> Value {
+        const NAMES: [&str; 6] = [
+            "cpu-avg-load",
+            "diskstats",
+            "drbd",
+            "inst-status-xen",
+            "lv",
+            "xen-cpu-avg-load",
+        ];
+        let hypervisors = self.fields["enabled_hypervisors"].as_array();
+        let has_xen = hypervisors
+            .is_some_and(|all| all.iter().any(|one| one == "xen-pvm" || one == "xen-hvm"));
+        let each = NAMES.map(|name| {
+            let mut collector = match &self.fields["data_collectors"][name] {
+                Value::Null => json!({ "active": true, "interval": 5_000_000 }),
+                known => known.clone(),
+            };
+            if name == "inst-status-xen" && !has_xen {
+                collector["active"] = json!(false);
+            }
+            (name.to_owned(), collector)
+        });
+        Value::Object(each.into_iter().collect())
+    }
+}
+
+/// The object that `name` leads to: its key, its name, or the beginning of one name alone, before a dot. Of several objects with one name
+/// only the last is there; an instance without a name has none.
+fn find<'a>(objects: &'a [Object], name: &str) -> Result<&'a Object, NotFound> {
+    if let Some(object) = objects.iter().find(|object| object.key == name) {
+        return Ok(object);
+    }
+    let has_name = |object: &&Object| {
+        let is_instance = object.fields.get("primary_ip").is_none();
+        object
+            .text("name")
+            .is_some_and(|name| !is_instance || !name.is_empty())
+    };
+    let named = objects.iter().filter(has_name);
+    let by_name: BTreeMap<_, _> = named.map(|object| (object.name(), object)).collect();
+    if let Some(object) = by_name.get(name) {
+        return Ok(object);
+    }
+    let beginning = format!("{name}.");
+    let partial = by_name
+        .iter()
+        .filter(|(known, _)| known.starts_with(&beginning));
+    match partial.map(|(_, object)| *object).collect::<Vec<_>>()[..] {
+        [] => Err("not found"),
+        [object] => Ok(object),
+        _ => Err("has multiple matches"),
+    }
+}
+
+fn nics(instance: &Object) -> impl Iterator<Item = &Value> {
+    instance.fields["nics"].as_array().into_iter().flatten()
+}
+
+fn disk_keys(instance: &Object) -> impl Iterator<Item = &str> {
+    let keys = instance.fields["disks"].as_array().into_iter().flatten();
+    keys.filter_map(Value::as_str)
+}
+
+/// Minor and peer of `disk` on the node `uuid`, and of the disks below it.
+fn drbd_on(disk: &Value, uuid: &str, found: &mut Vec<(Value, String)>) {
+    let id = &disk["logical_id"];
+    if disk["dev_type"] == "drbd" {
+        let peer = |at: usize| id[at].as_str().unwrap_or_default().to_owned();
+        if id[0] == uuid {
+            found.push((id[3].clone(), peer(1)));
+        } else if id[1] == uuid {
+            found.push((id[4].clone(), peer(0)));
+        }
+    }
+    for child in disk["children"].as_array().into_iter().flatten() {
+        drbd_on(child, uuid, found);
+    }
+}
+
+fn answered(answer: String, serial: String) -> Answer {
+    Answer {
+        status: 0,
+        answer,
+        serial,
+    }
+}
+
+fn error(answer: Value) -> Answer {
+    Answer {
+        status: 1,
+        answer: answer.to_string(),
+        serial: "0".to_owned(),
+    }
+}
+
+fn failure(name: &str, why: NotFound) -> Answer {
+    error(json!(format!(
+        "Failure: prerequisites not met for this operation:\n\
+         error type: ECodeNoEnt, error details:\nNode name {name} {why}"
+    )))
+}
+
+fn no_entry(what: &str, name: &str, why: NotFound) -> String {
+    let shown = shown(&format!("{what} {name} {why}"));
+    format!("OpPrereqError {shown} ECodeNoEnt")
+}
+
+/// A text as Haskell shows it.
+fn shown(text: &str) -> String {
+    const CONTROLS: [&str; 32] = [
+        "NUL", "SOH", "STX", "ETX", "EOT", "ENQ", "ACK", "a", "b", "t", "n", "v", "f", "r", "SO",
+        "SI", "DLE", "DC1", "DC2", "DC3", "DC4", "NAK", "SYN", "ETB", "CAN", "EM", "SUB", "ESC",
+        "FS", "GS", "RS", "US",
+    ];
+    let mut out = String::from("\"");
+    let mut before = None;
+    for c in text.chars() {
+        // What could be read as part of the escape before it is kept apart.
+        let digit_after_code = before.is_some_and(|c| c > '\u{7f}') && c.is_ascii_digit();
+        if digit_after_code || (before == Some('\u{e}') && c == 'H') {
+            out.push_str("\\&");
+        }
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\u{7f}' => out.push_str("\\DEL"),
+            '\0'..' ' => write!(out, "\\{}", CONTROLS[c as usize]).expect("a string takes all"),
+            ' '..'\u{7f}' => out.push(c),
+            _ => write!(out, "\\{}", u32::from(c)).expect("a string takes all"),
+        }
+        before = Some(c);
+    }
+    out.push('"');
+    out
+}
+
+/// An object where a string belongs, as Haskell shows it.
+fn shown_query(dict: &Dict) -> String {
+    let maybe = |text: &Option<String>| match text {
+        Some(text) => format!("Just {}", shown(text)),
+        None => "Nothing".to_owned(),
+    };
+    let ips: Vec<_> = dict.ips.iter().map(|ip| shown(ip)).collect();
+    let field = |field: &i64| ["ReqFieldName", "ReqFieldIp", "ReqFieldMNodePip"][*field as usize];
+    let fields: Vec<_> = dict.fields.iter().map(field).collect();
+    format!(
+        "Invalid query type DictQuery (ConfdReqQ {{confdReqQIp = {}, confdReqQIpList = [{}], \
+         confdReqQLink = {}, confdReqQFields = [{}]}})",
+        maybe(&dict.ip),
+        ips.join(","),
+        maybe(&dict.link),
+        fields.join(","),
+    )
+}
