@@ -40,7 +40,8 @@ pub fn check(bytes: &[u8]) {
         // The answers to all paths through the document need nothing of the rest.
         let top = json!({ "cluster": { "default_iallocator_params": document } });
         let top = Printed::read(&top.to_string());
-        let place = top.walk(PLACE).expect("it was just put there");
+        let place = tokens(PLACE).expect("a path");
+        let place = top.walk(&place).expect("it was just put there");
         let path = PLACE.to_owned() + &path(choices, place);
         ask(&path, &served, &top);
     }
@@ -57,7 +58,8 @@ fn ask(path: &str, served: &Served, top: &Printed) {
         assert_eq!(format!("\"{ours}\""), text, "{token:?}");
         assert_eq!(door::index(token), index(token), "{token:?}");
     }
-    let expected = match top.walk(path) {
+    let found = tokens.as_deref().and_then(|tokens| top.walk(tokens));
+    let expected = match found {
         Some(Printed { text, .. }) => {
             format!(r#"{{"protocol":1,"status":0,"answer":{text},"serial":77}}"#)
         }
@@ -82,25 +84,22 @@ pub(crate) fn query(served: &Served, path: &str) -> String {
 
 /// The tokens of the longest prefix of `path` that is a path, still with their `~0` and `~1`.
 fn tokens(path: &str) -> Option<Vec<String>> {
-    (0..=path.len())
-        .rev()
-        .filter_map(|len| path.get(..len))
-        .find_map(|prefix| {
-            let mut tokens = prefix.split('/');
-            let before = tokens.next()?;
-            let tokens: Vec<_> = tokens.map(str::to_owned).collect();
-            let (last, inner) = tokens.split_last()?;
-            // Nothing is a token only at the end of everything.
-            let is_path = before.is_empty()
-                && tokens.iter().all(|token| has_known_escapes(token))
-                && inner.iter().all(|token| !token.is_empty())
-                && (!last.is_empty() || prefix == path);
-            is_path.then_some(tokens)
-        })
+    let mut prefixes = (0..=path.len()).rev().filter_map(|len| path.get(..len));
+    let longest = prefixes.find(|prefix| is_path(prefix, *prefix == path))?;
+    Some(longest.split('/').skip(1).map(str::to_owned).collect())
 }
 
-fn has_known_escapes(token: &str) -> bool {
-    let mut behind_tildes = token.split('~').skip(1);
+/// Whether `text` is a path; nothing is a token only `at_the_end` of everything.
+fn is_path(text: &str, at_the_end: bool) -> bool {
+    let has_empty_last = text.ends_with('/');
+    text.starts_with('/')
+        && !text.contains("//")
+        && (!has_empty_last || at_the_end)
+        && has_known_escapes(text)
+}
+
+fn has_known_escapes(text: &str) -> bool {
+    let mut behind_tildes = text.split('~').skip(1);
     behind_tildes.all(|behind| behind.starts_with(['0', '1']))
 }
 
@@ -163,8 +162,8 @@ impl Printed {
         Self::read(value.get())
     }
 
-    fn walk(&self, path: &str) -> Option<&Self> {
-        tokens(path)?
+    fn walk(&self, tokens: &[String]) -> Option<&Self> {
+        tokens
             .iter()
             .try_fold(self, |value, token| match &value.inside {
                 Inside::Members(members) => members
@@ -243,23 +242,20 @@ pub(crate) fn served_snapshot(snapshot: Snapshot) -> Served {
 
 /// A small configuration with `document` at [`PLACE`].
 fn served_with(document: &Value) -> Served {
-    static SMALL: LazyLock<Value> = LazyLock::new(|| {
+    /// What stands before the document, and behind it.
+    static AROUND: LazyLock<(String, String)> = LazyLock::new(|| {
         let mut config = SAMPLE.clone();
-        for section in [
-            "nodes",
-            "nodegroups",
-            "instances",
-            "networks",
-            "disks",
-            "filters",
-        ] {
-            config[section] = json!({});
+        for section in &TOP[2..8] {
+            config[*section] = json!({});
         }
-        config
+        config["cluster"]["default_iallocator_params"] = json!("here");
+        let config = config.to_string();
+        let (before, behind) = config.split_once("\"here\"").expect("once");
+        (before.to_owned(), behind.to_owned())
     });
-    let mut config = SMALL.clone();
-    config["cluster"]["default_iallocator_params"] = document.clone();
-    served(&config)
+    let (before, behind) = &*AROUND;
+    let loaded = Snapshot::load(format!("{before}{document}{behind}").as_bytes());
+    served_snapshot(loaded.expect("it loads").snapshot)
 }
 
 /// Keys with something odd about them, and some that differ by little from these.
