@@ -9,8 +9,12 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, TestError, TestRunner};
 
-/// Inputs made for each property.
+/// Inputs made for a property.
 const CASES: u32 = 2_000;
+
+/// Of those that take long: a configuration each, or big numbers.
+const CASES_SLOW: u32 = 200;
+const SLOW: [&str; 3] = ["config_mutation", "numbers", "buffer_ring"];
 
 /// The longest of any bytes.
 const BYTES_MAX: usize = 600;
@@ -95,7 +99,11 @@ fn hold(name: &str) {
     assert!(!corpus.is_empty(), "the corpus of {name} is empty");
     corpus.iter().for_each(|bytes| check(bytes));
     let config = Config {
-        cases: CASES,
+        cases: if SLOW.contains(&name) {
+            CASES_SLOW
+        } else {
+            CASES
+        },
         failure_persistence: None,
         ..Config::default()
     };

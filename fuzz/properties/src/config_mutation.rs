@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::choices::Choices;
 use crate::datagram::Worker;
 use crate::generate::{Generator, Json, Style};
-use crate::model::{Answer, Cluster};
+use crate::model::{Answer, Cluster, parsed};
 use crate::pointer::served_snapshot;
 use crate::sample::{KEY, NOW};
 use crate::signed_request::enveloped;
@@ -23,7 +23,7 @@ use crate::wire::{self, Dict, Query};
 const CHANGES_MAX: usize = 6;
 
 /// Questions about one configuration.
-const QUESTIONS: usize = 40;
+const QUESTIONS: usize = 25;
 
 /// What the top level of a configuration may have, in the order in which it is printed.
 const SECTIONS: [&str; 11] = [
@@ -65,11 +65,10 @@ pub fn check(bytes: &[u8]) {
     let again = Snapshot::load(printed.text().as_bytes())
         .unwrap_or_else(|error| panic!("what is printed does not load: {error}: {text}"));
     let again = served_snapshot(again.snapshot);
-    assert_eq!(
-        Printed::of(&again),
-        printed,
-        "what is printed is printed differently: {text}"
-    );
+    for ((name, first), (_, second)) in printed.0.iter().zip(Printed::of(&again).0) {
+        let same = first == &second || same_value(&parsed(first), &parsed(&second));
+        assert!(same, "{name} is printed as {first}, then as {second}");
+    }
 
     let cluster = Cluster::new(|section| printed.section(section));
     let words = cluster.words();
@@ -84,8 +83,23 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
+/// Whether two printed values are the same: numbers as doubles, since a fraction that no double holds is printed as the nearest one, which
+/// may be an integer.
+fn same_value(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_value(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            let same = |((k, a), (l, b)): ((_, &Value), (_, &Value))| k == l && same_value(a, b);
+            a.len() == b.len() && a.iter().zip(b).all(same)
+        }
+        _ => a == b,
+    }
+}
+
 /// All sections, as they are printed.
-#[derive(Debug, PartialEq)]
 struct Printed(Vec<(&'static str, String)>);
 
 impl Printed {
@@ -160,7 +174,7 @@ fn question(rng: &mut Rng, words: &[String]) -> (u8, Query) {
             let link = rng.bool().then(|| word(rng));
             let ip = (rng.u8(..3) == 0).then(|| word(rng));
             let ips = (0..rng.usize(..4)).map(|_| word(rng)).collect();
-            let fields = (0..rng.usize(..4)).map(|_| rng.i64(..3)).collect();
+            let fields = (0..rng.usize(..4)).map(|_| rng.i64(0..3)).collect();
             Query::Dict(Dict {
                 link,
                 ip,

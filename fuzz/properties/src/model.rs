@@ -35,9 +35,24 @@ struct Object {
 pub struct Cluster {
     version: String,
     fields: Value,
+    collectors: BTreeMap<String, Collector>,
     nodes: Vec<Object>,
     instances: Vec<Object>,
     disks: Vec<Object>,
+}
+
+/// `cluster.data_collectors`' entries.
+#[derive(Debug, serde::Deserialize)]
+struct Collector {
+    active: bool,
+    interval: Box<RawValue>,
+}
+
+/// What of the cluster is needed as text.
+#[derive(serde::Deserialize)]
+struct Raw {
+    #[serde(default)]
+    data_collectors: BTreeMap<String, Collector>,
 }
 
 /// Why a name leads nowhere.
@@ -69,14 +84,17 @@ impl Cluster {
                 serde_json::from_str(&section(name)).expect("sections are objects");
             let object = |(key, text): (String, Box<RawValue>)| Object {
                 key,
-                fields: serde_json::from_str(text.get()).expect("printed values are JSON"),
+                fields: parsed(text.get()),
                 text: text.get().to_owned(),
             };
             objects.into_iter().map(object).collect()
         };
+        let Raw { data_collectors } =
+            serde_json::from_str(&section("cluster")).expect("printed values are JSON");
         Self {
             version: section("version"),
-            fields: serde_json::from_str(&section("cluster")).expect("printed values are JSON"),
+            collectors: data_collectors,
+            fields: parsed(&section("cluster")),
             nodes: objects("nodes"),
             instances: objects("instances"),
             disks: objects("disks"),
@@ -124,7 +142,7 @@ impl Cluster {
             (7, Query::Plain(name)) => self.minors(name),
             (8, Query::Plain(name)) => self.hosted(name),
             (9, Query::Plain(name)) => self.disks_of(name),
-            (11, _) => self.cluster(self.collectors()),
+            (11, _) => answered(self.collectors(), self.serial()),
             (_, Query::Empty) => error(json!("Invalid query type EmptyQuery")),
             (_, Query::Dict(dict)) => error(json!(shown_query(dict))),
             (kind, Query::Plain(_)) => unreachable!("type {kind} is not modelled"),
@@ -133,7 +151,11 @@ impl Cluster {
 
     /// An answer with the cluster's serial.
     fn cluster(&self, answer: Value) -> Answer {
-        answered(answer.to_string(), self.fields["serial_no"].to_string())
+        answered(answer.to_string(), self.serial())
+    }
+
+    fn serial(&self) -> String {
+        self.fields["serial_no"].to_string()
     }
 
     fn master_node(&self) -> &str {
@@ -252,6 +274,7 @@ impl Cluster {
             Ok(node) => node,
             Err(why) => return error(json!(no_entry("Node name", name, why))),
         };
+        let uuid = node.text("uuid").unwrap_or_default();
         let mut minors = Vec::new();
         for instance in &self.instances {
             // All of its disks or none.
@@ -261,27 +284,18 @@ impl Cluster {
             let disks: Option<Vec<_>> = disk_keys(same).map(|key| self.disk(key)).collect();
             for (at, disk) in disks.into_iter().flatten().enumerate() {
                 let mut found = Vec::new();
-                drbd_on(
-                    &disk.fields,
-                    node.text("uuid").unwrap_or_default(),
-                    &mut found,
-                );
+                drbd_on(&disk.fields, uuid, &mut found);
                 for (minor, peer) in found {
-                    let peer = match find(&self.nodes, &peer) {
-                        Ok(peer) => peer.name(),
-                        Err(why) => return error(json!(no_entry("Node name", &peer, why))),
+                    // Both are found as the disk names them: by the uuid field, which is a key, or a name, of perhaps another.
+                    let [here, peer] = match [uuid, &peer].map(|name| find(&self.nodes, name)) {
+                        [Ok(here), Ok(peer)] => [here.name(), peer.name()],
+                        [Err(why), _] => return error(json!(no_entry("Node name", uuid, why))),
+                        [_, Err(why)] => return error(json!(no_entry("Node name", &peer, why))),
                     };
                     let is_primary = instance.text("primary_node") == node.text("uuid");
                     let role = if is_primary { "primary" } else { "secondary" };
                     let disk = format!("disk/{at}");
-                    minors.push(json!([
-                        node.name(),
-                        minor,
-                        instance.name(),
-                        disk,
-                        role,
-                        peer
-                    ]));
+                    minors.push(json!([here, minor, instance.name(), disk, role, peer]));
                 }
             }
         }
@@ -346,7 +360,8 @@ impl Cluster {
         answered(format!("[{}]", texts.join(",")), instance.serial())
     }
 
-    fn collectors(&self) -> Value {
+    /// Numbers of any size, so as text.
+    fn collectors(&self) -> String {
         const NAMES: [&str; 6] = [
             "cpu-avg-load",
             "diskstats",
@@ -359,17 +374,47 @@ impl Cluster {
         let has_xen = hypervisors
             .is_some_and(|all| all.iter().any(|one| one == "xen-pvm" || one == "xen-hvm"));
         let each = NAMES.map(|name| {
-            let mut collector = match &self.fields["data_collectors"][name] {
-                Value::Null => json!({ "active": true, "interval": 5_000_000 }),
-                known => known.clone(),
+            let (active, interval) = match self.collectors.get(name) {
+                Some(collector) => (collector.active, collector.interval.get()),
+                None => (true, "5000000"),
             };
-            if name == "inst-status-xen" && !has_xen {
-                collector["active"] = json!(false);
-            }
-            (name.to_owned(), collector)
+            let active = active && (name != "inst-status-xen" || has_xen);
+            format!(r#""{name}":{{"active":{active},"interval":{interval}}}"#)
         });
-        Value::Object(each.into_iter().collect())
+        format!("{{{}}}", each.join(","))
     }
+}
+
+/// Printed JSON as values. Numbers beyond a double, of which serde_json wants to know nothing, are null: no query looks at them.
+pub(crate) fn parsed(text: &str) -> Value {
+    let is_number = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.');
+    let mut finite = String::new();
+    // What is between quotes that no backslash stands before; printed backslashes come in pairs or before what they escape.
+    for (at, piece) in text
+        .replace("\\\\", "\u{1}")
+        .replace("\\\"", "\u{2}")
+        .split('"')
+        .enumerate()
+    {
+        if at > 0 {
+            finite.push('"');
+        }
+        if at % 2 == 1 {
+            finite.push_str(piece);
+            continue;
+        }
+        for word in piece.split_inclusive(|c| !is_number(c)) {
+            let number = word.trim_end_matches(|c| !is_number(c));
+            if number.is_empty() || serde_json::from_str::<Value>(number).is_ok() {
+                finite.push_str(word);
+            } else {
+                finite.push_str("null");
+                finite.push_str(&word[number.len()..]);
+            }
+        }
+    }
+    let text = finite.replace('\u{2}', "\\\"").replace('\u{1}', "\\\\");
+    serde_json::from_str(&text).expect("printed values are JSON")
 }
 
 /// The object that `name` leads to: its key, its name, or the beginning of one name alone, before a dot. Of several objects with one name

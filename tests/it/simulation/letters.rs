@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::model::Question;
 use crate::common::{quote_ascii, sign_hex};
-use crate::generate::pick;
+use properties::generate::values::pick;
 
 /// Keys that the cluster has had or will have. One is longer than a block of SHA-1; in one a single byte differs from another's.
 pub(super) const KEYS: [&[u8]; 4] = [b"first key\n", b"first kez\n", b"2", &[0xa5; 80]];

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-use crate::generate::pick;
+use properties::generate::values::pick;
 
 const NODES_MAX: usize = 5;
 const INSTANCES_MAX: usize = 5;
