@@ -10,12 +10,11 @@ mod differences;
 mod differential;
 mod engine;
 mod ganeti_tools;
-
 mod hostile;
 mod hosts;
 mod load;
-mod mangled;
 mod matrix;
+mod nesting;
 mod properties;
 mod reload;
 mod reload_under_load;

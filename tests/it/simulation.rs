@@ -26,7 +26,7 @@ use self::model::Cluster;
 use crate::common::reply_datagram;
 
 /// Lives without `SIMULATION_SEED`: some seconds in a debug build.
-const SEEDS: Range<u64> = 0..1_000;
+const SEEDS: Range<u64> = 0..2_000;
 const STEPS: usize = 24;
 
 /// Datagrams remembered, to be sent again.
