@@ -368,6 +368,6 @@ fn name(peer: usize) -> Vec<u8> {
     let port = (1_000 + peer as u16).to_be_bytes();
     match peer % 2 {
         0 => [&2_u16.to_ne_bytes()[..], &port, &[127, 0, 0, 1], &[0; 8]].concat(),
-        _ => [&10_u16.to_ne_bytes()[..], &port, &[0; 4], &[7; 16], &[0; 4]].concat(),
+        _ => [&10_u16.to_ne_bytes()[..], &port, &[0; 4], &[7; 16], &[1; 4]].concat(),
     }
 }

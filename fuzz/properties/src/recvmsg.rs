@@ -52,7 +52,7 @@ pub fn check(bytes: &[u8]) {
     let written = usize::from(u16::from_le_bytes(written));
     let bytes = &bytes[..bytes.len().min(KERNEL_BYTES)];
     control(bytes);
-    name(bytes);
+    name(bytes.get(HEADER_BYTES..).unwrap_or_default());
     KERNEL.with_borrow_mut(|kernel| {
         kernel.deliver(bytes, written);
     });
