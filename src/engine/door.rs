@@ -5,11 +5,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::slice;
 
 use super::batch::{Batch, Reply};
 use super::control::{Control, Received, Source};
 use super::peer::Peer;
-use super::slots::Slots;
+use super::slots::{Plain, Slots};
 
 pub use super::uring::door::{Entry, ReceiveRing, Seen};
 
@@ -21,12 +22,17 @@ pub fn control(bytes: &[u8]) -> (Option<IpAddr>, Option<u32>) {
 
 /// The control messages of a send from `source`, in segments of `segment_bytes`.
 pub fn sent_control(source: Option<IpAddr>, segment_bytes: Option<u16>) -> Vec<u8> {
-    let source = match source {
+    Control::new(source_of(source), segment_bytes)
+        .as_bytes()
+        .to_vec()
+}
+
+fn source_of(source: Option<IpAddr>) -> Source {
+    match source {
         None => Source::Any,
         Some(IpAddr::V4(address)) => Source::V4(address),
         Some(IpAddr::V6(address)) => Source::V6(address),
-    };
-    Control::new(source, segment_bytes).as_bytes().to_vec()
+    }
 }
 
 pub(super) fn source_ip(source: Source) -> Option<IpAddr> {
@@ -37,15 +43,33 @@ pub(super) fn source_ip(source: Source) -> Option<IpAddr> {
     }
 }
 
-/// The peer that the kernel's `name` is; `None` if nothing could be sent there.
-pub fn peer(name: &[u8]) -> Option<SocketAddr> {
-    Peer::parse(name).map(|peer| peer.socket_addr())
+/// The peer that the kernel's `name` is, and the name that its reply is sent to; `None` if nothing could be sent there.
+pub fn peer(name: &[u8]) -> Option<(SocketAddr, Vec<u8>)> {
+    Peer::parse(name).map(|peer| (peer.socket_addr(), peer.name().to_vec()))
 }
 
 /// Send slots, and the batch of replies that stand in them.
 pub struct SendSlots {
     slots: Slots,
     batch: Batch,
+    /// Where the kernel was told to look for the send that starts with each slot.
+    pinned: Vec<Option<Pinned>>,
+}
+
+enum Pinned {
+    Plain(Plain),
+    Message(*const libc::msghdr),
+}
+
+/// What the kernel reads of a send.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The `sockaddr` it goes to.
+    pub name: Vec<u8>,
+    /// Its control messages.
+    pub control: Vec<u8>,
+    /// The replies in it.
+    pub replies: Vec<Vec<u8>>,
 }
 
 /// Replies that leave in one send.
@@ -69,6 +93,7 @@ impl SendSlots {
         Ok(Self {
             slots: Slots::new(count)?,
             batch: Batch::new(count),
+            pinned: (0..count).map(|_| None).collect(),
         })
     }
 
@@ -87,15 +112,22 @@ impl SendSlots {
         self.slots.discard(slot);
     }
 
-    /// Adds the reply of `len` bytes in `slot` to the batch; to its peer's train if `grouped` and it fits. `name` is the peer's
-    /// `sockaddr`.
+    /// Adds the reply of `len` bytes in `slot` to the batch, to leave from `source`; to its peer's train if `grouped` and it fits.
+    /// `name` is the peer's `sockaddr`.
     ///
     /// # Panics
     ///
     /// If `name` is none that a reply can be sent to.
-    pub fn push(&mut self, slot: u16, name: &[u8], len: usize, grouped: bool) {
+    pub fn push(
+        &mut self,
+        slot: u16,
+        name: &[u8],
+        source: Option<IpAddr>,
+        len: usize,
+        grouped: bool,
+    ) {
         let peer = Peer::parse(name).expect("a peer's name");
-        let reply = Reply::new(peer, Source::Any, len);
+        let reply = Reply::new(peer, source_of(source), len);
         self.batch.push(slot, reply, grouped);
     }
 
@@ -116,9 +148,47 @@ impl SendSlots {
         self.batch.members(head, count).collect()
     }
 
-    /// Hands the `count` replies from `head` on to the kernel, as one send.
+    /// Hands the `count` replies from `head` on to the kernel, as one send: a single one without control messages as `sendto`,
+    /// others as `sendmsg`.
     pub fn pin(&mut self, head: u16, count: usize) {
         self.slots.pin(&self.batch, head, count);
+        let plain = count == 1 && self.batch.reply(head).source == Source::Any;
+        self.pinned[usize::from(head)] = Some(if plain {
+            Pinned::Plain(self.slots.plain(&self.batch, head))
+        } else {
+            Pinned::Message(self.slots.message(&self.batch, head, count))
+        });
+    }
+
+    /// What the kernel would read now of the send that starts with `head`; `None` if there is no such send.
+    pub fn read(&self, head: u16) -> Option<Sent> {
+        self.slots.sending(head)?;
+        Some(match self.pinned[usize::from(head)].as_ref()? {
+            Pinned::Plain(plain) => Sent {
+                // SAFETY: the name is pinned (slots invariant 2; `sending` has just said that it still is).
+                name: unsafe { copy(plain.name.cast(), plain.name_len as usize) },
+                control: Vec::new(),
+                // SAFETY: so is the reply.
+                replies: vec![unsafe { copy(plain.bytes, plain.len) }],
+            },
+            Pinned::Message(header) => {
+                // SAFETY: the header is pinned (slots invariant 2; `sending` has just said that it still is).
+                let header = unsafe { &**header };
+                // SAFETY: so are the iovecs, of which the header tells the number.
+                let iovecs = unsafe { slice::from_raw_parts(header.msg_iov, header.msg_iovlen) };
+                let reply = |iovec: &libc::iovec| {
+                    // SAFETY: so is each reply.
+                    unsafe { copy(iovec.iov_base.cast(), iovec.iov_len) }
+                };
+                Sent {
+                    // SAFETY: so is the name.
+                    name: unsafe { copy(header.msg_name.cast(), header.msg_namelen as usize) },
+                    // SAFETY: so are the control messages.
+                    control: unsafe { copy(header.msg_control.cast(), header.msg_controllen) },
+                    replies: iovecs.iter().map(reply).collect(),
+                }
+            }
+        })
     }
 
     /// How many replies the send that starts with `head` carries; `None` if there is no such send.
@@ -140,4 +210,14 @@ impl SendSlots {
     pub fn is_quiet(&self) -> bool {
         self.slots.is_quiet()
     }
+}
+
+/// The `len` bytes from `start` on.
+///
+/// # Safety
+///
+/// They must be there, and nobody may be writing to them.
+unsafe fn copy(start: *const u8, len: usize) -> Vec<u8> {
+    // SAFETY: the caller says so.
+    unsafe { slice::from_raw_parts(start, len) }.to_vec()
 }

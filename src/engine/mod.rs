@@ -31,11 +31,12 @@
 //! |---|---|---|
 //! | `memory` | trim the allocator's heap | none: it is the allocator's own affair |
 //! | `memory` | map, slice and unmap anonymous memory | ranges are checked against the mapping; who asks for a slice knows that the kernel is not using it |
-//! | `slots` | bytes of a slot as a slice | only while the slot is being filled: `states`, asserted |
-//! | `uring::recv_buffers` | bytes of a buffer as a slice; entries and tail of the buffer ring | only under a lease: `ours`; entries are rewritten only before they are published |
-//! | `uring` | queueing receive and send | what they point to is pinned until the kernel is done with it, which it tells by a completion, or for a silent send by having taken the submission queue: `slots` invariant 2, `recv_buffers` invariant 3, and the drop order above |
-//! | `mmsg` | recvmmsg, sendmmsg, poll | the kernel is done with everything when the call returns |
+//! | `slots` | bytes of a slot as a slice; a `msghdr` of zeros | only while the slot is being filled: `states`, asserted; zeros are values of integers and pointers |
+//! | `uring::recv_buffers` | bytes of a buffer as a slice; entries and tail of the buffer ring, and making them known | only under a lease: `ours`; entries are rewritten only before they are published, and outlive the ring: the drop order above |
+//! | `uring` | queueing receive, send and poll | what they point to is pinned until the kernel is done with it, which it tells by a completion, or for a silent send by having taken the submission queue: `slots` invariant 2, `recv_buffers` invariant 3, and the drop order above |
+//! | `mmsg` | recvmmsg, sendmmsg, poll; bytes of a datagram as a slice; copies of the slots' messages | the kernel is done with everything when the call returns |
 //! | `socket`, `event` | setsockopt, eventfd | one live integer; a descriptor nobody else has |
+//! | `door`, `uring::recv_buffers` | for `fuzz/` and tests: the kernel's part, reading what it is pointed to, writing to buffers | no kernel knows this memory; what is read of a send is pinned: `slots` invariant 2, asked of `states` |
 
 mod batch;
 mod control;

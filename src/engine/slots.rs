@@ -238,6 +238,19 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "slots invariant 1")]
+    fn a_slot_behind_a_head_is_not_writable() {
+        let mut slots = Slots::new(2).unwrap();
+        let mut batch = Batch::new(2);
+        let (head, behind) = (slots.take().unwrap(), slots.take().unwrap());
+        for slot in [head, behind] {
+            batch.push(slot, Reply::new(Peer::default(), Source::Any, 3), true);
+        }
+        slots.pin(&batch, head, 2);
+        slots.bytes_mut(behind);
+    }
+
+    #[test]
     fn neighbours_do_not_overlap() {
         let mut slots = Slots::new(2).unwrap();
         let (a, b) = (slots.take().unwrap(), slots.take().unwrap());

@@ -29,6 +29,8 @@ pub enum Hint {
 pub enum Trouble {
     /// There is no such file.
     Missing,
+    /// It went missing after the look, before it was opened.
+    Vanished,
     /// It may not be opened.
     Denied,
     /// It is a directory.
@@ -127,6 +129,7 @@ impl From<Trouble> for Unreadable {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::Missing => Self::Stat(Errno::ENOENT),
+            Trouble::Vanished => Self::Open(Errno::ENOENT),
             Trouble::Denied => Self::Open(Errno::EACCES),
             Trouble::Directory => Self::Directory,
             Trouble::Changing => Self::Changing,

@@ -52,8 +52,8 @@ pub(super) struct Policy {
     on_bad_config: OnBadConfig,
     /// Whether a good snapshot is served.
     good: bool,
-    /// The outcome of the last look, if it was a failure.
-    failure: Option<Failure>,
+    /// What the last look was told as, if it was a failure. Not the failure itself: a file that is missed at two calls is told once.
+    failure: Option<String>,
     /// The warnings of the last load.
     warnings: Vec<String>,
 }
@@ -92,15 +92,15 @@ impl Policy {
     /// A file that cannot be read is tried again without having changed, so that is only said when it is news; a file
     /// that was judged has changed since, so that is always said. Neither happens more than about once a second.
     pub(super) fn failed(&mut self, failure: Failure) -> Verdict {
-        let news = self.failure.as_ref() != Some(&failure);
+        let answer = self.answer(&failure);
+        let news = self.failure.as_ref() != Some(&answer);
         let readable = matches!(failure, Failure::Invalid(_));
         let missing = matches!(failure, Failure::Unreadable(why) if why.is_missing());
         // Half of a file says nothing, neither good nor bad; the next try comes in a second.
         let half = failure == Failure::Unreadable(Unreadable::Changing);
         let keep = self.good && !missing && (half || self.on_bad_config == OnBadConfig::KeepLast);
-        let answer = self.answer(&failure);
         self.good = keep;
-        self.failure = Some(failure);
+        self.failure = Some(answer.clone());
 
         let mut verdict = Verdict::default();
         if news || readable {
@@ -289,6 +289,19 @@ mod tests {
         assert!(policy.failed(unreadable()).error.is_none());
         policy.loaded(good(&[]));
         assert!(policy.failed(unreadable()).error.is_some());
+    }
+
+    #[test]
+    fn a_file_that_vanishes_before_it_is_opened_is_told_once() {
+        let mut policy = policy(OnBadConfig::KeepLast);
+        policy.loaded(good(&[]));
+        let verdict = policy.failed(Failure::Unreadable(Unreadable::Open(Errno::ENOENT)));
+        assert_eq!(published(&verdict), Published::Error(MISSING_ANSWER.into()));
+        assert!(verdict.error.is_some());
+        // The look that follows.
+        let verdict = policy.failed(MISSING);
+        assert_eq!(published(&verdict), Published::Nothing);
+        assert_eq!(verdict.error, None);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! A sequence of operations on receive buffers and send slots, with the kernel's part played by a model: no buffer is handed out twice
-//! or lost, each entry tells where its buffer is; no slot is in two states, replies leave in order, whole and once.
+//! or lost, each entry tells where its buffer is; no slot is in two states, replies leave in order, whole and once, and what the kernel
+//! reads of a send is what was handed on, until the kernel is done with it.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
-use ganeti_confd::engine::door::{Entry, ReceiveRing, SendSlots, Train};
+use ganeti_confd::engine::door::{self, Entry, ReceiveRing, SendSlots, Sent, Train};
 use ganeti_confd::protocol::REPLY_BYTES_MAX;
 
 use crate::choices::Choices;
@@ -36,6 +38,8 @@ struct Receiving {
     taken: Vec<u16>,
     /// Completed and given back, not published yet.
     given_back: Vec<u16>,
+    /// Completed and never given back.
+    kept: Vec<u16>,
 }
 
 impl Receiving {
@@ -47,6 +51,7 @@ impl Receiving {
             published: (0..count).collect(),
             taken: Vec::new(),
             given_back: Vec::new(),
+            kept: Vec::new(),
         }
     }
 
@@ -64,8 +69,9 @@ impl Receiving {
                 7 => self.go_round(choices),
                 _ => {}
             }
-            let all = self.published.len() + self.taken.len() + self.given_back.len();
-            assert_eq!(all, usize::from(self.count), "a buffer is lost");
+            let kernels = self.published.len() + self.taken.len();
+            let ours = self.given_back.len() + self.kept.len();
+            assert_eq!(kernels + ours, usize::from(self.count), "a buffer is lost");
             if choices.is_at_end() {
                 break;
             }
@@ -74,6 +80,7 @@ impl Receiving {
         for _ in 0..self.count {
             self.take();
         }
+        self.taken.append(&mut self.kept);
         self.taken.sort_unstable();
         assert!(
             self.taken.iter().copied().eq(0..self.count),
@@ -100,10 +107,20 @@ impl Receiving {
         self.given_back.push(id);
     }
 
-    /// A completion for a buffer that there is not.
+    /// A completion for a buffer that there is not, or that the kernel does not have.
     fn complete_strange(&mut self, choices: &mut Choices<'_>) {
         let id = self.count.saturating_add(u16::from(choices.u8()) << 8);
         assert_eq!(self.ring.complete(id, 0, |_| ()), None);
+        if choices.once_in(4)
+            && let Some(id) = self.taken.pop()
+        {
+            assert_eq!(self.ring.keep(id), Some(()));
+            self.kept.push(id);
+        }
+        for id in &self.kept {
+            let again = self.ring.complete(*id, 0, |_| ());
+            assert_eq!(again, None, "buffer {id} is ours already");
+        }
     }
 
     fn publish(&mut self) {
@@ -111,9 +128,13 @@ impl Receiving {
         self.published.extend(self.given_back.drain(..));
     }
 
-    /// Many rounds of one buffer, so that the tail wraps.
+    /// Rounds of one buffer; rarely so many that the tail wraps.
     fn go_round(&mut self, choices: &mut Choices<'_>) {
-        for _ in 0..choices.usize(0..300) {
+        let rounds = match choices.usize(0..64) {
+            63 => 1 << 16,
+            few => few,
+        };
+        for _ in 0..rounds {
             if self.published.is_empty() {
                 break;
             }
@@ -130,6 +151,8 @@ struct Written {
     slot: u16,
     peer: usize,
     len: usize,
+    /// What all its bytes are.
+    fill: u8,
 }
 
 /// Send slots, and what the model says each of them is doing.
@@ -139,22 +162,26 @@ struct Sending {
     peers: usize,
     /// Replies whose trains the kernel has.
     sent: Vec<(Train, Vec<Written>)>,
+    /// Replies written so far.
+    replies: usize,
 }
 
 impl Sending {
     fn new(choices: &mut Choices<'_>) -> Self {
-        let count = choices.usize(1..80);
+        let count = choices.usize(1..150);
         Self {
             slots: SendSlots::new(count).expect("memory for some slots"),
             count,
             peers: choices.usize(1..40),
             sent: Vec::new(),
+            replies: 0,
         }
     }
 
     fn play(&mut self, choices: &mut Choices<'_>) {
         for _ in 0..STEPS_MAX / 20 {
             self.batch(choices);
+            self.look_up(choices);
             self.finish_some(choices);
             if choices.is_at_end() {
                 break;
@@ -190,9 +217,12 @@ impl Sending {
                 slot,
                 peer: choices.usize(0..self.peers),
                 len: length(choices),
+                fill: self.replies as u8,
             };
-            self.slots.bytes_mut(slot)[..reply.len.min(8)].fill(reply.peer as u8);
-            self.slots.push(slot, &name(reply.peer), reply.len, grouped);
+            self.replies += 1;
+            self.slots.bytes_mut(slot)[..reply.len].fill(reply.fill);
+            let (name, source) = (name(reply.peer), source(reply.peer));
+            self.slots.push(slot, &name, source, reply.len, grouped);
             written.push(reply);
         }
         self.send(&written, grouped);
@@ -231,17 +261,51 @@ impl Sending {
         assert_eq!(self.slots.is_quiet(), self.sent.is_empty());
     }
 
+    /// A completion may name any slot.
+    fn look_up(&self, choices: &mut Choices<'_>) {
+        let slot = choices.usize(0..self.count + 2) as u16;
+        let sent = self.sent.iter().find(|(train, _)| train.head == slot);
+        let count = sent.map(|(train, _)| train.count);
+        assert_eq!(self.slots.sending(slot), count, "slot {slot}");
+        assert_eq!(self.slots.sending(!slot), None);
+    }
+
     /// The kernel is done with some sends, in any order; others stay, while the next batches are filled.
     fn finish_some(&mut self, choices: &mut Choices<'_>) {
         for _ in 0..choices.usize(0..self.sent.len() + 1) {
             let at = choices.usize(0..self.sent.len());
-            self.finish(at);
+            match choices.usize(0..8) {
+                6 => self.send_again(at),
+                7 => self.refuse(at),
+                _ => self.finish(at),
+            }
+        }
+    }
+
+    /// There was no room in the socket's queue.
+    fn send_again(&mut self, at: usize) {
+        let (train, _) = self.sent[at];
+        self.slots.pin(train.head, train.count);
+    }
+
+    /// The kernel does not take a train; its replies leave one by one.
+    fn refuse(&mut self, at: usize) {
+        let (_, replies) = self.sent.swap_remove(at);
+        for reply in replies {
+            self.slots.pin(reply.slot, 1);
+            let train = Train {
+                head: reply.slot,
+                count: 1,
+                segment_bytes: reply.len,
+            };
+            self.sent.push((train, vec![reply]));
         }
     }
 
     fn finish(&mut self, at: usize) {
-        let (train, _) = self.sent.swap_remove(at);
+        let (train, replies) = self.sent.swap_remove(at);
         assert_eq!(self.slots.sending(train.head), Some(train.count));
+        assert_eq!(self.slots.read(train.head), Some(expected(&replies)));
         self.slots.release(train.head, train.count);
         assert_eq!(self.slots.sending(train.head), None);
     }
@@ -272,6 +336,17 @@ fn assert_train(train: &Train, replies: &[Written]) {
     assert!(alone || bytes <= REPLY_BYTES_MAX, "{}", shown());
 }
 
+/// What the kernel must read of a send of these replies: a train tells the length of its segments.
+fn expected(replies: &[Written]) -> Sent {
+    let first = replies[0];
+    let segment_bytes = (replies.len() > 1).then_some(first.len as u16);
+    Sent {
+        name: name(first.peer),
+        control: door::sent_control(source(first.peer), segment_bytes),
+        replies: replies.iter().map(|r| vec![r.fill; r.len]).collect(),
+    }
+}
+
 /// The length of a reply; often one of a few, so that trains come to be.
 fn length(choices: &mut Choices<'_>) -> usize {
     match choices.usize(0..8) {
@@ -282,11 +357,17 @@ fn length(choices: &mut Choices<'_>) -> usize {
     }
 }
 
+/// Where a peer's replies leave from: two peers in a row differ in nothing else.
+fn source(peer: usize) -> Option<IpAddr> {
+    [None, Some([127, 0, 0, 2].into())][peer % 2]
+}
+
 /// The `sockaddr` of a peer: of either family.
 fn name(peer: usize) -> Vec<u8> {
+    let peer = peer / 2;
     let port = (1_000 + peer as u16).to_be_bytes();
     match peer % 2 {
         0 => [&2_u16.to_ne_bytes()[..], &port, &[127, 0, 0, 1], &[0; 8]].concat(),
-        _ => [&10_u16.to_ne_bytes()[..], &port, &[0; 4], &[7; 16], &[0; 4]].concat(),
+        _ => [&10_u16.to_ne_bytes()[..], &port, &[0; 4], &[7; 16], &[1; 4]].concat(),
     }
 }

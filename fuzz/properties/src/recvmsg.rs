@@ -52,6 +52,7 @@ pub fn check(bytes: &[u8]) {
     let written = usize::from(u16::from_le_bytes(written));
     let bytes = &bytes[..bytes.len().min(KERNEL_BYTES)];
     control(bytes);
+    name(bytes.get(HEADER_BYTES..).unwrap_or_default());
     KERNEL.with_borrow_mut(|kernel| {
         kernel.deliver(bytes, written);
     });
@@ -93,8 +94,30 @@ fn control(bytes: &[u8]) {
     assert_eq!((source, overruns), read_control(bytes));
     let segment = overruns.map(|count| count as u16);
     let sent = door::sent_control(source, segment);
+    assert_eq!(read_messages(&sent), messages(source, segment));
+    assert_eq!(sent.len() % 8, 0, "the kernel expects whole messages");
     assert_eq!(door::control(&sent).0, source);
-    assert!(sent.len() <= CONTROL_BYTES);
+}
+
+/// The control messages that a send must have: which address, and which segment size.
+fn messages(source: Option<IpAddr>, segment: Option<u16>) -> Vec<(i32, i32, Vec<u8>)> {
+    let source = source.map(|source| match source {
+        // No interface; the header's address is the kernel's affair.
+        IpAddr::V4(v4) => (0, 8, [[0; 4], v4.octets(), [0; 4]].concat()),
+        IpAddr::V6(v6) => (41, 50, [&v6.octets()[..], &[0; 4]].concat()),
+    });
+    // SOL_UDP, UDP_SEGMENT.
+    let segment = segment.map(|bytes| (17, 103, bytes.to_ne_bytes().to_vec()));
+    source.into_iter().chain(segment).collect()
+}
+
+/// Reads `bytes` as a peer's name by itself: a reply goes to exactly these bytes.
+fn name(bytes: &[u8]) {
+    let expected = read_peer(bytes).map(|peer| {
+        let len = if bytes[0] == 2 { 16 } else { NAME_BYTES };
+        (peer, bytes[..len].to_vec())
+    });
+    assert_eq!(door::peer(bytes), expected);
 }
 
 fn find(image: &[u8]) -> Option<Found<'_>> {
@@ -128,9 +151,9 @@ fn read_peer(name: &[u8]) -> Option<SocketAddr> {
     (port != 0).then(|| SocketAddr::new(address.to_canonical(), port))
 }
 
-/// Messages one after another, each `size_t` length, level, type, data, and padding to the next `size_t`.
-fn read_control(mut rest: &[u8]) -> (Option<IpAddr>, Option<u32>) {
-    let (mut source, mut overruns) = (None, None);
+/// Level, type and data of messages one after another: each `size_t` length, level, type, data, and padding to the next `size_t`.
+fn read_messages(mut rest: &[u8]) -> Vec<(i32, i32, Vec<u8>)> {
+    let mut messages = Vec::new();
     while rest.len() >= 16 {
         let len = u64::from_ne_bytes(rest[..8].try_into().expect("eight bytes"));
         let Some(len) = usize::try_from(len)
@@ -140,8 +163,18 @@ fn read_control(mut rest: &[u8]) -> (Option<IpAddr>, Option<u32>) {
             break;
         };
         let int = |at: usize| i32::from_ne_bytes(rest[at..at + 4].try_into().expect("four bytes"));
-        let data = &rest[16..len];
-        match (int(8), int(12)) {
+        messages.push((int(8), int(12), rest[16..len].to_vec()));
+        let padding = (8 - len % 8) % 8;
+        rest = &rest[(len + padding).min(rest.len())..];
+    }
+    messages
+}
+
+/// The local address and the drop counter, each as the last message that has it says.
+fn read_control(bytes: &[u8]) -> (Option<IpAddr>, Option<u32>) {
+    let (mut source, mut overruns) = (None, None);
+    for (level, kind, data) in read_messages(bytes) {
+        match (level, kind) {
             // IPPROTO_IP, IP_PKTINFO: interface, local address, the header's address.
             (0, 8) if data.len() >= 8 => {
                 let address: [u8; 4] = data[4..8].try_into().expect("four bytes");
@@ -158,8 +191,6 @@ fn read_control(mut rest: &[u8]) -> (Option<IpAddr>, Option<u32>) {
             }
             _ => {}
         }
-        let padding = (8 - len % 8) % 8;
-        rest = &rest[(len + padding).min(rest.len())..];
     }
     (source, overruns)
 }

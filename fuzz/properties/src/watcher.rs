@@ -22,6 +22,9 @@ const POLL: Duration = Duration::from_secs(15);
 /// The least time from the end of one load to the start of the next.
 const REST: Duration = Duration::from_secs(1);
 
+/// From the creation or re-labelling of a file to the look at it.
+const SETTLE: Duration = Duration::from_millis(100);
+
 /// What the path leads to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum File {
@@ -69,7 +72,15 @@ struct World {
     served: Served,
     /// The last outcome that was told.
     outcome: Option<Result<Content, Failure>>,
+    /// What the last look or load found, if a look must find something else now to be worth a load.
+    known: Option<Result<i64, Trouble>>,
+    /// Whether an event told of new content since the last load began.
+    changed: bool,
     load_ended: Option<Instant>,
+    /// When something other than a missing file was last reported.
+    reported: Option<Instant>,
+    /// When outcomes were told.
+    told: Vec<Instant>,
     loads: usize,
     looks: usize,
     hints: usize,
@@ -108,7 +119,11 @@ impl World {
             events: Vec::new(),
             served: Served::Nothing,
             outcome: None,
+            known: None,
+            changed: false,
             load_ended: None,
+            reported: None,
+            told: Vec::new(),
             loads: 0,
             looks: 0,
             hints: 0,
@@ -187,6 +202,15 @@ impl World {
         let before = self.watcher.look_at();
         self.watcher.hint(self.now, hint);
         assert!(self.watcher.look_at() <= before, "an event puts a look off");
+        let delay = match hint {
+            Hint::Touched => SETTLE,
+            Hint::Changed | Hint::Moved => Duration::ZERO,
+        };
+        assert!(
+            self.watcher.look_at() <= self.now + delay,
+            "{hint:?} is not looked into"
+        );
+        self.changed |= hint == Hint::Changed;
     }
 
     /// Time passes, and looks fall due.
@@ -225,28 +249,56 @@ impl World {
             "a look beyond the poll"
         );
         match looked {
-            Look::Wait => {
-                let missing = Some(Err(Failure::Trouble(Trouble::Missing)));
-                assert!(
-                    found != Err(Trouble::Missing) || self.outcome == missing,
-                    "a file goes missing, and nothing is said"
-                );
+            Look::Wait => self.assert_nothing_to_do(found),
+            Look::Load => {
+                self.known = Some(found);
+                self.load(choices);
             }
-            Look::Load => self.load(choices),
             Look::Told(told) => {
                 self.reports += 1;
+                self.known = Some(found);
+                self.changed = false;
                 let trouble = found.expect_err("what can be read is not reported");
+                if trouble != Trouble::Missing {
+                    assert!(self.now >= self.rest_until(), "a report in the rest");
+                    self.reported = Some(self.now);
+                }
                 self.hear_of(Err(Failure::Trouble(trouble)), &told);
             }
         }
         self.assert_calm();
     }
 
+    /// The end of the rest after the last load, or after the last report of what is there and cannot be read.
+    fn rest_until(&self) -> Instant {
+        let last = self.load_ended.max(self.reported);
+        last.map_or(self.start, |last| last + REST)
+    }
+
+    /// Nothing was done about what was `found`: it is known, or its time comes when the rest is over.
+    fn assert_nothing_to_do(&mut self, found: Result<i64, Trouble>) {
+        if self.known == Some(found) && !(self.changed && found.is_ok()) {
+            self.changed = false;
+            return;
+        }
+        assert_ne!(
+            found,
+            Err(Trouble::Missing),
+            "a file goes missing, and nothing is said"
+        );
+        let rest = self.rest_until();
+        assert!(self.now < rest, "{found:?} is news, and nothing is done");
+        assert!(self.watcher.look_at() <= rest, "{found:?} is put off");
+    }
+
     /// The file is read, which takes a while, in which it may change.
     fn load(&mut self, choices: &mut Choices<'_>) {
-        let rested = self.load_ended.is_none_or(|end| self.now >= end + REST);
-        assert!(rested, "a load before the rest is over");
+        assert!(
+            self.now >= self.rest_until(),
+            "a load before the rest is over"
+        );
         self.loads += 1;
+        self.changed = false;
         let before = self.file;
         if choices.once_in(4) {
             self.change(choices);
@@ -254,6 +306,9 @@ impl World {
         self.now += Duration::from_millis(choices.usize(0..3_000) as u64);
         let changed = self.file != before;
         let outcome = match before {
+            _ if self.file == File::Missing && choices.bool() => {
+                Err(Failure::Trouble(Trouble::Vanished))
+            }
             File::Content(_) if changed && choices.bool() => {
                 Err(Failure::Trouble(Trouble::Changing))
             }
@@ -263,7 +318,11 @@ impl World {
             _ => Err(Failure::Trouble(Trouble::Denied)),
         };
         let told = match (outcome, before) {
-            (Err(Failure::Trouble(trouble)), _) => self.watcher.unread(self.now, trouble),
+            (Err(Failure::Trouble(trouble)), _) => {
+                // To be tried again even if it looks the same.
+                self.known = None;
+                self.watcher.unread(self.now, trouble)
+            }
             (_, File::Content(Content { version, good, .. })) => {
                 self.watcher.judged(self.now, version, good)
             }
@@ -275,6 +334,16 @@ impl World {
 
     /// What was published and logged, against what must be.
     fn hear_of(&mut self, outcome: Result<Content, Failure>, told: &Told) {
+        self.told.push(self.now);
+        // One for the last rest, and both for this one.
+        if let [.., first, _, _, last] = self.told[..] {
+            assert!(last >= first + REST, "four things are told in one rest");
+        }
+        let outcome = outcome.map_err(|failure| match failure {
+            // When it was noticed is no news.
+            Failure::Trouble(Trouble::Vanished) => Failure::Trouble(Trouble::Missing),
+            other => other,
+        });
         let news = self.outcome != Some(outcome);
         self.outcome = Some(outcome);
         let (served, publish) = match outcome {
@@ -322,12 +391,10 @@ impl World {
 
     /// The file is left alone: no event comes any more, and in the end it is known what is there.
     fn settle(&mut self, choices: &mut Choices<'_>) {
-        // No choice is left to make loads fail or to change the file: the bytes have run out, or so many looks were due.
-        let mut none = Choices::from_bytes(&[]);
         self.look_while_due(choices);
-        for _ in 0..3 {
-            self.pass_until(self.now + POLL + REST, &mut none);
-        }
+        // No choice is left to make loads fail or to change the file.
+        let mut none = Choices::from_bytes(&[]);
+        self.pass_until(self.now + POLL + REST, &mut none);
         let expected = match self.file {
             File::Missing => Err(Failure::Trouble(Trouble::Missing)),
             File::Directory => Err(Failure::Trouble(Trouble::Directory)),
@@ -340,5 +407,10 @@ impl World {
             Some(expected),
             "the watch did not find what is there"
         );
+        let (looks, loads) = (self.looks, self.loads);
+        self.pass_until(self.now + 4 * POLL, &mut none);
+        assert!(self.looks - looks <= 5, "a file at rest is looked at often");
+        let denied = matches!(self.file, File::Denied(_));
+        assert!(denied || self.loads == loads, "the same is loaded again");
     }
 }

@@ -1,6 +1,7 @@
 //! The receive buffers' ring, from the kernel's side.
 
 use std::io;
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 
 use super::RecvBuffers;
@@ -68,8 +69,8 @@ impl ReceiveRing {
         self.buffers.write(id, bytes);
     }
 
-    /// Completes buffer `id`, of which `written` bytes were written, and looks at what was found. `None` if that buffer does not
-    /// exist, else what `look` gives. The buffer is given back then.
+    /// Completes buffer `id`, of which `written` bytes were written, and looks at what was found. `None` if the kernel does not have
+    /// that buffer, else what `look` gives. The buffer is given back then.
     pub fn complete<R>(
         &mut self,
         id: u16,
@@ -86,6 +87,11 @@ impl ReceiveRing {
             len: arrival.len,
         });
         Some(look(seen))
+    }
+
+    /// Completes buffer `id`, which is ours from then on and never given back. `None` if the kernel does not have that buffer.
+    pub fn keep(&mut self, id: u16) -> Option<()> {
+        self.buffers.lease(id, 0).map(mem::forget)
     }
 
     /// Publishes what was given back.

@@ -3,7 +3,8 @@
 //! Each buffer holds what the kernel writes for one datagram, `struct io_uring_recvmsg_out`, the peer's name, control
 //! data and payload, and behind that the parser's padding, which the kernel is not told of. Invariants:
 //!
-//! 1. A buffer is either the kernel's, or ours under one [`Lease`]; `ours` tells which. A lease ends by giving the buffer back.
+//! 1. A buffer is either the kernel's, or ours under one [`Lease`]; `ours` tells which. A lease ends by giving the buffer back. The
+//!    kernel is trusted to complete a buffer only once for each time that it takes it.
 //! 2. What was given back is the kernel's from [`RecvBuffers::publish`] on, which the worker calls before it re-arms.
 //! 3. All memory is taken at start, does not move, and outlives every receive: the worker frees it only when the receive has
 //!    ended (see the drop order in the engine's documentation).
