@@ -122,6 +122,37 @@ impl Cluster {
         words
     }
 
+    /// What there is to ask about each object: its role, its disks, its minors, its instances, its addresses.
+    pub fn questions(&self) -> Vec<(u8, Query)> {
+        let plain = |kind, text: &str| (kind, Query::Plain(text.to_owned()));
+        let mut questions = Vec::new();
+        for node in &self.nodes {
+            questions.extend([
+                plain(1, node.name()),
+                plain(7, &node.key),
+                plain(8, &node.key),
+            ]);
+        }
+        for instance in &self.instances {
+            questions.extend([plain(9, &instance.key), plain(9, instance.name())]);
+            for nic in nics(instance) {
+                let text = |value: &Value| value.as_str().map(str::to_owned);
+                let link = text(&nic["nicparams"]["link"]);
+                questions.push((6, link.clone().map_or(Query::Empty, Query::Plain)));
+                let ip = text(&nic["ip"]);
+                questions.push((
+                    2,
+                    Query::Dict(Dict {
+                        link,
+                        ip,
+                        ..Dict::default()
+                    }),
+                ));
+            }
+        }
+        questions
+    }
+
     /// The answer to a query of type `kind`, other than a path.
     pub fn answer(&self, kind: u8, query: &Query) -> Answer {
         match (kind, query) {
