@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use ganeti_confd::config::Error;
 use ganeti_confd::snapshot::Snapshot;
 use serde_json::{Value, json};
 
@@ -32,6 +33,7 @@ pub fn check(bytes: &[u8]) {
                 error.path.is_empty() || error.path.starts_with('/'),
                 "{error}"
             );
+            assert!(has_place(&error), "where is this? {error}");
             return;
         }
     };
@@ -62,6 +64,14 @@ pub fn check(bytes: &[u8]) {
             wire::assert_reply(reply.expect("signed and fresh"), "R", KEY);
         }
     });
+}
+
+/// Whether an administrator knows where to look: at a path, at a line and column, or at a key of the top level.
+pub(crate) fn has_place(error: &Error) -> bool {
+    let what = &error.what;
+    !error.path.is_empty()
+        || (what.contains("line ") && what.contains("column "))
+        || what.contains('\'')
 }
 
 /// What the file calls its nodes, instances, addresses and links, and paths to them.
