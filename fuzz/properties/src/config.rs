@@ -16,8 +16,8 @@ use crate::wire;
 /// Names asked about, at the most: large files are mostly more of the same.
 const NAMES_MAX: usize = 12;
 
-/// An error is for a log, and may quote the file.
-const ERROR_BYTES_MAX: usize = 4_096;
+/// An error and a warning are lines for a log, and quote only so much of the file.
+const ERROR_BYTES_MAX: usize = 2_400;
 
 thread_local! {
     static WORKER: RefCell<Worker> = RefCell::default();
@@ -37,6 +37,9 @@ pub fn check(bytes: &[u8]) {
             return;
         }
     };
+    for warning in &loaded.warnings {
+        assert!(warning.len() <= ERROR_BYTES_MAX, "{warning}");
+    }
     let file: Value = match serde_json::from_slice(bytes) {
         Ok(file) => file,
         // Numbers beyond a double and lone halves of characters are served.
