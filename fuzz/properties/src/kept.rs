@@ -63,6 +63,9 @@ fn lost_member(object: &Json, key: &str, value: &Json, printed: Option<&Value>) 
         _ => HIDDEN.contains(&key) && *value == Json::Object(Vec::new()),
     };
     match (value, printed) {
+        (_, Some(_)) if key == "forthcoming" && may_vanish => {
+            Some(format!("{value:?} makes nothing forthcoming"))
+        }
         (_, None) if may_vanish => None,
         (Json::List(tags), Some(Value::Array(set))) if key == "tags" => tags
             .iter()

@@ -122,6 +122,31 @@ impl Cluster {
         words
     }
 
+    /// The questions with the longest answers: what is on each node, and who has which address on each link.
+    pub fn telling_questions(&self) -> Vec<(u8, Query)> {
+        let on_nodes = self
+            .nodes
+            .iter()
+            .flat_map(|node| [7, 8].map(|kind| (kind, Query::Plain(node.key.clone()))));
+        let nics = || self.instances.iter().flat_map(nics);
+        let texts = |text: &dyn Fn(&Value) -> Option<&str>| -> BTreeSet<String> {
+            let there = nics().filter_map(|nic| text(nic).map(str::to_owned));
+            there.collect()
+        };
+        let ips = texts(&|nic| nic["ip"].as_str());
+        let links = texts(&|nic| nic["nicparams"]["link"].as_str());
+        let on_links = links.into_iter().map(Some).chain([None]).map(|link| {
+            let ips = ips.iter().cloned().collect();
+            let dict = Dict {
+                link,
+                ips,
+                ..Dict::default()
+            };
+            (2, Query::Dict(dict))
+        });
+        on_nodes.chain(on_links).collect()
+    }
+
     /// The answer to a query of type `kind`, other than a path.
     pub fn answer(&self, kind: u8, query: &Query) -> Answer {
         match (kind, query) {
