@@ -50,7 +50,27 @@ pub struct Error {
     pub what: String,
 }
 
+/// Text that a message quotes from the file, in bytes: a file may hold a key or a word of any length, a log line should not.
+const QUOTED_BYTES_MAX: usize = 1_000;
+
+/// `text`, cut to what a message may quote.
+fn quotable(mut text: String) -> String {
+    if text.len() > QUOTED_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(QUOTED_BYTES_MAX));
+        text.push_str("...");
+    }
+    text
+}
+
 impl Error {
+    /// The same error in a few lines at most, whatever it quotes.
+    pub(crate) fn bounded(self) -> Self {
+        Self {
+            path: quotable(self.path),
+            what: quotable(self.what),
+        }
+    }
+
     /// An error at the value that is being read; callers add where that is with [`Error::under`].
     fn new(what: impl Into<String>) -> Self {
         Self {
@@ -98,10 +118,8 @@ impl Warnings {
     const KINDS_MAX: usize = 64;
 
     fn unknown(&mut self, record: &'static str, key: &str) {
-        self.count(
-            record,
-            format!("unknown key '{}' (kept)", key.escape_debug()),
-        );
+        let key = quotable(key.escape_debug().to_string());
+        self.count(record, format!("unknown key '{key}' (kept)"));
     }
 
     fn missing(&mut self, record: &'static str, key: &'static str) {
@@ -124,5 +142,33 @@ impl Warnings {
             .iter()
             .map(|((record, what), count)| format!("{record}: {what}, {count} times"))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::snapshot::Snapshot;
+
+    #[test]
+    fn messages_are_short_whatever_they_quote() {
+        let long = "é".repeat(50_000);
+        let sample = crate::demo::configuration(1, 1, 1);
+        let unknown = sample.replacen('{', &format!("{{\"{long}\":0,"), 1);
+        let warnings = Snapshot::load(unknown.as_bytes()).map(|loaded| loaded.warnings);
+        let warnings = warnings.expect("an unknown key is served");
+        assert!(!warnings.is_empty() && warnings.iter().all(|line| line.len() < 1_200));
+        for (place, bad) in [
+            ("\"nodes\":{", format!("\"nodes\":{{\"{long}\":0,")),
+            ("\"ssh_key_type\":\"", format!("\"ssh_key_type\":\"{long}")),
+        ] {
+            let file = sample.replacen(place, &bad, 1);
+            assert_ne!(file, sample);
+            let error = Snapshot::load(file.as_bytes()).expect_err("it is no configuration");
+            assert!(
+                error.to_string().len() < 2_400,
+                "{} bytes",
+                error.to_string().len()
+            );
+        }
     }
 }

@@ -90,7 +90,7 @@ impl Snapshot {
     /// What is wrong with the text, and where.
     pub fn load(text: &[u8]) -> Result<Loaded, config::Error> {
         let mut warnings = Warnings::default();
-        let document = Document::read(text, &mut warnings)?;
+        let document = Document::read(text, &mut warnings).map_err(config::Error::bounded)?;
         let snapshot = Self(State::Loaded(Box::new(Cluster::new(document))));
         Ok(Loaded {
             snapshot,

@@ -205,7 +205,9 @@ impl Case {
                 .into_bytes()
         };
         let (rule, reference) = match fault {
-            Fault::WrongType | Fault::WrongWord | Fault::Needed => (Rule::Same, faulty),
+            Fault::WrongType | Fault::Null | Fault::WrongWord | Fault::Needed => {
+                (Rule::Same, faulty)
+            }
             Fault::Unknown => (Rule::Unknown, sound),
             Fault::Unneeded => (Rule::Incomplete, sound),
             Fault::Twice => (Rule::Refused, sound),

@@ -11,7 +11,10 @@ use ganeti_confd::protocol::REPLY_BYTES_MAX;
 use crate::choices::Choices;
 
 /// Operations in one sequence.
-const STEPS_MAX: usize = 400;
+const STEPS_MAX: usize = 200;
+
+/// Batches in one sequence.
+const BATCHES_MAX: usize = 8;
 
 /// Rules of `UDP_SEGMENT` (udp(7)) that a train must keep.
 const SEGMENTS_MAX: usize = 64;
@@ -179,7 +182,7 @@ impl Sending {
     }
 
     fn play(&mut self, choices: &mut Choices<'_>) {
-        for _ in 0..STEPS_MAX / 20 {
+        for _ in 0..BATCHES_MAX {
             self.batch(choices);
             self.look_up(choices);
             self.finish_some(choices);

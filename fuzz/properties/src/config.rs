@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use ganeti_confd::config::Error;
 use ganeti_confd::snapshot::Snapshot;
 use serde_json::{Value, json};
 
@@ -15,8 +16,8 @@ use crate::wire;
 /// Names asked about, at the most: large files are mostly more of the same.
 const NAMES_MAX: usize = 12;
 
-/// An error is for a log, and may quote the file.
-const ERROR_BYTES_MAX: usize = 4_096;
+/// An error and a warning are lines for a log, and quote only so much of the file.
+const ERROR_BYTES_MAX: usize = 2_400;
 
 thread_local! {
     static WORKER: RefCell<Worker> = RefCell::default();
@@ -32,9 +33,13 @@ pub fn check(bytes: &[u8]) {
                 error.path.is_empty() || error.path.starts_with('/'),
                 "{error}"
             );
+            assert!(has_place(&error), "where is this? {error}");
             return;
         }
     };
+    for warning in &loaded.warnings {
+        assert!(warning.len() <= ERROR_BYTES_MAX, "{warning}");
+    }
     let file: Value = match serde_json::from_slice(bytes) {
         Ok(file) => file,
         // Numbers beyond a double and lone halves of characters are served.
@@ -62,6 +67,14 @@ pub fn check(bytes: &[u8]) {
             wire::assert_reply(reply.expect("signed and fresh"), "R", KEY);
         }
     });
+}
+
+/// Whether an administrator knows where to look: at a path, at a line and column, or at a key of the top level.
+pub(crate) fn has_place(error: &Error) -> bool {
+    let what = &error.what;
+    !error.path.is_empty()
+        || (what.contains("line ") && what.contains("column "))
+        || what.contains('\'')
 }
 
 /// What the file calls its nodes, instances, addresses and links, and paths to them.

@@ -1,7 +1,8 @@
-//! Choices of a valid configuration, and of what happens to it: refused with an error; or its print is a fixed point, and every answer is
-//! that of the slow model.
+//! Choices of a valid configuration, and of what happens to it: refused with an error; or its print says what the file says and is a fixed
+//! point, and every answer is that of the slow model.
 //!
-//! The first four bytes are the seeds of a configuration and of the questions, the others choose changes to it and its spelling.
+//! The first four bytes are the seeds of a configuration and of the questions, the others choose changes to it. Without a change there may be
+//! one [`Fault`], and then it is known whether the file is served.
 
 use std::cell::RefCell;
 
@@ -11,8 +12,10 @@ use ganeti_confd::snapshot::Snapshot;
 use serde_json::{Value, json};
 
 use crate::choices::Choices;
+use crate::config::has_place;
 use crate::datagram::Worker;
-use crate::generate::{Generator, Json, Style};
+use crate::generate::{Fault, Generator, Json, Style, disguise};
+use crate::kept;
 use crate::model::{Answer, Cluster, parsed};
 use crate::pointer::served_snapshot;
 use crate::sample::{KEY, NOW};
@@ -22,8 +25,8 @@ use crate::wire::{self, Dict, Query};
 /// Changes to one configuration.
 const CHANGES_MAX: usize = 6;
 
-/// Random questions about one configuration, besides one or two about each of its objects.
-const QUESTIONS: usize = 12;
+/// Questions of choice about one configuration.
+const QUESTIONS: usize = 15;
 
 /// What the top level of a configuration may have, in the order in which it is printed.
 const SECTIONS: [&str; 11] = [
@@ -50,18 +53,38 @@ pub fn check(bytes: &[u8]) {
         return;
     };
     let mut choices = Choices::from_bytes(rest);
-    let mut tree = Generator::new(u16::from_le_bytes([a, b]).into()).config();
-    for _ in 0..choices.usize(0..CHANGES_MAX + 1) {
+    let seed = u16::from_le_bytes([a, b]).into();
+    let mut tree = Generator::new(seed).config();
+    let changes = choices.usize(0..CHANGES_MAX + 1);
+    let mut is_served = (changes == 0).then_some(true);
+    for _ in 0..changes {
         change(&mut choices, &mut tree);
     }
+    if let Some((fault, faulty)) = is_served.and_then(|_| faulty(&mut choices, seed)) {
+        is_served = Some(matches!(fault, Fault::Unneeded | Fault::Unknown));
+        tree = faulty;
+    }
     let mut rng = Rng::with_seed(u16::from_le_bytes([c, d]).into());
+    if rng.u8(..4) == 0 {
+        disguise::sprinkle(&mut tree, &mut rng);
+        tree = disguise::reveal_all(&tree);
+    }
     let style = Style::any(&mut rng);
     let text = tree.write(&mut rng, style);
-    let Ok(loaded) = Snapshot::load(text.as_bytes()) else {
-        return;
-    };
+    let loaded = Snapshot::load(text.as_bytes());
+    if let Some(is_served) = is_served {
+        let why = loaded.as_ref().err();
+        assert_eq!(loaded.is_ok(), is_served, "{why:?}: {text}");
+        assert!(why.is_none_or(has_place), "where is this? {why:?}");
+    }
+    let Ok(loaded) = loaded else { return };
     let served = served_snapshot(loaded.snapshot);
     let printed = Printed::of(&served);
+    for (name, section) in &printed.0 {
+        let said = tree.member(name).unwrap_or(&Json::Null);
+        let why = kept::lost(said, Some(&parsed(section)));
+        assert_eq!(why, None, "{name}: {text}");
+    }
     let again = Snapshot::load(printed.text().as_bytes())
         .unwrap_or_else(|error| panic!("what is printed does not load: {error}: {text}"));
     let again = served_snapshot(again.snapshot);
@@ -72,7 +95,7 @@ pub fn check(bytes: &[u8]) {
 
     let cluster = Cluster::new(|section| printed.section(section));
     let words = cluster.words();
-    let mut questions = cluster.questions();
+    let mut questions = cluster.telling_questions();
     questions.extend((0..QUESTIONS).map(|_| question(&mut rng, &words)));
     for (kind, query) in questions {
         let ours = ask(&served, kind, &query);
@@ -82,6 +105,18 @@ pub fn check(bytes: &[u8]) {
             "{kind} {query:?}: {ours:?}, not {expected:?}: {text}"
         );
     }
+}
+
+/// The configuration of `seed` with a fault of choice in one record; `None` if none is chosen.
+fn faulty(choices: &mut Choices<'_>, seed: u64) -> Option<(Fault, Json)> {
+    let at = choices.usize(0..Fault::ALL.len() + 1).checked_sub(1)?;
+    let fault = Fault::ALL[at];
+    // There may be fewer records that can have it.
+    let places = (0..choices.usize(0..24) + 1).rev();
+    let tree = places
+        .filter_map(|at| Generator::faulty(seed, fault, at))
+        .next()?;
+    Some((fault, tree))
 }
 
 /// Whether two printed values are the same: numbers as doubles, since a fraction that no double holds is printed as the nearest one, which

@@ -24,6 +24,7 @@ pub mod datagram;
 pub mod engines;
 pub mod envelope;
 pub mod generate;
+pub mod kept;
 pub mod model;
 pub mod numbers;
 pub mod pointer;

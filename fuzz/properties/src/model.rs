@@ -122,35 +122,29 @@ impl Cluster {
         words
     }
 
-    /// What there is to ask about each object: its role, its disks, its minors, its instances, its addresses.
-    pub fn questions(&self) -> Vec<(u8, Query)> {
-        let plain = |kind, text: &str| (kind, Query::Plain(text.to_owned()));
-        let mut questions = Vec::new();
-        for node in &self.nodes {
-            questions.extend([
-                plain(1, node.name()),
-                plain(7, &node.key),
-                plain(8, &node.key),
-            ]);
-        }
-        for instance in &self.instances {
-            questions.extend([plain(9, &instance.key), plain(9, instance.name())]);
-            for nic in nics(instance) {
-                let text = |value: &Value| value.as_str().map(str::to_owned);
-                let link = text(&nic["nicparams"]["link"]);
-                questions.push((6, link.clone().map_or(Query::Empty, Query::Plain)));
-                let ip = text(&nic["ip"]);
-                questions.push((
-                    2,
-                    Query::Dict(Dict {
-                        link,
-                        ip,
-                        ..Dict::default()
-                    }),
-                ));
-            }
-        }
-        questions
+    /// The questions with the longest answers: what is on each node, and who has which address on each link.
+    pub fn telling_questions(&self) -> Vec<(u8, Query)> {
+        let on_nodes = self
+            .nodes
+            .iter()
+            .flat_map(|node| [7, 8].map(|kind| (kind, Query::Plain(node.key.clone()))));
+        let nics = || self.instances.iter().flat_map(nics);
+        let texts = |text: &dyn Fn(&Value) -> Option<&str>| -> BTreeSet<String> {
+            let there = nics().filter_map(|nic| text(nic).map(str::to_owned));
+            there.collect()
+        };
+        let ips = texts(&|nic| nic["ip"].as_str());
+        let links = texts(&|nic| nic["nicparams"]["link"].as_str());
+        let on_links = links.into_iter().map(Some).chain([None]).map(|link| {
+            let ips = ips.iter().cloned().collect();
+            let dict = Dict {
+                link,
+                ips,
+                ..Dict::default()
+            };
+            (2, Query::Dict(dict))
+        });
+        on_nodes.chain(on_links).collect()
     }
 
     /// The answer to a query of type `kind`, other than a path.

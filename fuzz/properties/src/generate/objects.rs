@@ -528,6 +528,8 @@ const NEEDED: &[&str] = &[
 pub enum Fault {
     /// A field of the wrong type: rejected by everybody.
     WrongType,
+    /// A required field that is null: rejected by everybody.
+    Null,
     /// A word that is not in a field's list: rejected by everybody.
     WrongWord,
     /// A required field that a query needs is missing: rejected by everybody.
@@ -542,8 +544,9 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::WrongType,
+        Self::Null,
         Self::WrongWord,
         Self::Needed,
         Self::Unneeded,
@@ -554,7 +557,7 @@ impl Fault {
     /// Whether it can be in a required field like `field`.
     fn fits(self, field: &Field) -> bool {
         match self {
-            Self::WrongType => matches!(
+            Self::WrongType | Self::Null => matches!(
                 field.kind,
                 Type::Text
                     | Type::Bool
@@ -664,6 +667,7 @@ impl Generator {
         }
         match fault {
             Fault::WrongType => members[at].1 = wrong_type(&members[at].1),
+            Fault::Null => members[at].1 = Json::Null,
             Fault::WrongWord => members[at].1 = Json::text("no-such-word"),
             Fault::Needed | Fault::Unneeded => drop(members.remove(at)),
             Fault::Unknown => members.insert(
