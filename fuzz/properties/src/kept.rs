@@ -63,8 +63,10 @@ fn lost_member(object: &Json, key: &str, value: &Json, printed: Option<&Value>) 
         _ => HIDDEN.contains(&key) && *value == Json::Object(Vec::new()),
     };
     match (value, printed) {
-        (_, Some(_)) if key == "forthcoming" && may_vanish => {
-            Some(format!("{value:?} makes nothing forthcoming"))
+        // Printed as it is, in what is no record; and never as what it does not mean.
+        (_, Some(printed)) if key == "forthcoming" && may_vanish => {
+            let is_free = lost(value, Some(printed)).is_none() && *printed != true;
+            (!is_free).then(|| format!("{value:?} makes nothing forthcoming"))
         }
         (_, None) if may_vanish => None,
         (Json::List(tags), Some(Value::Array(set))) if key == "tags" => tags
