@@ -17,7 +17,7 @@ use crate::datagram::Worker;
 use crate::generate::{Fault, Generator, Json, Style, disguise};
 use crate::kept;
 use crate::model::{Answer, Cluster, parsed};
-use crate::pointer::served_snapshot;
+use crate::pointer::{TOP, served_snapshot};
 use crate::sample::{KEY, NOW};
 use crate::signed_request::enveloped;
 use crate::wire::{self, Dict, Query};
@@ -27,21 +27,6 @@ const CHANGES_MAX: usize = 6;
 
 /// Questions of choice about one configuration.
 const QUESTIONS: usize = 15;
-
-/// What the top level of a configuration may have, in the order in which it is printed.
-const SECTIONS: [&str; 11] = [
-    "version",
-    "cluster",
-    "nodes",
-    "nodegroups",
-    "instances",
-    "networks",
-    "disks",
-    "filters",
-    "ctime",
-    "mtime",
-    "serial_no",
-];
 
 thread_local! {
     static WORKER: RefCell<Worker> = RefCell::default();
@@ -145,7 +130,7 @@ impl Printed {
             let Answer { status, answer, .. } = ask(served, 10, &path);
             (status == 0).then_some((name, answer))
         };
-        Self(SECTIONS.into_iter().filter_map(section).collect())
+        Self(TOP.into_iter().filter_map(section).collect())
     }
 
     fn section(&self, name: &str) -> String {
@@ -164,19 +149,7 @@ impl Printed {
 
 /// Asks, and takes the reply's message apart.
 fn ask(served: &Served, kind: u8, query: &Query) -> Answer {
-    let query = match query {
-        Query::Empty => json!(null),
-        Query::Plain(text) => json!(text),
-        Query::Dict(Dict {
-            link,
-            ip,
-            ips,
-            fields,
-        }) => {
-            json!({ "0": link, "1": ip, "2": ips, "3": fields })
-        }
-    };
-    let message = json!({ "protocol": 1, "type": kind, "query": query, "rsalt": "R" });
+    let message = json!({ "protocol": 1, "type": kind, "query": query.to_json(), "rsalt": "R" });
     let request = enveloped(&NOW.to_string(), &message.to_string());
     let message = WORKER.with_borrow_mut(|worker| {
         let reply = worker.respond(&request, NOW, served);

@@ -208,7 +208,7 @@ static FIXED: LazyLock<Fixed> = LazyLock::new(|| {
 });
 
 /// The keys of the top level, in the order of the reference's object model.
-const TOP: [&str; 11] = [
+pub(crate) const TOP: [&str; 11] = [
     "version",
     "cluster",
     "nodes",

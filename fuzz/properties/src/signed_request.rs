@@ -10,7 +10,7 @@ use crate::datagram::Worker;
 use crate::engines::Engines;
 use crate::sample::{self, KEY, NOW};
 use crate::spelling;
-use crate::wire::{self, Dict, Query, Request};
+use crate::wire::{self, Request};
 
 /// How often the engines are asked as well: it takes longer than all the rest.
 const ENGINES_ONCE_IN: usize = 32;
@@ -275,16 +275,7 @@ pub fn enveloped(salt: &str, message: &str) -> Vec<u8> {
 
 /// The message of `request` as serde_json writes it.
 fn plain(request: &Request) -> String {
-    let query = match &request.query {
-        Query::Empty => json!(null),
-        Query::Plain(text) => json!(text),
-        Query::Dict(Dict {
-            link,
-            ip,
-            ips,
-            fields,
-        }) => json!({ "0": link, "1": ip, "2": ips, "3": fields }),
-    };
+    let query = request.query.to_json();
     json!({ "protocol": 1, "type": request.kind, "query": query, "rsalt": request.rsalt })
         .to_string()
 }

@@ -9,6 +9,7 @@ use ganeti_confd::protocol::Reject;
 use ganeti_confd::protocol::request::{self, ReqField};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use sha1::Sha1;
 
 /// What every datagram starts with.
@@ -140,6 +141,17 @@ impl Request {
 }
 
 impl Query {
+    /// The argument as a request may have it.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Empty => Value::Null,
+            Self::Plain(text) => json!(text),
+            Self::Dict(dict) => {
+                json!({ "0": dict.link, "1": dict.ip, "2": dict.ips, "3": dict.fields })
+            }
+        }
+    }
+
     fn read(value: &RawValue) -> Option<Self> {
         match value.get().as_bytes()[0] {
             b'n' => Some(Self::Empty),
