@@ -449,14 +449,22 @@ impl<'a> Observed<'a> {
         for _ in 0..SOCKETS {
             Caller::new(self.subject).catch_up();
         }
+        self.at_rest();
+    }
+
+    /// The totals when every datagram received is counted as answered or rejected: a reply may arrive before it is counted.
+    fn at_rest(&self) -> Totals {
         let deadline = Instant::now() + LONG;
-        while !self.totals().add_up() {
+        loop {
+            let totals = self.totals();
+            if totals.add_up() {
+                return totals;
+            }
             assert!(Instant::now() < deadline, "it is never at rest");
         }
     }
 
-    /// The totals when every datagram received is counted as answered or rejected, and `replies` as sent: a reply may arrive before
-    /// it is counted.
+    /// What the totals have grown by when all is at rest and `replies` are counted as sent.
     fn settled(&self, before: &Totals, replies: u64) -> Totals {
         let deadline = Instant::now() + LONG;
         loop {
@@ -492,7 +500,7 @@ impl<'a> Observed<'a> {
 
     /// Has floods of `sorts` beside the good client, and checks every account.
     fn flood(&self, sorts: &[Sort], pace: Pace) {
-        let before = self.totals();
+        let before = self.at_rest();
         let mut friend = Caller::new(self.subject);
         let patience = match pace {
             Pace::InStep(_) => LONG,
