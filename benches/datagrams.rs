@@ -1,7 +1,7 @@
 //! What the benches of the pure path ask: every query, as a client would ask it of a sample cluster, and what gets no answer.
 
 use ganeti_confd::demo;
-use ganeti_confd::protocol::{Key, signed_message};
+use ganeti_confd::protocol::{Key, envelope};
 use serde_json::Value;
 
 /// The daemon's clock, in seconds since the epoch.
@@ -46,7 +46,7 @@ fn request(kind: u8, query: &str) -> Vec<u8> {
     let message = format!(
         "{{\"protocol\": 1, \"type\": {kind}, \"query\": {query}, \"rsalt\": \"{rsalt}\"}}\n"
     );
-    let compact = signed_message::request(&key(), NOW, &message);
+    let compact = envelope::request(&key(), NOW, &message);
     let envelope: Value = serde_json::from_slice(&compact[4..]).expect("an envelope is JSON");
     let (msg, salt, hmac) = (&envelope["msg"], &envelope["salt"], &envelope["hmac"]);
     let datagram = format!("plj0{{\"msg\": {msg}, \"salt\": {salt}, \"hmac\": {hmac}}}\n");

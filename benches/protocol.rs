@@ -9,8 +9,8 @@ use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ganeti_confd::protocol::envelope::{self, Envelope};
 use ganeti_confd::protocol::request::Request;
-use ganeti_confd::protocol::signed_message::{self, SignedMessage};
 use ganeti_confd::protocol::{FOURCC, Key, PADDING, Parser, REQUEST_BYTES_MAX};
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ fn exchanges() -> Vec<(String, String)> {
 
 /// The envelope of a request as three writers put it: our compact one, Python's, and one that escapes what need not be.
 fn envelopes(key: &Key, request: &str) -> [Vec<u8>; 3] {
-    let compact = signed_message::request(key, NOW, request)[FOURCC.len()..].to_vec();
+    let compact = envelope::request(key, NOW, request)[FOURCC.len()..].to_vec();
     let envelope: Value = serde_json::from_slice(&compact).expect("an envelope is JSON");
     let (msg, salt, hmac) = (&envelope["msg"], &envelope["salt"], &envelope["hmac"]);
     let python = format!("{{\"msg\": {msg}, \"salt\": {salt}, \"hmac\": {hmac}}}\n");
@@ -64,7 +64,7 @@ fn steps(criterion: &mut Criterion) {
                     let text = &mut text[..bytes.len()];
                     text.copy_from_slice(bytes);
                     let len = bytes.len() - PADDING;
-                    let signed = SignedMessage::parse(&mut parser, text, len, &mut message);
+                    let signed = Envelope::parse(&mut parser, text, len, &mut message);
                     black_box(signed.expect("an envelope"));
                 }
             });
@@ -85,7 +85,7 @@ fn steps(criterion: &mut Criterion) {
     let signed: Vec<_> = opened
         .iter_mut()
         .map(|(text, len, message)| {
-            SignedMessage::parse(&mut parser, text, *len, message).expect("an envelope")
+            Envelope::parse(&mut parser, text, *len, message).expect("an envelope")
         })
         .collect();
     group.bench_function("verify", |bencher| {

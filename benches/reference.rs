@@ -17,7 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ganeti_confd::demo;
-use ganeti_confd::protocol::{Key, REPLY_BYTES_MAX, signed_message};
+use ganeti_confd::protocol::{Key, REPLY_BYTES_MAX, envelope};
 use node::{KEY, REFERENCE};
 
 const ROUNDS: usize = 5;
@@ -148,7 +148,7 @@ impl Client {
         let message = format!(
             r#"{{"protocol": 1, "type": {kind}, "query": {argument}, "rsalt": "{rsalt}"}}"#
         );
-        signed_message::request(&self.key, now, &message)
+        envelope::request(&self.key, now, &message)
     }
 
     /// Whether a configuration is served.

@@ -10,21 +10,23 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ganeti_confd::client::{ConfdClient, Coverage, Outcome, Patience, Settings, State, question};
+use ganeti_confd::client::{
+    CandidateStatus, ConfdClient, Coverage, Outcome, Settings, WaitFor, question,
+};
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let connection = connect::connect(std::env::args().skip(1))?;
     let outcome = probe(&connection.client)?;
-    for contact in outcome.contacts() {
+    for contact in outcome.results() {
         let candidate = &contact.candidate;
         match &contact.state {
-            State::Answered {
+            CandidateStatus::Answered {
                 reply, round_trip, ..
             } => {
                 println!("{candidate} has serial {} ({round_trip:?})", reply.answer);
             }
-            State::Unreachable(why) => println!("{candidate} is unreachable: {why}"),
-            State::Silent => println!("{candidate} is silent"),
+            CandidateStatus::Unreachable(why) => println!("{candidate} is unreachable: {why}"),
+            CandidateStatus::Silent => println!("{candidate} is silent"),
         }
     }
     Ok(ExitCode::from(status(&outcome)))
@@ -34,20 +36,20 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 fn probe(client: &ConfdClient) -> Result<Outcome, ganeti_confd::client::Error> {
     let settings = Settings {
         coverage: Coverage::All,
-        patience: Patience::All,
+        patience: WaitFor::All,
         deadline: Duration::from_secs(3),
     };
-    client.survey_with(&question::config("/serial_no"), settings)
+    client.query_all_with(&question::config("/serial_no"), settings)
 }
 
 /// 0 if all is well, 2 if answers are not safe any more, 1 if something less is wrong.
 fn status(outcome: &Outcome) -> u8 {
     let answers: Vec<&str> = outcome
-        .contacts()
+        .results()
         .iter()
         .filter_map(|contact| Some(contact.reply()?.answer.get()))
         .collect();
-    let all_answered = answers.len() == outcome.contacts().len();
+    let all_answered = answers.len() == outcome.results().len();
     let all_agree = answers.windows(2).all(|pair| pair[0] == pair[1]);
     match (outcome.is_enough(), all_answered && all_agree) {
         (false, _) => 2,

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
+use crate::protocol::envelope::{self, Envelope};
 use crate::protocol::reply::ErrorCode;
 use crate::protocol::request::Request;
-use crate::protocol::signed_message::{self, SignedMessage};
 use crate::protocol::{FOURCC, Key, PADDING, Parser, REQUEST_BYTES_MAX, Reject, SKEW_SECONDS_MAX};
-use crate::snapshot::{Answer, Outcome, Snapshot};
+use crate::snapshot::{AnswerWriter, Rendered, Snapshot};
 
 /// What is served at one moment: published as a whole, so that no reply mixes two of them.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ impl<'a> Datagram<'a> {
 
 /// An answered datagram: the reply stands in the first `len` bytes of the caller's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reply {
+pub struct ReplyInfo {
     /// The reply's length in bytes, at most [`REPLY_BYTES_MAX`](crate::protocol::REPLY_BYTES_MAX).
     pub len: usize,
     /// The request's type, 0 to 11.
@@ -74,7 +74,7 @@ pub struct Responder {
     parser: Parser,
     /// The inner message of the request, with the parser's padding.
     message: Box<[u8]>,
-    answer: Answer,
+    answer: AnswerWriter,
 }
 
 impl Default for Responder {
@@ -89,7 +89,7 @@ impl Responder {
         Self {
             parser: Parser::new(),
             message: vec![0; REQUEST_BYTES_MAX + PADDING].into(),
-            answer: Answer::new(),
+            answer: AnswerWriter::new(),
         }
     }
 
@@ -110,7 +110,7 @@ impl Responder {
         now: u64,
         served: &Served,
         out: &mut [u8],
-    ) -> Result<Reply, Reject> {
+    ) -> Result<ReplyInfo, Reject> {
         let Datagram { buffer, len } = datagram;
         if len > REQUEST_BYTES_MAX {
             return Err(Reject::TooLong);
@@ -125,7 +125,7 @@ impl Responder {
             message,
             answer,
         } = self;
-        let signed = SignedMessage::parse(parser, text, len, message)?;
+        let signed = Envelope::parse(parser, text, len, message)?;
         signed.verify(&served.key)?;
         signed.check_clock(now, SKEW_SECONDS_MAX)?;
         Request::read(parser, signed.message, signed.message_len, |request| {
@@ -136,21 +136,26 @@ impl Responder {
 }
 
 /// Writes the reply to `request` to `out`.
-fn reply(request: &Request<'_>, served: &Served, answer: &mut Answer, out: &mut [u8]) -> Reply {
+fn reply(
+    request: &Request<'_>,
+    served: &Served,
+    answer: &mut AnswerWriter,
+    out: &mut [u8],
+) -> ReplyInfo {
     let mut write = |message: &[u8], escaped: Option<&[u8]>| {
-        signed_message::write(&served.key, request.rsalt, message, escaped, out)
+        envelope::write(&served.key, request.rsalt, message, escaped, out)
     };
     let written = match served.snapshot.answer(request, answer) {
-        Outcome::Ready(ready) => write(&ready.message, Some(&ready.escaped)),
-        Outcome::Written if answer.is_too_large() => None,
-        Outcome::Written => write(answer.message(), None),
+        Rendered::Ready(ready) => write(&ready.message, Some(&ready.escaped)),
+        Rendered::Written if answer.is_too_large() => None,
+        Rendered::Written => write(answer.message(), None),
     };
     let len = written.unwrap_or_else(|| {
         answer.error_code(ErrorCode::Internal);
         write(answer.message(), None)
             .expect("with its rsalt, an error is shorter than the longest request and 200 bytes")
     });
-    Reply {
+    ReplyInfo {
         len,
         kind: request.kind as u8,
         too_large: written.is_none(),

@@ -7,9 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ganeti_confd::demo;
-use ganeti_confd::protocol::{
-    Key, PADDING, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reject, signed_message,
-};
+use ganeti_confd::protocol::{Key, PADDING, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reject, envelope};
 use ganeti_confd::responder::{Datagram, Responder, Served};
 use ganeti_confd::snapshot::Snapshot;
 use serde_json::Value;
@@ -67,7 +65,7 @@ fn the_requests_of_the_transcripts() {
             let Some(served) = &current else {
                 continue;
             };
-            let datagram = signed_message::request(&key(), NOW, request);
+            let datagram = envelope::request(&key(), NOW, request);
             let (count, outcome) = allocations(&mut responder, served, &datagram);
             assert_eq!(count, 0, "{request}");
             answered += usize::from(outcome.is_ok());
@@ -85,7 +83,7 @@ fn the_first_and_worst_datagrams() {
     let ask = |kind: u8, query: &str| {
         let message =
             format!(r#"{{"protocol": 1, "type": {kind}, "query": {query}, "rsalt": "R"}}"#);
-        signed_message::request(&key(), NOW, &message)
+        envelope::request(&key(), NOW, &message)
     };
     let long = |text: &str, len: usize| format!("\"{}\"", text.repeat(len / text.len()));
     let mut datagrams = vec![

@@ -9,9 +9,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use arc_swap::ArcSwap;
-use ganeti_confd::engine::{self, Answer, Choice, Workers};
+use ganeti_confd::engine::{self, Choice, Handler, Workers};
 use ganeti_confd::protocol::Reject;
-use ganeti_confd::responder::{Datagram, Reply, Served};
+use ganeti_confd::responder::{Datagram, ReplyInfo, Served};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
 use nix::unistd::{Pid, gettid};
 use tokio_uring::buf::BoundedBuf as _;
@@ -123,17 +123,17 @@ pub(crate) fn tokio_uring(socket: UdpSocket, ready: &dyn Fn()) {
 /// Sends every datagram back.
 pub(crate) struct Echo;
 
-impl Answer for Echo {
-    fn answer(
+impl Handler for Echo {
+    fn handle(
         &mut self,
         datagram: Datagram<'_>,
         _now: u64,
         _served: &Served,
         out: &mut [u8],
-    ) -> Result<Reply, Reject> {
+    ) -> Result<ReplyInfo, Reject> {
         let len = datagram.len();
         out[..len].copy_from_slice(datagram.bytes());
-        Ok(Reply {
+        Ok(ReplyInfo {
             len,
             kind: 0,
             too_large: false,
@@ -149,7 +149,7 @@ pub(crate) enum Trains {
 }
 
 /// One worker of an engine; `None` if this kernel refuses it.
-pub(crate) fn worker<A: Answer + Send + 'static>(
+pub(crate) fn worker<A: Handler + Send + 'static>(
     name: &'static str,
     choice: Choice,
     trains: Trains,
@@ -160,7 +160,7 @@ pub(crate) fn worker<A: Answer + Send + 'static>(
     let address = "127.0.0.1:0".parse().expect("an address");
     let mut sockets = engine::bind(address, 1).expect("loopback has a port");
     if trains == Trains::No {
-        sockets = sockets.one_by_one();
+        sockets = sockets.without_gso();
     }
     let workers = match engine::start(sockets, choice, served, make) {
         Ok(workers) => workers,

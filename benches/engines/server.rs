@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::Child;
 use std::time::{Duration, SystemTime};
 
-use ganeti_confd::protocol::{Key, signed_message};
+use ganeti_confd::protocol::{Key, envelope};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
 
@@ -108,7 +108,7 @@ impl Protocol {
                 let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
                 let now = now.expect("a clock after 1970").as_secs();
                 let message = r#"{"protocol":1,"type":0,"query":null,"rsalt":"6ba7b810-9dad-11d1-80b4-00c04fd430c8"}"#;
-                signed_message::request(&key, now, message)
+                envelope::request(&key, now, message)
             }
             Self::Dns => DNS_QUERY.to_vec(),
         }

@@ -117,7 +117,7 @@ impl ConfdClient {
     /// [`Error::Silence`] and [`Error::TooFewReplies`] when time is up; [`Error::Answered`] if the best answer is an error;
     /// and what can go wrong on this host.
     pub fn ask<T>(&self, question: &Question<T>) -> Result<T, Error> {
-        self.survey(question)?.into_answer(question)
+        self.query_all(question)?.into_answer(question)
     }
 
     /// Asks, and gives everybody's answer.
@@ -125,23 +125,23 @@ impl ConfdClient {
     /// # Errors
     ///
     /// What can go wrong on this host. Silence and errors of candidates are not errors here.
-    pub fn survey<T>(&self, question: &Question<T>) -> Result<Outcome, Error> {
-        self.survey_with(question, self.settings)
+    pub fn query_all<T>(&self, question: &Question<T>) -> Result<Outcome, Error> {
+        self.query_all_with(question, self.settings)
     }
 
-    /// As [`ConfdClient::survey`], with settings of its own.
+    /// As [`ConfdClient::query_all`], with settings of its own.
     ///
     /// # Errors
     ///
-    /// As of [`ConfdClient::survey`].
-    pub fn survey_with<T>(
+    /// As of [`ConfdClient::query_all`].
+    pub fn query_all_with<T>(
         &self,
         question: &Question<T>,
         settings: Settings,
     ) -> Result<Outcome, Error> {
         let candidates = self.candidates.list();
         let mut shared = self.lock();
-        let asked = question.asked().clone();
+        let asked = question.raw().clone();
         let id = shared
             .calls
             .start(asked, &candidates, settings, Instant::now())?;

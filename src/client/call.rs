@@ -5,7 +5,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{Candidate, Contact, Outcome, Patience, Refused, Reply, Settings, State, safe_replies};
+use super::{
+    Candidate, CandidateResult, CandidateStatus, Outcome, RejectedReply, Reply, Settings, WaitFor,
+    quorum,
+};
 use crate::protocol::reply::Status;
 
 /// Who has not answered is asked again after this time; then after twice that, and so on.
@@ -22,9 +25,9 @@ const GRACE_MAX: Duration = Duration::from_millis(500);
 /// One question under way.
 #[derive(Debug)]
 pub(super) struct Call {
-    asked: Vec<Asked>,
+    asked: Vec<CandidateState>,
     needed: usize,
-    patience: Patience,
+    patience: WaitFor,
     started: Instant,
     deadline: Instant,
     /// When those who have not answered are not waited for any more.
@@ -33,14 +36,14 @@ pub(super) struct Call {
 
 /// A candidate, and how far it has come.
 #[derive(Debug)]
-struct Asked {
+struct CandidateState {
     candidate: Candidate,
     /// When it was asked, each time.
     sent: Vec<Instant>,
     /// When it is asked again.
     next: Instant,
     unreachable: usize,
-    state: State,
+    state: CandidateStatus,
 }
 
 /// One request to be sent: for which candidate, the how manieth, and where to.
@@ -51,7 +54,7 @@ pub(super) struct Transmission {
     pub(super) to: SocketAddr,
 }
 
-impl Asked {
+impl CandidateState {
     /// Where the `attempt`th request goes: the addresses in turn.
     fn address(&self, attempt: usize) -> SocketAddr {
         let addresses = self.candidate.addresses();
@@ -61,28 +64,28 @@ impl Asked {
     /// Whether nothing more is expected of it.
     fn is_settled(&self) -> bool {
         match self.state {
-            State::Answered { .. } => true,
+            CandidateStatus::Answered { .. } => true,
             // Each of its addresses gets its chance.
-            State::Unreachable(_) => {
+            CandidateStatus::Unreachable(_) => {
                 let addresses = self.candidate.addresses().len();
                 self.unreachable >= UNREACHABLE_FINAL.max(addresses)
             }
-            State::Silent => false,
+            CandidateStatus::Silent => false,
         }
     }
 }
 
 impl Call {
     pub(super) fn new(candidates: Vec<Candidate>, settings: Settings, now: Instant) -> Self {
-        let ask = |candidate| Asked {
+        let ask = |candidate| CandidateState {
             candidate,
             sent: Vec::new(),
             next: now,
             unreachable: 0,
-            state: State::Silent,
+            state: CandidateStatus::Silent,
         };
         Self {
-            needed: safe_replies(candidates.len()),
+            needed: quorum(candidates.len()),
             asked: candidates.into_iter().map(ask).collect(),
             patience: settings.patience,
             started: now,
@@ -93,7 +96,7 @@ impl Call {
 
     /// The next request that is due, if there is one; it counts as sent.
     pub(super) fn due(&mut self, now: Instant) -> Option<Transmission> {
-        let is_due = |asked: &Asked| asked.next <= now && !asked.is_settled();
+        let is_due = |asked: &CandidateState| asked.next <= now && !asked.is_settled();
         let candidate = self.asked.iter().position(is_due)?;
         let asked = &mut self.asked[candidate];
         let attempt = asked.sent.len();
@@ -114,7 +117,7 @@ impl Call {
             let last = asked.sent.len().checked_sub(1);
             if !asked.is_settled() && last.is_some_and(|last| asked.address(last) == to) {
                 asked.unreachable = asked.sent.len().min(asked.unreachable + 1);
-                asked.state = State::Unreachable(why.to_owned());
+                asked.state = CandidateStatus::Unreachable(why.to_owned());
             }
         }
     }
@@ -123,7 +126,7 @@ impl Call {
     ///
     /// # Errors
     ///
-    /// [`Refused::Stranger`] if it came from elsewhere than that request went to, [`Refused::Unasked`] if there was
+    /// [`RejectedReply::WrongPeer`] if it came from elsewhere than that request went to, [`RejectedReply::Unsolicited`] if there was
     /// no such request or it is answered already.
     pub(super) fn answered(
         &mut self,
@@ -132,16 +135,19 @@ impl Call {
         from: SocketAddr,
         reply: Reply,
         now: Instant,
-    ) -> Result<(), Refused> {
-        let asked = self.asked.get_mut(candidate).ok_or(Refused::Unasked)?;
-        let sent = *asked.sent.get(attempt).ok_or(Refused::Unasked)?;
+    ) -> Result<(), RejectedReply> {
+        let asked = self
+            .asked
+            .get_mut(candidate)
+            .ok_or(RejectedReply::Unsolicited)?;
+        let sent = *asked.sent.get(attempt).ok_or(RejectedReply::Unsolicited)?;
         if asked.address(attempt) != from {
-            return Err(Refused::Stranger);
+            return Err(RejectedReply::WrongPeer);
         }
-        if matches!(asked.state, State::Answered { .. }) {
-            return Err(Refused::Unasked);
+        if matches!(asked.state, CandidateStatus::Answered { .. }) {
+            return Err(RejectedReply::Unsolicited);
         }
-        asked.state = State::Answered {
+        asked.state = CandidateStatus::Answered {
             reply,
             round_trip: now.saturating_duration_since(sent),
             after: now.saturating_duration_since(self.started),
@@ -161,14 +167,14 @@ impl Call {
     /// Whether a candidate answered other than with an error.
     fn has_answer(&self) -> bool {
         self.asked.iter().any(|asked| match &asked.state {
-            State::Answered { reply, .. } => reply.status == Status::Ok,
+            CandidateStatus::Answered { reply, .. } => reply.status == Status::Ok,
             _ => false,
         })
     }
 
     fn round_trips(&self) -> impl Iterator<Item = Duration> {
         self.asked.iter().filter_map(|asked| match asked.state {
-            State::Answered { round_trip, .. } => Some(round_trip),
+            CandidateStatus::Answered { round_trip, .. } => Some(round_trip),
             _ => None,
         })
     }
@@ -184,14 +190,14 @@ impl Call {
     /// When it is over at the latest, whatever else comes.
     fn ends(&self) -> Instant {
         match (self.patience, self.grace_ends) {
-            (Patience::Enough, Some(grace_ends)) => grace_ends.min(self.deadline),
+            (WaitFor::Enough, Some(grace_ends)) => grace_ends.min(self.deadline),
             _ => self.deadline,
         }
     }
 
     /// Whether nothing more is waited for.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        now >= self.ends() || self.asked.iter().all(Asked::is_settled)
+        now >= self.ends() || self.asked.iter().all(CandidateState::is_settled)
     }
 
     /// When to look again if nothing comes; in the past if it is over.
@@ -203,7 +209,7 @@ impl Call {
 
     /// What has come of it.
     pub(super) fn into_outcome(self, now: Instant) -> Outcome {
-        let contact = |asked: Asked| Contact {
+        let contact = |asked: CandidateState| CandidateResult {
             candidate: asked.candidate,
             sent: asked.sent.len(),
             state: asked.state,
@@ -248,7 +254,7 @@ mod tests {
     }
 
     /// Candidate `number` answers its first request.
-    fn answer(call: &mut Call, number: u8, now: Instant) -> Result<(), Refused> {
+    fn answer(call: &mut Call, number: u8, now: Instant) -> Result<(), RejectedReply> {
         call.answered(usize::from(number) - 1, 0, address(number), reply(1), now)
     }
 
@@ -300,7 +306,7 @@ mod tests {
     #[test]
     fn patience_waits_for_all_until_the_deadline() {
         let settings = Settings {
-            patience: Patience::All,
+            patience: WaitFor::All,
             deadline: ms(900),
             ..Settings::default()
         };
@@ -338,7 +344,7 @@ mod tests {
         assert_eq!(again.attempt, 1);
         answer(&mut call, 1, t + ms(250)).expect("asked");
         let outcome = call.into_outcome(t + ms(250));
-        let State::Answered { round_trip, .. } = outcome.contacts()[0].state else {
+        let CandidateStatus::Answered { round_trip, .. } = outcome.results()[0].state else {
             panic!("it answered");
         };
         assert_eq!(round_trip, ms(250));
@@ -362,21 +368,21 @@ mod tests {
     #[test]
     fn nobody_answers_for_somebody_else_or_twice() {
         let (mut call, t) = call(3, Settings::default());
-        let refused = |result: Result<(), Refused>| result.expect_err("it must be refused");
+        let refused = |result: Result<(), RejectedReply>| result.expect_err("it must be refused");
         assert_eq!(
             refused(call.answered(0, 0, address(2), reply(9), t)),
-            Refused::Stranger
+            RejectedReply::WrongPeer
         );
         assert_eq!(
             refused(call.answered(0, 1, address(1), reply(9), t)),
-            Refused::Unasked
+            RejectedReply::Unsolicited
         );
         assert_eq!(
             refused(call.answered(3, 0, address(1), reply(9), t)),
-            Refused::Unasked
+            RejectedReply::Unsolicited
         );
         answer(&mut call, 1, t).expect("asked");
-        assert_eq!(refused(answer(&mut call, 1, t)), Refused::Unasked);
+        assert_eq!(refused(answer(&mut call, 1, t)), RejectedReply::Unsolicited);
         assert_eq!(call.into_outcome(t).replies(), 1);
     }
 

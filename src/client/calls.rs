@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::call::Call;
-use super::question::Asked;
-use super::{Candidate, Error, Outcome, Refused, Settings, reply};
-use crate::protocol::{Key, REQUEST_BYTES_MAX, signed_message};
+use super::question::RawQuestion;
+use super::{Candidate, Error, Outcome, RejectedReply, Settings, reply};
+use crate::protocol::{Key, REQUEST_BYTES_MAX, envelope};
 
 /// All calls of one client.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Calls {
     nonce: String,
     random: fastrand::Rng,
     started: u64,
-    under_way: HashMap<Id, (Asked, Call)>,
+    under_way: HashMap<Id, (RawQuestion, Call)>,
 }
 
 /// 128 random bits in hexadecimal, for the `rsalt`s of one client.
@@ -61,7 +61,7 @@ impl Calls {
     /// [`Error::NoCandidates`], and [`Error::RequestTooLarge`].
     pub(super) fn start(
         &mut self,
-        asked: Asked,
+        asked: RawQuestion,
         candidates: &[Candidate],
         settings: Settings,
         now: Instant,
@@ -87,13 +87,13 @@ impl Calls {
     fn request(
         &self,
         id: Id,
-        asked: &Asked,
+        asked: &RawQuestion,
         candidate: usize,
         attempt: usize,
         clock: u64,
     ) -> Option<Vec<u8>> {
         let rsalt = format!("{}.{id}.{candidate}.{attempt}", self.nonce);
-        signed_message::signed(&self.key, &clock.to_string(), &asked.message(&rsalt))
+        envelope::signed(&self.key, &clock.to_string(), &asked.message(&rsalt))
     }
 
     /// Sends what is due of a call; what cannot be sent counts as unreachable.
@@ -135,10 +135,13 @@ impl Calls {
         datagram: &[u8],
         from: SocketAddr,
         now: Instant,
-    ) -> Result<Id, Refused> {
+    ) -> Result<Id, RejectedReply> {
         let (rsalt, reply) = reply::open(&self.key, datagram)?;
-        let (id, candidate, attempt) = self.find(&rsalt).ok_or(Refused::Unasked)?;
-        let (_, call) = self.under_way.get_mut(&id).ok_or(Refused::Unasked)?;
+        let (id, candidate, attempt) = self.find(&rsalt).ok_or(RejectedReply::Unsolicited)?;
+        let (_, call) = self
+            .under_way
+            .get_mut(&id)
+            .ok_or(RejectedReply::Unsolicited)?;
         call.answered(candidate, attempt, from, reply, now)?;
         Ok(id)
     }

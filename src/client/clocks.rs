@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use super::blocking::clock;
 use super::calls::nonce;
 use super::question;
-use super::skew::{Search, Skew};
+use super::skew::{Skew, SkewSearch};
 use super::{Candidate, reply, socket};
-use crate::protocol::{Key, signed_message};
+use crate::protocol::{Key, envelope};
 
 /// Pings to one address at once, and the time between two such slices.
 const SLICE: usize = 8;
@@ -36,7 +36,7 @@ struct Address {
 /// A candidate under search.
 struct Clock {
     addresses: Vec<Address>,
-    search: Search,
+    search: SkewSearch,
     /// What is to be sent of the current burst.
     burst: Vec<i64>,
 }
@@ -48,7 +48,7 @@ impl Clock {
         let addresses = addresses.filter_map(|address| Address::connect(address).ok());
         Self {
             addresses: addresses.collect(),
-            search: Search::default(),
+            search: SkewSearch::default(),
             burst: Vec::new(),
         }
     }
@@ -153,9 +153,9 @@ impl Clocks<'_> {
             for offset in clock.burst.split_off(rest).into_iter().rev() {
                 any = true;
                 let rsalt = format!("{}.{offset}", self.nonce);
-                let message = question::ping().asked().message(&rsalt);
+                let message = question::ping().raw().message(&rsalt);
                 let salt = now.saturating_add_signed(offset);
-                let datagram = signed_message::request(self.key, salt, &message);
+                let datagram = envelope::request(self.key, salt, &message);
                 for address in &mut clock.addresses {
                     if let Err(error) = address.socket.send(&datagram) {
                         address.refused += usize::from(is_refusal(&error));

@@ -24,7 +24,7 @@
 //!
 //! * six candidates are asked, drawn at random, or all if there are fewer ([`Coverage`]);
 //! * a call has ten seconds;
-//! * a *safe number* of replies must come: all of one or two, all but one of three or four, more than half of more ([`safe_replies`]);
+//! * a *safe number* of replies must come: all of one or two, all but one of three or four, more than half of more ([`quorum`]);
 //! * an answer beats an error, and among answers the highest serial wins.
 //!
 //! And beyond them:
@@ -32,7 +32,7 @@
 //! * Who has not answered is asked again, at growing intervals. A host that says that nobody listens is believed the second time.
 //! * When the safe number is reached, the others get as long again as the slowest answer took, so that a newer answer which is
 //!   already on its way still counts; half a second while all replies are errors, as of hosts that are candidates no more.
-//!   [`Patience::All`] waits for everybody, for those who must never see an old serial while any candidate has a newer one.
+//!   [`WaitFor::All`] waits for everybody, for those who must never see an old serial while any candidate has a newer one.
 //! * Every request has an `rsalt` of its own. One candidate's reply can thus not be played back as another's to reach the safe number.
 //! * Answers that differ under the same serial are reported ([`Outcome::is_consistent`]).
 //! * Requests are ASCII, whatever they ask for: the reference takes bytes as Latin-1. Its replies are read as UTF-8 and, if
@@ -82,8 +82,8 @@ pub use candidate::{Candidate, Unresolved};
 pub use error::{AnsweredError, Error};
 #[cfg(feature = "async")]
 pub use nonblocking::AsyncConfdClient;
-pub use outcome::{Contact, Outcome, State};
+pub use outcome::{CandidateResult, CandidateStatus, Outcome};
 pub use question::Question;
-pub use reply::{Refused, Reply};
-pub use settings::{Coverage, Patience, Settings, safe_replies};
+pub use reply::{RejectedReply, Reply};
+pub use settings::{Coverage, Settings, WaitFor, quorum};
 pub use skew::Skew;

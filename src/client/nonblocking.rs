@@ -15,7 +15,7 @@ use super::blocking::clock;
 use super::calls::{Calls, Id};
 use super::candidate::{self, Candidates};
 use super::question::{self, Question};
-use super::socket::{self, FamilySocket, Sockets, Taken};
+use super::socket::{self, FamilySocket, Received, Sockets};
 use super::{Candidate, Error, Outcome, Settings};
 use crate::protocol::Key;
 
@@ -57,11 +57,11 @@ impl Drop for AsyncConfdClient {
 #[derive(Debug)]
 struct Shared {
     sockets: Sockets,
-    state: Mutex<State>,
+    state: Mutex<Inner>,
 }
 
 #[derive(Debug)]
-struct State {
+struct Inner {
     calls: Calls,
     /// Who waits for which call.
     waiting: HashMap<Id, Arc<Notify>>,
@@ -114,7 +114,7 @@ impl AsyncConfdClient {
         let candidates = Candidates::new(candidates)?;
         let shared = Arc::new(Shared {
             sockets: Sockets::open().map_err(Error::Socket)?,
-            state: Mutex::new(State {
+            state: Mutex::new(Inner {
                 calls: Calls::new(key).map_err(Error::Socket)?,
                 waiting: HashMap::new(),
                 failed: None,
@@ -167,24 +167,24 @@ impl AsyncConfdClient {
     ///
     /// As there.
     pub async fn ask<T>(&self, question: &Question<T>) -> Result<T, Error> {
-        self.survey(question).await?.into_answer(question)
+        self.query_all(question).await?.into_answer(question)
     }
 
-    /// As [`super::ConfdClient::survey`].
+    /// As [`super::ConfdClient::query_all`].
     ///
     /// # Errors
     ///
     /// As there.
-    pub async fn survey<T>(&self, question: &Question<T>) -> Result<Outcome, Error> {
-        self.survey_with(question, self.settings).await
+    pub async fn query_all<T>(&self, question: &Question<T>) -> Result<Outcome, Error> {
+        self.query_all_with(question, self.settings).await
     }
 
-    /// As [`super::ConfdClient::survey_with`].
+    /// As [`super::ConfdClient::query_all_with`].
     ///
     /// # Errors
     ///
     /// As there.
-    pub async fn survey_with<T>(
+    pub async fn query_all_with<T>(
         &self,
         question: &Question<T>,
         settings: Settings,
@@ -204,7 +204,7 @@ impl AsyncConfdClient {
         let candidates = self.candidates.list();
         let changed = Arc::new(Notify::new());
         let mut state = self.shared.lock();
-        let asked = question.asked().clone();
+        let asked = question.raw().clone();
         let id = state
             .calls
             .start(asked, &candidates, settings, Instant::now())?;
@@ -286,8 +286,8 @@ impl Shared {
         buffer: &mut [u8],
     ) -> io::Result<()> {
         let taken = watched.try_io(interest, || match self.take(socket, buffer)? {
-            Taken::All => Err(ErrorKind::WouldBlock.into()),
-            Taken::Some => Ok(()),
+            Received::All => Err(ErrorKind::WouldBlock.into()),
+            Received::Some => Ok(()),
         });
         match taken {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
@@ -295,9 +295,9 @@ impl Shared {
         }
     }
 
-    fn take(&self, socket: &FamilySocket, buffer: &mut [u8]) -> io::Result<Taken> {
+    fn take(&self, socket: &FamilySocket, buffer: &mut [u8]) -> io::Result<Received> {
         let mut state = self.lock();
-        let State { calls, waiting, .. } = &mut *state;
+        let Inner { calls, waiting, .. } = &mut *state;
         socket.take(calls, buffer, |id| {
             if let Some(waiting) = waiting.get(&id) {
                 waiting.notify_one();
@@ -305,7 +305,7 @@ impl Shared {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         // Whoever panics between two datagrams leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,25 +9,25 @@ use crate::protocol::reply::Status;
 /// What came of a call.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    pub(super) contacts: Vec<Contact>,
+    pub(super) contacts: Vec<CandidateResult>,
     pub(super) needed: usize,
     pub(super) elapsed: Duration,
 }
 
 /// A candidate that was asked, and what came back.
 #[derive(Clone, Debug)]
-pub struct Contact {
+pub struct CandidateResult {
     /// Who was asked.
     pub candidate: Candidate,
     /// How many times.
     pub sent: usize,
     /// What came back.
-    pub state: State,
+    pub state: CandidateStatus,
 }
 
 /// What came back from a candidate.
 #[derive(Clone, Debug)]
-pub enum State {
+pub enum CandidateStatus {
     /// A reply.
     Answered {
         /// The reply.
@@ -43,18 +43,18 @@ pub enum State {
     Silent,
 }
 
-impl Contact {
+impl CandidateResult {
     /// The reply, if there was one.
     pub fn reply(&self) -> Option<&Reply> {
         match &self.state {
-            State::Answered { reply, .. } => Some(reply),
+            CandidateStatus::Answered { reply, .. } => Some(reply),
             _ => None,
         }
     }
 
     fn after(&self) -> Duration {
         match self.state {
-            State::Answered { after, .. } => after,
+            CandidateStatus::Answered { after, .. } => after,
             _ => Duration::MAX,
         }
     }
@@ -62,7 +62,7 @@ impl Contact {
 
 impl Outcome {
     /// All that were asked.
-    pub fn contacts(&self) -> &[Contact] {
+    pub fn results(&self) -> &[CandidateResult] {
         &self.contacts
     }
 
@@ -87,7 +87,7 @@ impl Outcome {
     }
 
     /// The candidate whose answer counts: an answer rather than an error, the highest serial, and of equals the quickest.
-    pub fn best(&self) -> Option<&Contact> {
+    pub fn best(&self) -> Option<&CandidateResult> {
         self.answered()
             .max_by_key(|(contact, reply)| {
                 let is_answer = reply.status == Status::Ok;
@@ -99,7 +99,7 @@ impl Outcome {
     /// Whether all that are as new as the answer that counts say the same. If not, a candidate's copy of the configuration is not
     /// what it should be, and nobody can tell whose. Errors carry no serial, and each daemon words them as it likes: they are no sign of that.
     pub fn is_consistent(&self) -> bool {
-        let best = self.best().and_then(Contact::reply);
+        let best = self.best().and_then(CandidateResult::reply);
         let Some(best) = best.filter(|reply| reply.status == Status::Ok) else {
             return true;
         };
@@ -114,14 +114,14 @@ impl Outcome {
     ///
     /// [`Error::Silence`], [`Error::TooFewReplies`]; as of [`Question::read`].
     pub fn into_answer<T>(self, question: &Question<T>) -> Result<T, Error> {
-        match self.best().and_then(Contact::reply) {
+        match self.best().and_then(CandidateResult::reply) {
             None => Err(Error::Silence(Box::new(self))),
             Some(_) if !self.is_enough() => Err(Error::TooFewReplies(Box::new(self))),
             Some(reply) => question.read(reply),
         }
     }
 
-    fn answered(&self) -> impl Iterator<Item = (&Contact, &Reply)> {
+    fn answered(&self) -> impl Iterator<Item = (&CandidateResult, &Reply)> {
         self.contacts
             .iter()
             .filter_map(|contact| Some((contact, contact.reply()?)))
@@ -138,11 +138,18 @@ pub(super) struct Tally<'a>(&'a Outcome);
 impl fmt::Display for Tally<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let contacts = &self.0.contacts;
-        let count = |is: fn(&State) -> bool| contacts.iter().filter(|c| is(&c.state)).count();
+        let count =
+            |is: fn(&CandidateStatus) -> bool| contacts.iter().filter(|c| is(&c.state)).count();
         let parts = [
-            (count(|s| matches!(s, State::Answered { .. })), "answered"),
-            (count(|s| matches!(s, State::Unreachable(_))), "unreachable"),
-            (count(|s| matches!(s, State::Silent)), "silent"),
+            (
+                count(|s| matches!(s, CandidateStatus::Answered { .. })),
+                "answered",
+            ),
+            (
+                count(|s| matches!(s, CandidateStatus::Unreachable(_))),
+                "unreachable",
+            ),
+            (count(|s| matches!(s, CandidateStatus::Silent)), "silent"),
         ];
         write!(
             f,
@@ -164,7 +171,7 @@ mod tests {
     use super::*;
 
     /// A contact that answered after so many milliseconds.
-    fn answered(status: Status, serial: i64, answer: &str, after: u64) -> Contact {
+    fn answered(status: Status, serial: i64, answer: &str, after: u64) -> CandidateResult {
         let address: std::net::SocketAddr = ([127, 0, 0, 1], 1814).into();
         let reply = Reply {
             status,
@@ -172,10 +179,10 @@ mod tests {
             serial,
         };
         let after = Duration::from_millis(after);
-        Contact {
+        CandidateResult {
             candidate: address.into(),
             sent: 1,
-            state: State::Answered {
+            state: CandidateStatus::Answered {
                 reply,
                 round_trip: after,
                 after,
@@ -183,9 +190,9 @@ mod tests {
         }
     }
 
-    fn outcome(contacts: Vec<Contact>) -> Outcome {
+    fn outcome(contacts: Vec<CandidateResult>) -> Outcome {
         Outcome {
-            needed: super::super::safe_replies(contacts.len()),
+            needed: super::super::quorum(contacts.len()),
             contacts,
             elapsed: Duration::ZERO,
         }
@@ -194,7 +201,7 @@ mod tests {
     fn best(outcome: &Outcome) -> &str {
         outcome
             .best()
-            .and_then(Contact::reply)
+            .and_then(CandidateResult::reply)
             .expect("an answer")
             .answer
             .get()

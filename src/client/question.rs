@@ -18,13 +18,13 @@ use crate::text;
 
 /// Something to ask whose answer is a `T`.
 pub struct Question<T> {
-    asked: Asked,
+    asked: RawQuestion,
     read: fn(&str) -> serde_json::Result<T>,
 }
 
 /// A question without its answer's type.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct RawQuestion {
     kind: RequestType,
     query: Value,
 }
@@ -44,7 +44,7 @@ impl<T> fmt::Debug for Question<T> {
     }
 }
 
-impl Asked {
+impl RawQuestion {
     /// The inner message of a request, in ASCII.
     pub(super) fn message(&self, rsalt: &str) -> String {
         let message = json!({
@@ -60,7 +60,7 @@ impl Asked {
 impl<T: DeserializeOwned> Question<T> {
     fn new(kind: RequestType, query: Value) -> Self {
         Self {
-            asked: Asked { kind, query },
+            asked: RawQuestion { kind, query },
             read: |text| serde_json::from_str(text),
         }
     }
@@ -77,7 +77,7 @@ impl<T> Question<T> {
         &self.asked.query
     }
 
-    pub(super) fn asked(&self) -> &Asked {
+    pub(super) fn raw(&self) -> &RawQuestion {
         &self.asked
     }
 

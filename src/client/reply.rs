@@ -20,7 +20,7 @@ pub struct Reply {
 
 /// Why a datagram is not taken for a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum RejectedReply {
     /// It does not start with the fourcc.
     BadFourcc,
     /// It is no signed message, or no reply is in it.
@@ -28,12 +28,12 @@ pub enum Refused {
     /// Another key signed it, or none.
     BadHmac,
     /// It answers nothing that was asked, or is not needed any more.
-    Unasked,
+    Unsolicited,
     /// It came from somebody else than was asked.
-    Stranger,
+    WrongPeer,
 }
 
-/// The envelope, as [`crate::protocol::signed_message`] writes it; other keys are nobody's business.
+/// The envelope, as [`crate::protocol::envelope`] writes it; other keys are nobody's business.
 #[derive(Deserialize)]
 struct Envelope {
     hmac: String,
@@ -50,10 +50,12 @@ struct Message {
 }
 
 /// Opens a datagram: the `rsalt` that it answers, and the reply.
-pub(super) fn open(key: &Key, datagram: &[u8]) -> Result<(String, Reply), Refused> {
-    let envelope = datagram.strip_prefix(&FOURCC).ok_or(Refused::BadFourcc)?;
+pub(super) fn open(key: &Key, datagram: &[u8]) -> Result<(String, Reply), RejectedReply> {
+    let envelope = datagram
+        .strip_prefix(&FOURCC)
+        .ok_or(RejectedReply::BadFourcc)?;
     let opened = std::str::from_utf8(envelope)
-        .map_err(|_| Refused::Malformed)
+        .map_err(|_| RejectedReply::Malformed)
         .and_then(|text| verified(key, text));
     match opened {
         // The reference sends characters up to U+00FF as one byte each, under the signature of their UTF-8.
@@ -66,19 +68,20 @@ fn from_latin_1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-fn verified(key: &Key, text: &str) -> Result<(String, Reply), Refused> {
-    let envelope: Envelope = serde_json::from_str(text).map_err(|_| Refused::Malformed)?;
-    let tag = crate::protocol::signed_message::decode_hex(envelope.hmac.as_bytes())
-        .ok_or(Refused::BadHmac)?;
+fn verified(key: &Key, text: &str) -> Result<(String, Reply), RejectedReply> {
+    let envelope: Envelope = serde_json::from_str(text).map_err(|_| RejectedReply::Malformed)?;
+    let tag = crate::protocol::envelope::decode_hex(envelope.hmac.as_bytes())
+        .ok_or(RejectedReply::BadHmac)?;
     if !key.verify(envelope.salt.as_bytes(), envelope.msg.as_bytes(), &tag) {
-        return Err(Refused::BadHmac);
+        return Err(RejectedReply::BadHmac);
     }
-    let message: Message = serde_json::from_str(&envelope.msg).map_err(|_| Refused::Malformed)?;
+    let message: Message =
+        serde_json::from_str(&envelope.msg).map_err(|_| RejectedReply::Malformed)?;
     let status = match message.status {
         0 => Status::Ok,
         // Code 2, not implemented, is an error to a client as well.
         1 | 2 => Status::Error,
-        _ => return Err(Refused::Malformed),
+        _ => return Err(RejectedReply::Malformed),
     };
     let reply = Reply {
         status,
@@ -103,7 +106,7 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::signed_message;
+    use crate::protocol::envelope;
 
     fn key() -> Key {
         Key::new(b"secret").expect("not empty")
@@ -113,7 +116,7 @@ mod tests {
 
     /// A signed datagram with `message`, salted with 42.
     fn signed(message: &str) -> Vec<u8> {
-        signed_message::request(&key(), 42, message)
+        envelope::request(&key(), 42, message)
     }
 
     #[test]
@@ -136,14 +139,14 @@ mod tests {
     #[test]
     fn what_is_no_reply_is_refused_with_the_reason() {
         let refused = |datagram: &[u8]| open(&key(), datagram).expect_err("no reply");
-        assert_eq!(refused(b""), Refused::BadFourcc);
-        assert_eq!(refused(b"plj1{}"), Refused::BadFourcc);
-        assert_eq!(refused(b"plj0"), Refused::Malformed);
-        assert_eq!(refused(b"plj0{\xff}"), Refused::Malformed);
-        assert_eq!(refused(&signed("{}")), Refused::Malformed);
+        assert_eq!(refused(b""), RejectedReply::BadFourcc);
+        assert_eq!(refused(b"plj1{}"), RejectedReply::BadFourcc);
+        assert_eq!(refused(b"plj0"), RejectedReply::Malformed);
+        assert_eq!(refused(b"plj0{\xff}"), RejectedReply::Malformed);
+        assert_eq!(refused(&signed("{}")), RejectedReply::Malformed);
         assert_eq!(
             refused(&signed(r#"{"status":3,"answer":0,"serial":0}"#)),
-            Refused::Malformed
+            RejectedReply::Malformed
         );
         let mut forged = signed(MESSAGE);
         let digit = forged
@@ -152,11 +155,11 @@ mod tests {
             .expect("hmac comes first")
             + 2;
         forged[digit] = if forged[digit] == b'0' { b'1' } else { b'0' };
-        assert_eq!(refused(&forged), Refused::BadHmac);
+        assert_eq!(refused(&forged), RejectedReply::BadHmac);
         let other = Key::new(b"other").expect("not empty");
         assert_eq!(
             open(&other, &signed(MESSAGE)).expect_err("another key"),
-            Refused::BadHmac
+            RejectedReply::BadHmac
         );
     }
 }

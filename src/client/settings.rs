@@ -13,7 +13,7 @@ pub struct Settings {
     /// How many candidates are asked.
     pub coverage: Coverage,
     /// When a call is over.
-    pub patience: Patience,
+    pub patience: WaitFor,
     /// How long a call may take at most.
     pub deadline: Duration,
 }
@@ -22,7 +22,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             coverage: Coverage::default(),
-            patience: Patience::default(),
+            patience: WaitFor::default(),
             deadline: DEADLINE_DEFAULT,
         }
     }
@@ -53,7 +53,7 @@ impl Coverage {
 
 /// When a call is over, other than by its deadline or because all have answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Patience {
+pub enum WaitFor {
     /// When the safe number of replies is there, and the others had as long again as the slowest of these took.
     #[default]
     Enough,
@@ -64,7 +64,7 @@ pub enum Patience {
 /// How many replies make an answer safe if `asked` candidates were asked: 1, 2, 2, 3, 3, 4, 4, 5 ... of 1, 2, 3, 4, 5, 6, 7, 8.
 ///
 /// Source: `ConfdClient._NeededReplies` of `lib/confd/client.py`. (Its comment says two of four; its code asks for three.)
-pub fn safe_replies(asked: usize) -> usize {
+pub fn quorum(asked: usize) -> usize {
     match asked {
         0..3 => asked,
         3..5 => asked - 1,
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn safe_numbers_are_those_of_the_reference() {
-        let numbers: Vec<usize> = (1..=9).map(safe_replies).collect();
+        let numbers: Vec<usize> = (1..=9).map(quorum).collect();
         assert_eq!(numbers, [1, 2, 2, 3, 3, 4, 4, 5, 5]);
     }
 

@@ -43,13 +43,13 @@ pub struct Skew {
 
 /// What is known of one candidate's clock.
 #[derive(Debug, Default)]
-pub(super) struct Search {
+pub(super) struct SkewSearch {
     /// The lowest and the highest offset that was answered.
     answered: Option<(i64, i64)>,
     bursts: usize,
 }
 
-impl Search {
+impl SkewSearch {
     /// The offsets of the next pings to send at once, as seconds to be added to this host's clock. None: all is known that will be.
     pub(super) fn next_burst(&mut self) -> Vec<i64> {
         self.bursts += 1;
@@ -116,7 +116,7 @@ mod tests {
 
     /// Searches for a clock that is `skew` seconds ahead, where `is_lost` says what does not come back.
     fn find(skew: f64, mut is_lost: impl FnMut() -> bool) -> (Option<Skew>, usize) {
-        let mut search = Search::default();
+        let mut search = SkewSearch::default();
         let mut now = 1_795_354_392.0;
         let mut sent = 0;
         loop {
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn made_up_answers_do_no_harm() {
         for _ in 0..1000 {
-            let mut search = Search::default();
+            let mut search = SkewSearch::default();
             while !search.next_burst().is_empty() {
                 search.answered(i64::MAX);
                 search.answered(i64::MIN);
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn pings_stay_within_bounds() {
-        let mut search = Search::default();
+        let mut search = SkewSearch::default();
         search.answered(SWEEP_SECONDS_MAX);
         while let burst @ [_, ..] = &*search.next_burst() {
             for &offset in burst {

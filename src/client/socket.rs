@@ -34,7 +34,7 @@ pub(super) struct FamilySocket {
 }
 
 /// How much of what had come was taken.
-pub(super) enum Taken {
+pub(super) enum Received {
     /// All.
     All,
     /// As much as is taken in one go.
@@ -83,7 +83,7 @@ impl FamilySocket {
         calls: &mut Calls,
         buffer: &mut [u8],
         mut arrived: impl FnMut(Id),
-    ) -> io::Result<Taken> {
+    ) -> io::Result<Received> {
         for _ in 0..BATCH {
             match self.socket.recv_from(buffer) {
                 // A datagram that is refused is as good as none.
@@ -94,7 +94,7 @@ impl FamilySocket {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.take_errors(calls);
-                    return Ok(Taken::All);
+                    return Ok(Received::All);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // An error about some datagram sent before: the queue tells which.
@@ -105,7 +105,7 @@ impl FamilySocket {
                 }
             }
         }
-        Ok(Taken::Some)
+        Ok(Received::Some)
     }
 
     /// Takes what the error queue holds; whether it held anything.

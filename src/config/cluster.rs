@@ -7,8 +7,8 @@ use super::params::{
     ANY_MAP, BEPARAMS, DISK_TEMPLATE, HVPARAMS, HYPERVISOR, IPOLICY, NDPARAMS, NICPARAMS,
     STRING_MAP,
 };
-use super::parsed::Value;
-use super::table::{Record, Type, Writer, default, int, needed, optional, required};
+use super::schema::{Record, Type, Writer, default, int, needed, optional, required};
+use super::value::Value;
 
 static DATA_COLLECTOR_CONFIG: Record = Record {
     name: "DataCollectorConfig",

@@ -5,8 +5,8 @@
 use super::Error;
 use super::instance::is_forthcoming;
 use super::params::{ANY_MAP, DISK_TEMPLATE};
-use super::parsed::Value;
-use super::table::{Field, Record, Type, Writer, default, ignored, needed, optional, required};
+use super::schema::{Field, Record, Type, Writer, default, ignored, needed, optional, required};
+use super::value::Value;
 
 /// What all disks have; the rows before `size` differ.
 macro_rules! disk_fields {

@@ -7,9 +7,9 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::parsed::Parser;
-use super::split::{self, Piece};
-use super::table::{Field, Record, Type, Writer, default, needed, required};
+use super::pieces::{self, Piece};
+use super::schema::{Field, Record, Type, Writer, default, needed, required};
+use super::value::Parser;
 use super::{Error, Warnings, cluster, disk, filter, group, instance, network, node};
 use crate::text::{self, Span};
 
@@ -89,7 +89,7 @@ pub(crate) struct Document {
 impl Document {
     /// Checks a whole file and writes it in canonical form.
     pub(crate) fn read(source: &[u8], warnings: &mut Warnings) -> Result<Self, Error> {
-        let pieces = split::pieces(source)?;
+        let pieces = pieces::pieces(source)?;
         let mut loader = Loader {
             source,
             parser: Parser::new(),
@@ -325,7 +325,7 @@ impl<'a> Loader<'a> {
         let source: &'a [u8] = self.source;
         let mut keyed = Vec::new();
         for (index, piece) in pieces.enumerate() {
-            let key = match split::raw_key(&source[piece.clone()]).map(str::from_utf8) {
+            let key = match pieces::raw_key(&source[piece.clone()]).map(str::from_utf8) {
                 Some(Ok(plain)) if !plain.contains('\\') => Cow::Borrowed(plain),
                 // An escape in it, or no key at all: let the parser say.
                 _ => self.parser.member(source, piece.clone(), |key, _| {

@@ -3,8 +3,8 @@
 //! Source: the reference's object model, 4.10; `Ganeti.Objects` (`FilterRule`, `FilterPredicate`, `FilterAction`),
 //! `Ganeti.Query.Language` (`Filter`).
 
-use super::parsed::{Number, Value};
-use super::table::{Record, Type, Writer, elements, int, required};
+use super::schema::{Record, Type, Writer, elements, int, required};
+use super::value::{Number, Value};
 use super::{Error, number};
 
 pub(super) static FILTER_RULE: Record = Record {

@@ -3,7 +3,7 @@
 //! Source: the reference's object model, 4.5; `Ganeti.Objects` (`NodeGroup`).
 
 use super::params::{ANY_MAP, PARTIAL_IPOLICY, PARTIAL_NDPARAMS, PARTIAL_NICPARAMS};
-use super::table::{Record, Type, default, hidden, required};
+use super::schema::{Record, Type, default, hidden, required};
 
 pub(super) static NODE_GROUP: Record = Record {
     name: "NodeGroup",

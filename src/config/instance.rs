@@ -3,8 +3,8 @@
 //! Source: the reference's object model, 4.6 and 4.7; `Ganeti.Objects.Instance`, `Ganeti.Objects.Nic`.
 
 use super::params::{ANY_MAP, HYPERVISOR, PARTIAL_BEPARAMS, PARTIAL_NICPARAMS, STRING_MAP};
-use super::parsed::Value;
-use super::table::{Field, Record, Type, default, ignored, needed, optional, required};
+use super::schema::{Field, Record, Type, default, ignored, needed, optional, required};
+use super::value::Value;
 
 static NIC: Record = Record {
     name: "NIC",

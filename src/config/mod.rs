@@ -35,9 +35,9 @@ mod network;
 mod node;
 mod number;
 mod params;
-mod parsed;
-mod split;
-mod table;
+mod pieces;
+mod schema;
+mod value;
 
 pub(crate) use document::{Document, Section};
 

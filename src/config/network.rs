@@ -2,8 +2,8 @@
 //!
 //! Source: the reference's object model, 4.9; `Ganeti.Objects` (`Network`), `Ganeti.Objects.BitArray`.
 
-use super::parsed::Value;
-use super::table::{Record, Type, Writer, default, expect, optional, required, text};
+use super::schema::{Record, Type, Writer, default, expect, optional, required, text};
+use super::value::Value;
 use super::{Error, number};
 
 pub(super) static NETWORK: Record = Record {

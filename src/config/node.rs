@@ -3,7 +3,7 @@
 //! Source: the reference's object model, 4.4; `Ganeti.Objects` (`Node`).
 
 use super::params::{ANY_MAP, PARTIAL_NDPARAMS};
-use super::table::{Record, Type, default, hidden, needed, required};
+use super::schema::{Record, Type, default, hidden, needed, required};
 
 pub(super) static NODE: Record = Record {
     name: "Node",

@@ -3,8 +3,8 @@
 //! Source: the reference's object model, 4.3; `Ganeti.Objects` (`FilledNDParams`, `FilledBeParams`, `FilledIPolicy` and their
 //! partial twins), `Ganeti.Utils.parseUnitAssumeBinary` for sizes.
 
-use super::parsed::Value;
-use super::table::{Field, Record, Type, Writer, int, needed, partial, required};
+use super::schema::{Field, Record, Type, Writer, int, needed, partial, required};
+use super::value::Value;
 use super::{Error, number};
 
 /// Hypervisors in the order in which maps keyed by them are printed.

@@ -15,21 +15,21 @@
 #![forbid(unsafe_code)]
 
 mod bench;
-mod ending;
-mod generate;
+mod diagnose;
+mod docs;
+mod exit;
 mod options;
 mod probe;
 mod query;
-mod silence;
-mod site;
 mod table;
+mod target;
 mod watch;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use ending::{Ending, Failure, say};
+use exit::{CommandError, Exit, eprintln_prefixed};
 use options::{Command, Options};
 
 /// Runs `confdctl` with this process's command line and environment.
@@ -42,8 +42,8 @@ pub fn main() -> ExitCode {
         Command::Query(query) => ended(query::run(&options.common, query)),
         Command::Probe(probe) => probe::run(&options.common, probe),
         Command::Bench(bench) => bench::run(&options.common, bench),
-        Command::Completions { shell } => ended(generate::completions(*shell)),
-        Command::Man { dir } => ended(generate::man(dir)),
+        Command::Completions { shell } => ended(docs::completions(*shell)),
+        Command::Man { dir } => ended(docs::man(dir)),
     }
 }
 
@@ -53,16 +53,16 @@ fn refused(error: &clap::Error) -> ExitCode {
     if error.exit_code() == 0 {
         ExitCode::SUCCESS
     } else if std::env::args_os().any(|word| word == "probe") {
-        probe::Verdict::Unknown.into()
+        probe::ServiceState::Unknown.into()
     } else {
-        Ending::Usage.into()
+        Exit::Usage.into()
     }
 }
 
 /// Says why it has failed, if it has.
-fn ended(result: Result<Ending, Failure>) -> ExitCode {
+fn ended(result: Result<Exit, CommandError>) -> ExitCode {
     let ending = result.unwrap_or_else(|failure| {
-        say(&failure);
+        eprintln_prefixed(&failure);
         failure.ending
     });
     ending.into()

@@ -10,16 +10,16 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::ending::{Failure, print, say};
+use super::diagnose;
+use super::exit::{CommandError, eprintln_prefixed, print};
 use super::options::{Common, ProbeOptions};
 use super::query::{milliseconds, to_json, version};
-use super::silence;
-use super::site::Site;
 use super::table::Table;
+use super::target::Target;
 use super::watch;
 use crate::client::{
-    Candidate, ConfdClient, Contact, Coverage, Error, NodeRole, Outcome, Patience, Question,
-    Settings, Skew, State, question, safe_replies,
+    Candidate, CandidateResult, CandidateStatus, ConfdClient, Coverage, Error, NodeRole, Outcome,
+    Question, Settings, Skew, WaitFor, question, quorum,
 };
 use crate::protocol::SKEW_SECONDS_MAX;
 use crate::protocol::reply::Status;
@@ -29,7 +29,7 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// A clock that is further off is worth a warning, long before confd is silent for it.
 const SKEW_SECONDS_WARNING: u64 = 60;
 /// Who is behind is asked again after this time: the master may be spreading a new configuration just now.
-const SECOND_LOOK: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// How long a comparison of the clocks is good for, to those who look often.
 const CLOCKS_AGE_MAX: Duration = Duration::from_secs(30);
@@ -38,7 +38,7 @@ const CLOCKS_AGE_MAX: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[repr(u8)]
-pub(super) enum Verdict {
+pub(super) enum ServiceState {
     Ok = 0,
     Warning = 1,
     Critical = 2,
@@ -55,15 +55,15 @@ pub(super) fn run(common: &Common, options: &ProbeOptions) -> ExitCode {
         let text = failure.to_string();
         // Monitoring reads standard output.
         if !text.is_empty() && print(&format!("CONFD UNKNOWN - {text}\n")).is_err() {
-            say(text);
+            eprintln_prefixed(text);
         }
-        ExitCode::from(Verdict::Unknown as u8)
+        ExitCode::from(ServiceState::Unknown as u8)
     })
 }
 
-fn once(common: &Common, options: &ProbeOptions) -> Result<ExitCode, Failure> {
+fn once(common: &Common, options: &ProbeOptions) -> Result<ExitCode, CommandError> {
     let probe = Probe::new(common)?;
-    let mut health = probe.look()?;
+    let mut health = probe.probe_with_clocks()?;
     if options.checks {
         health.checks = Some(checks(&probe.client)?);
     }
@@ -72,11 +72,11 @@ fn once(common: &Common, options: &ProbeOptions) -> Result<ExitCode, Failure> {
     } else {
         health.text()
     })?;
-    Ok(health.verdict().into())
+    Ok(health.service_state().into())
 }
 
-impl From<Verdict> for ExitCode {
-    fn from(verdict: Verdict) -> Self {
+impl From<ServiceState> for ExitCode {
+    fn from(verdict: ServiceState) -> Self {
         Self::from(verdict as u8)
     }
 }
@@ -84,7 +84,7 @@ impl From<Verdict> for ExitCode {
 /// Looks at the candidates.
 pub(super) struct Probe {
     client: ConfdClient,
-    _site: Site,
+    _site: Target,
     clocks: Option<Clocks>,
 }
 
@@ -97,11 +97,11 @@ struct Clocks {
 }
 
 impl Probe {
-    pub(super) fn new(common: &Common) -> Result<Self, Failure> {
-        let site = Site::find(common)?;
+    pub(super) fn new(common: &Common) -> Result<Self, CommandError> {
+        let site = Target::find(common)?;
         let settings = Settings {
             coverage: Coverage::All,
-            patience: Patience::All,
+            patience: WaitFor::All,
             deadline: common.timeout.unwrap_or(TIMEOUT_DEFAULT),
         };
         let client = site.client()?.with_settings(settings);
@@ -113,30 +113,30 @@ impl Probe {
     }
 
     /// A thorough look: who is behind gets a second one.
-    fn look(&self) -> Result<Health, Failure> {
+    fn probe_with_clocks(&self) -> Result<Health, CommandError> {
         let mut health = thread::scope(|scope| {
             let skews = scope.spawn(|| self.client.estimate_skews());
-            let health = self.survey();
+            let health = self.query_all();
             let skews = skews.join().expect("no panic in a survey");
             health.and_then(|health| Ok(health.with_clocks(skews.map_err(of_client)?)))
         })?;
         if health.candidates.iter().any(|it| it.lag() > Some(0)) {
-            thread::sleep(SECOND_LOOK);
+            thread::sleep(RETRY_DELAY);
             let settings = Settings {
                 coverage: Coverage::All,
-                patience: Patience::All,
-                deadline: SECOND_LOOK,
+                patience: WaitFor::All,
+                deadline: RETRY_DELAY,
             };
             let question = question::config("/serial_no");
-            let again = self.client.survey_with(&question, settings);
-            health.look_again(&again.map_err(of_client)?);
+            let again = self.client.query_all_with(&question, settings);
+            health.merge_retry(&again.map_err(of_client)?);
         }
         Ok(health)
     }
 
     /// One look of many: the clocks are compared now and then, or if somebody has come or gone.
-    pub(super) fn glance(&mut self) -> Result<Health, Failure> {
-        let health = self.survey()?;
+    pub(super) fn poll(&mut self) -> Result<Health, CommandError> {
+        let health = self.query_all()?;
         let up: Vec<bool> = health
             .candidates
             .iter()
@@ -159,10 +159,10 @@ impl Probe {
     }
 
     /// Asks all for their serial and their master at the same time.
-    fn survey(&self) -> Result<Health, Failure> {
+    fn query_all(&self) -> Result<Health, CommandError> {
         let (serials, masters) = thread::scope(|scope| {
-            let masters = scope.spawn(|| self.client.survey(&question::cluster_master()));
-            let serials = self.client.survey(&question::config("/serial_no"));
+            let masters = scope.spawn(|| self.client.query_all(&question::cluster_master()));
+            let serials = self.client.query_all(&question::config("/serial_no"));
             (serials, masters.join().expect("no panic in a survey"))
         });
         let (serials, masters) = (serials.map_err(of_client)?, masters.map_err(of_client)?);
@@ -170,8 +170,8 @@ impl Probe {
     }
 }
 
-fn of_client(error: Error) -> Failure {
-    Failure::of_client(&error)
+fn of_client(error: Error) -> CommandError {
+    CommandError::of_client(&error)
 }
 
 /// How all candidates are.
@@ -187,14 +187,14 @@ pub(super) struct Health {
 #[derive(Clone, Debug)]
 struct CandidateHealth {
     name: String,
-    state: Answering,
+    state: ProbeState,
     skew: Option<Skew>,
     /// Whom it calls master, if those who are as new call another one so.
     disputed_master: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Answering {
+enum ProbeState {
     Up {
         serial: i64,
         lag: i64,
@@ -218,27 +218,27 @@ impl Health {
     /// What the answers tell; of clocks they tell nothing.
     fn new(candidates: &[Candidate], serials: &Outcome, masters: &Outcome) -> Self {
         let question = question::config("/serial_no");
-        let all = serials.contacts().iter();
+        let all = serials.results().iter();
         let newest = all.filter_map(|it| serial_of(&question, it)).max();
-        let best = masters.best().and_then(Contact::reply);
+        let best = masters.best().and_then(CandidateResult::reply);
         let disputed = best.filter(|_| !masters.is_consistent());
         let of_candidate = |candidate: &Candidate| {
             let state = find(serials, candidate.name())
                 .map(|contact| answering(&question, contact, newest.unwrap_or_default()));
-            let reply = find(masters, candidate.name()).and_then(Contact::reply);
+            let reply = find(masters, candidate.name()).and_then(CandidateResult::reply);
             let reply = reply
                 .zip(disputed)
                 .filter(|(reply, best)| (reply.status, reply.serial) == (best.status, best.serial));
             CandidateHealth {
                 name: candidate.to_string(),
-                state: state.unwrap_or(Answering::Silent),
+                state: state.unwrap_or(ProbeState::Silent),
                 skew: None,
                 disputed_master: reply
                     .map(|(reply, _)| reply.answer.get().trim_matches('"').to_owned()),
             }
         };
         Self {
-            needed: safe_replies(candidates.len()),
+            needed: quorum(candidates.len()),
             candidates: candidates.iter().map(of_candidate).collect(),
             checks: None,
         }
@@ -253,10 +253,10 @@ impl Health {
     }
 
     /// Who has caught up in the meantime with the newest of the first look is not behind.
-    fn look_again(&mut self, serials: &Outcome) {
+    fn merge_retry(&mut self, serials: &Outcome) {
         let question = question::config("/serial_no");
         for candidate in &mut self.candidates {
-            let Answering::Up { serial, lag, .. } = &mut candidate.state else {
+            let ProbeState::Up { serial, lag, .. } = &mut candidate.state else {
                 continue;
             };
             let now = find(serials, &candidate.name).and_then(|it| serial_of(&question, it));
@@ -272,14 +272,14 @@ impl Health {
         self.candidates.iter().filter(|it| it.is_up()).count()
     }
 
-    fn verdict(&self) -> Verdict {
+    fn service_state(&self) -> ServiceState {
         let failed = self.checks.iter().flatten().any(|check| !check.ok);
         if self.up() < self.needed {
-            Verdict::Critical
+            ServiceState::Critical
         } else if failed || self.candidates.iter().any(|it| it.trouble().is_some()) {
-            Verdict::Warning
+            ServiceState::Warning
         } else {
-            Verdict::Ok
+            ServiceState::Ok
         }
     }
 
@@ -305,7 +305,7 @@ impl Health {
             self.up(),
             self.candidates.len()
         );
-        if self.verdict() == Verdict::Critical {
+        if self.service_state() == ServiceState::Critical {
             let _ = write!(text, ", {} are needed", self.needed);
         }
         if let Some(serial) = self.newest() {
@@ -394,7 +394,7 @@ impl Health {
         }
         let mut text = format!(
             "CONFD {} - {}|{}\n",
-            self.verdict().name(),
+            self.service_state().name(),
             self.summary(),
             self.performance()
         );
@@ -422,7 +422,7 @@ impl Health {
         };
         let candidates: Vec<_> = self.candidates.iter().map(candidate).collect();
         let mut json = serde_json::json!({
-            "verdict": self.verdict(),
+            "verdict": self.service_state(),
             "summary": self.summary(),
             "up": self.up(),
             "needed": self.needed,
@@ -436,7 +436,7 @@ impl Health {
     }
 }
 
-impl Verdict {
+impl ServiceState {
     fn name(self) -> &'static str {
         match self {
             Self::Ok => "OK",
@@ -447,7 +447,7 @@ impl Verdict {
     }
 }
 
-impl Answering {
+impl ProbeState {
     fn name(&self) -> &'static str {
         match self {
             Self::Up { .. } => "up",
@@ -460,26 +460,26 @@ impl Answering {
 
 impl CandidateHealth {
     fn is_up(&self) -> bool {
-        matches!(self.state, Answering::Up { .. })
+        matches!(self.state, ProbeState::Up { .. })
     }
 
     fn serial(&self) -> Option<i64> {
         match self.state {
-            Answering::Up { serial, .. } => Some(serial),
+            ProbeState::Up { serial, .. } => Some(serial),
             _ => None,
         }
     }
 
     fn lag(&self) -> Option<i64> {
         match self.state {
-            Answering::Up { lag, .. } => Some(lag),
+            ProbeState::Up { lag, .. } => Some(lag),
             _ => None,
         }
     }
 
     fn round_trip(&self) -> Option<Duration> {
         match self.state {
-            Answering::Up { round_trip, .. } => Some(round_trip),
+            ProbeState::Up { round_trip, .. } => Some(round_trip),
             _ => None,
         }
     }
@@ -488,11 +488,11 @@ impl CandidateHealth {
     fn trouble(&self) -> Option<String> {
         let mut troubles = Vec::new();
         match &self.state {
-            Answering::Up { lag: 0, .. } => {}
-            Answering::Up { lag, .. } => troubles.push(format!("is {lag} behind")),
-            Answering::Error(text) => troubles.push(format!("answers errors ({text})")),
-            Answering::Unreachable(why) => troubles.push(format!("is down: {why}")),
-            Answering::Silent => troubles.push("is silent".to_owned()),
+            ProbeState::Up { lag: 0, .. } => {}
+            ProbeState::Up { lag, .. } => troubles.push(format!("is {lag} behind")),
+            ProbeState::Error(text) => troubles.push(format!("answers errors ({text})")),
+            ProbeState::Unreachable(why) => troubles.push(format!("is down: {why}")),
+            ProbeState::Silent => troubles.push("is silent".to_owned()),
         }
         if let Some(master) = &self.disputed_master {
             troubles.push(format!("calls {master} the master, others disagree"));
@@ -510,16 +510,16 @@ impl CandidateHealth {
     fn explanation(&self) -> String {
         let is_far = |skew: Skew| skew.seconds.unsigned_abs() + skew.within >= SKEW_SECONDS_MAX;
         match (&self.state, self.skew) {
-            (Answering::Silent, Some(skew)) if is_far(skew) => {
+            (ProbeState::Silent, Some(skew)) if is_far(skew) => {
                 "right key, wrong clock: set the time there, or here".to_owned()
             }
-            (Answering::Silent, Some(_)) => "answers pings only: see its log".to_owned(),
-            (Answering::Silent, None) => "off, firewall, or another key".to_owned(),
-            (Answering::Unreachable(why) | Answering::Error(why), _) => why.clone(),
-            (Answering::Up { lag, .. }, _) if *lag > 0 => {
+            (ProbeState::Silent, Some(_)) => "answers pings only: see its log".to_owned(),
+            (ProbeState::Silent, None) => "off, firewall, or another key".to_owned(),
+            (ProbeState::Unreachable(why) | ProbeState::Error(why), _) => why.clone(),
+            (ProbeState::Up { lag, .. }, _) if *lag > 0 => {
                 "gnt-cluster redist-conf, and see its log".to_owned()
             }
-            (Answering::Up { .. }, _) => match &self.disputed_master {
+            (ProbeState::Up { .. }, _) => match &self.disputed_master {
                 Some(master) => format!("calls {master} the master"),
                 None => String::new(),
             },
@@ -542,38 +542,42 @@ fn clock(skew: Skew) -> String {
     }
 }
 
-fn find<'a>(outcome: &'a Outcome, name: &str) -> Option<&'a Contact> {
+fn find<'a>(outcome: &'a Outcome, name: &str) -> Option<&'a CandidateResult> {
     outcome
-        .contacts()
+        .results()
         .iter()
         .find(|contact| contact.candidate.name() == name)
 }
 
-fn serial_of(question: &Question<serde_json::Value>, contact: &Contact) -> Option<i64> {
+fn serial_of(question: &Question<serde_json::Value>, contact: &CandidateResult) -> Option<i64> {
     let reply = contact.reply().filter(|reply| reply.status == Status::Ok)?;
     question.read(reply).ok()?.as_i64()
 }
 
-fn answering(question: &Question<serde_json::Value>, contact: &Contact, newest: i64) -> Answering {
+fn answering(
+    question: &Question<serde_json::Value>,
+    contact: &CandidateResult,
+    newest: i64,
+) -> ProbeState {
     match &contact.state {
-        State::Unreachable(why) => Answering::Unreachable(silence::reason(why)),
-        State::Silent => Answering::Silent,
-        State::Answered {
+        CandidateStatus::Unreachable(why) => ProbeState::Unreachable(diagnose::reason(why)),
+        CandidateStatus::Silent => ProbeState::Silent,
+        CandidateStatus::Answered {
             reply, round_trip, ..
         } => match (serial_of(question, contact), question.read(reply)) {
-            (Some(serial), _) => Answering::Up {
+            (Some(serial), _) => ProbeState::Up {
                 serial,
                 lag: newest.saturating_sub(serial),
                 round_trip: *round_trip,
             },
-            (None, Err(error)) => Answering::Error(error.to_string()),
-            (None, Ok(_)) => Answering::Error("its configuration has no serial number".to_owned()),
+            (None, Err(error)) => ProbeState::Error(error.to_string()),
+            (None, Ok(_)) => ProbeState::Error("its configuration has no serial number".to_owned()),
         },
     }
 }
 
 /// What `confd-client` checks.
-fn checks(client: &ConfdClient) -> Result<Vec<Check>, Failure> {
+fn checks(client: &ConfdClient) -> Result<Vec<Check>, CommandError> {
     let mut checks = Checks {
         client,
         done: Vec::new(),
@@ -648,13 +652,13 @@ impl Checks<'_> {
         name: &'static str,
         question: &Question<T>,
         judge: impl FnOnce(&T) -> Result<String, String>,
-    ) -> Result<Option<T>, Failure> {
+    ) -> Result<Option<T>, CommandError> {
         let settings = Settings {
-            patience: Patience::Enough,
+            patience: WaitFor::Enough,
             deadline: TIMEOUT_DEFAULT,
             ..Settings::default()
         };
-        let survey = self.client.survey_with(question, settings);
+        let survey = self.client.query_all_with(question, settings);
         let outcome = survey.map_err(of_client)?;
         let answer = outcome.into_answer(question);
         let judged = match &answer {
@@ -693,7 +697,7 @@ mod tests {
     fn up(name: &str, serial: i64, lag: i64, seconds: i64) -> CandidateHealth {
         CandidateHealth {
             name: name.to_owned(),
-            state: Answering::Up {
+            state: ProbeState::Up {
                 serial,
                 lag,
                 round_trip: Duration::from_micros(412),
@@ -703,7 +707,7 @@ mod tests {
         }
     }
 
-    fn down(name: &str, state: Answering, skew: Option<i64>) -> CandidateHealth {
+    fn down(name: &str, state: ProbeState, skew: Option<i64>) -> CandidateHealth {
         CandidateHealth {
             name: name.to_owned(),
             state,
@@ -714,7 +718,7 @@ mod tests {
 
     fn health(candidates: Vec<CandidateHealth>) -> Health {
         Health {
-            needed: safe_replies(candidates.len()),
+            needed: quorum(candidates.len()),
             candidates,
             checks: None,
         }
@@ -731,13 +735,13 @@ mod tests {
             first_line(&health),
             "CONFD OK - 2 of 2 candidates answer, serial 77|up=2;2:;2:;0;2 lag=0;0;;0; skew=1s;60;;0; rtt=0.000412s;;;0;"
         );
-        assert_eq!(health.verdict(), Verdict::Ok);
+        assert_eq!(health.service_state(), ServiceState::Ok);
     }
 
     #[test]
     fn one_that_is_down_behind_or_late_is_a_warning() {
-        let silent = down("c", Answering::Silent, Some(605));
-        let refused = down("d", Answering::Unreachable("refused".to_owned()), None);
+        let silent = down("c", ProbeState::Silent, Some(605));
+        let refused = down("d", ProbeState::Unreachable("refused".to_owned()), None);
         let health = health(vec![
             up("a", 77, 0, 0),
             up("b", 70, 7, 61),
@@ -745,7 +749,7 @@ mod tests {
             refused,
             up("e", 77, 0, 0),
         ]);
-        assert_eq!(health.verdict(), Verdict::Warning);
+        assert_eq!(health.service_state(), ServiceState::Warning);
         let line = first_line(&health);
         for part in [
             "CONFD WARNING - 3 of 5 candidates answer, serial 77; ",
@@ -760,9 +764,9 @@ mod tests {
 
     #[test]
     fn fewer_than_the_safe_number_are_critical() {
-        let silent = |name: &str| down(name, Answering::Silent, None);
+        let silent = |name: &str| down(name, ProbeState::Silent, None);
         let some = health(vec![up("a", 77, 0, 0), silent("b"), silent("c")]);
-        assert_eq!(some.verdict(), Verdict::Critical);
+        assert_eq!(some.service_state(), ServiceState::Critical);
         assert!(
             first_line(&some).starts_with(
                 "CONFD CRITICAL - 1 of 3 candidates answer, 2 are needed, serial 77; b"
@@ -788,7 +792,7 @@ mod tests {
             ok: false,
             text: "no answer".to_owned(),
         }]);
-        assert_eq!(health.verdict(), Verdict::Warning);
+        assert_eq!(health.service_state(), ServiceState::Warning);
         assert!(health.text().ends_with("FAILED  ping: no answer\n"));
     }
 }

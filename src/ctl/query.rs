@@ -6,14 +6,15 @@ use std::time::Duration;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::ending::{Ending, Failure, print, say};
+use super::diagnose;
+use super::exit::{CommandError, Exit, eprintln_prefixed, print};
 use super::options::{Common, Query, QueryOptions};
-use super::silence;
-use super::site::Site;
 use super::table::Table;
+use super::target::Target;
 use crate::client::{
-    Candidate, ConfdClient, Contact, Coverage, DataCollector, Disk, DrbdMinor, Error, Instance,
-    Master, NodeInstances, NodeOfIp, Outcome, Patience, Question, Settings, State, question,
+    Candidate, CandidateResult, CandidateStatus, ConfdClient, Coverage, DataCollector, Disk,
+    DrbdMinor, Error, Instance, Master, NodeInstances, NodeOfIp, Outcome, Question, Settings,
+    WaitFor, question,
 };
 use crate::protocol::reply::Status;
 
@@ -22,9 +23,9 @@ use crate::protocol::reply::Status;
 /// # Errors
 ///
 /// This host's files or sockets, or the command line; not what the cluster answers.
-pub(super) fn run(common: &Common, options: &QueryOptions) -> Result<Ending, Failure> {
-    let site = Site::find(common)?;
-    let asking = Asking {
+pub(super) fn run(common: &Common, options: &QueryOptions) -> Result<Exit, CommandError> {
+    let site = Target::find(common)?;
+    let asking = QueryRun {
         client: site.client()?,
         site,
         common,
@@ -34,15 +35,15 @@ pub(super) fn run(common: &Common, options: &QueryOptions) -> Result<Ending, Fai
 }
 
 /// What all questions have in common.
-struct Asking<'a> {
+struct QueryRun<'a> {
     client: ConfdClient,
-    site: Site,
+    site: Target,
     common: &'a Common,
     options: &'a QueryOptions,
 }
 
-impl Asking<'_> {
-    fn ask_any(&self) -> Result<Ending, Failure> {
+impl QueryRun<'_> {
+    fn ask_any(&self) -> Result<Exit, CommandError> {
         match &self.options.query {
             Query::Master { addresses: false } => self.ask(&question::cluster_master(), line),
             Query::Master { addresses: true } => self.ask(&question::master_addresses(), master),
@@ -74,7 +75,7 @@ impl Asking<'_> {
         let mut settings = Settings::default();
         if self.options.all {
             settings.coverage = Coverage::All;
-            settings.patience = Patience::All;
+            settings.patience = WaitFor::All;
         }
         settings.deadline = self.common.timeout.unwrap_or(settings.deadline);
         settings
@@ -85,11 +86,11 @@ impl Asking<'_> {
         &self,
         question: &Question<T>,
         show: impl Fn(T) -> String,
-    ) -> Result<Ending, Failure> {
-        let survey = self.client.survey_with(question, self.settings());
-        let outcome = survey.map_err(|error| Failure::of_client(&error))?;
+    ) -> Result<Exit, CommandError> {
+        let survey = self.client.query_all_with(question, self.settings());
+        let outcome = survey.map_err(|error| CommandError::of_client(&error))?;
         let contacts = in_order(&outcome, &self.client.candidates());
-        let answer = match outcome.best().and_then(Contact::reply) {
+        let answer = match outcome.best().and_then(CandidateResult::reply) {
             Some(reply) => question.read(reply).map_err(Some),
             None => Err(None),
         };
@@ -111,29 +112,29 @@ impl Asking<'_> {
         let plain = !self.common.json && !self.options.all;
         match answer {
             Ok(answer) if plain => self.print_answer(&show(answer)),
-            Ok(_) => Ok(Ending::Answered),
+            Ok(_) => Ok(Exit::Answered),
             Err(None) => {
-                say(silence::explain(
+                eprintln_prefixed(diagnose::explain(
                     &outcome,
                     &contacts,
                     &self.site.key_source,
                     self.may_be_large(),
                 ));
-                Ok(Ending::NoAnswer)
+                Ok(Exit::NoAnswer)
             }
             Err(Some(_)) => {
-                say(error.unwrap_or_default());
-                Ok(Ending::ClusterError)
+                eprintln_prefixed(error.unwrap_or_default());
+                Ok(Exit::ClusterError)
             }
         }
     }
 
-    fn print_answer(&self, text: &str) -> Result<Ending, Failure> {
+    fn print_answer(&self, text: &str) -> Result<Exit, CommandError> {
         if text.is_empty() && io::stdout().is_terminal() {
-            say("the answer is an empty list");
+            eprintln_prefixed("the answer is an empty list");
         }
         print(text)?;
-        Ok(Ending::Answered)
+        Ok(Exit::Answered)
     }
 
     /// The error that was answered, with what was asked for.
@@ -172,24 +173,24 @@ fn details(error: &str) -> Option<&str> {
 }
 
 /// The contacts in the order that the candidates were named in.
-fn in_order<'a>(outcome: &'a Outcome, candidates: &[Candidate]) -> Vec<&'a Contact> {
-    let mut contacts: Vec<&Contact> = outcome.contacts().iter().collect();
+fn in_order<'a>(outcome: &'a Outcome, candidates: &[Candidate]) -> Vec<&'a CandidateResult> {
+    let mut contacts: Vec<&CandidateResult> = outcome.results().iter().collect();
     contacts.sort_by_key(|contact| candidates.iter().position(|it| *it == contact.candidate));
     contacts
 }
 
 /// What is odd about an answer, on standard error.
-fn warn(outcome: &Outcome, contacts: &[&Contact]) {
-    let Some(best) = outcome.best().and_then(Contact::reply) else {
+fn warn(outcome: &Outcome, contacts: &[&CandidateResult]) {
+    let Some(best) = outcome.best().and_then(CandidateResult::reply) else {
         return;
     };
     if !outcome.is_enough() {
-        say(format!(
+        eprintln_prefixed(format!(
             "warning: {} of {} candidates answered, {} make an answer safe; this one may be old{}",
             outcome.replies(),
             contacts.len(),
             outcome.needed(),
-            silence::list(contacts),
+            diagnose::list(contacts),
         ));
     }
     if !outcome.is_consistent() {
@@ -197,7 +198,7 @@ fn warn(outcome: &Outcome, contacts: &[&Contact]) {
             "warning: candidates answer differently under serial {}; on the master: gnt-cluster redist-conf",
             best.serial
         );
-        let alike = |contact: &&&Contact| {
+        let alike = |contact: &&&CandidateResult| {
             contact
                 .reply()
                 .is_some_and(|reply| (reply.status, reply.serial) == (best.status, best.serial))
@@ -206,7 +207,7 @@ fn warn(outcome: &Outcome, contacts: &[&Contact]) {
             let answer = contact.reply().map_or("", |reply| reply.answer.get());
             text += &format!("\n  {}: {}", contact.candidate, shortened(answer));
         }
-        say(text);
+        eprintln_prefixed(text);
     }
 }
 
@@ -220,12 +221,12 @@ fn shortened(answer: &str) -> String {
     text
 }
 
-fn side_by_side(contacts: &[&Contact]) -> Table {
+fn side_by_side(contacts: &[&CandidateResult]) -> Table {
     let mut table = Table::new(["CANDIDATE", "SERIAL", "ROUND TRIP", "ANSWER"]);
     for contact in contacts {
         let name = contact.candidate.to_string();
         table.push(match &contact.state {
-            State::Answered {
+            CandidateStatus::Answered {
                 reply, round_trip, ..
             } => {
                 let answer = match reply.status {
@@ -239,8 +240,8 @@ fn side_by_side(contacts: &[&Contact]) -> Table {
                     answer,
                 ]
             }
-            State::Unreachable(why) => [name, dash(), dash(), silence::reason(why)],
-            State::Silent => [name, dash(), dash(), "no answer".to_owned()],
+            CandidateStatus::Unreachable(why) => [name, dash(), dash(), diagnose::reason(why)],
+            CandidateStatus::Silent => [name, dash(), dash(), "no answer".to_owned()],
         });
     }
     table
@@ -276,12 +277,12 @@ struct Answered<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    candidates: Option<Vec<Said<'a>>>,
+    candidates: Option<Vec<CandidateJson<'a>>>,
 }
 
 /// One candidate's part of it.
 #[derive(serde::Serialize)]
-struct Said<'a> {
+struct CandidateJson<'a> {
     name: &'a str,
     status: &'static str,
     answer: Option<&'a RawValue>,
@@ -291,27 +292,36 @@ struct Said<'a> {
     reason: Option<String>,
 }
 
-fn json(outcome: &Outcome, contacts: Option<&Vec<&Contact>>, error: Option<&str>) -> String {
+fn json(
+    outcome: &Outcome,
+    contacts: Option<&Vec<&CandidateResult>>,
+    error: Option<&str>,
+) -> String {
     let best = outcome.best();
-    let reply = best.and_then(Contact::reply);
+    let reply = best.and_then(CandidateResult::reply);
     let answered = Answered {
         answer: reply.map(|reply| &*reply.answer),
         serial: reply.map(|reply| reply.serial),
         replies: outcome.replies(),
         needed: outcome.needed(),
-        asked: outcome.contacts().len(),
+        asked: outcome.results().len(),
         consistent: outcome.is_consistent(),
         from: best.map(|contact| contact.candidate.name()),
         error: error.or_else(|| reply.is_none().then_some("no answer")),
-        candidates: contacts.map(|contacts| contacts.iter().map(|contact| said(contact)).collect()),
+        candidates: contacts.map(|contacts| {
+            contacts
+                .iter()
+                .map(|contact| candidate_json(contact))
+                .collect()
+        }),
     };
     to_json(&answered)
 }
 
-fn said(contact: &Contact) -> Said<'_> {
+fn candidate_json(contact: &CandidateResult) -> CandidateJson<'_> {
     let reply = contact.reply();
     let (status, round_trip_ms, reason) = match &contact.state {
-        State::Answered {
+        CandidateStatus::Answered {
             reply, round_trip, ..
         } => {
             let status = if reply.status == Status::Ok {
@@ -321,10 +331,10 @@ fn said(contact: &Contact) -> Said<'_> {
             };
             (status, Some(round_trip.as_secs_f64() * 1000.0), None)
         }
-        State::Unreachable(why) => ("unreachable", None, Some(silence::reason(why))),
-        State::Silent => ("silent", None, None),
+        CandidateStatus::Unreachable(why) => ("unreachable", None, Some(diagnose::reason(why))),
+        CandidateStatus::Silent => ("silent", None, None),
     };
-    Said {
+    CandidateJson {
         name: contact.candidate.name(),
         status,
         answer: reply.map(|reply| &*reply.answer),

@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::ending::{Ending, Failure};
+use super::exit::{CommandError, Exit};
 use super::options::Common;
 use super::probe::{Health, Probe};
 
@@ -35,8 +35,8 @@ enum End {
 /// # Errors
 ///
 /// This host's files, sockets or standard output.
-pub(super) fn run(common: &Common, interval: Duration) -> Result<ExitCode, Failure> {
-    let local = |error: io::Error| Failure::new(Ending::Local, format!("cannot watch: {error}"));
+pub(super) fn run(common: &Common, interval: Duration) -> Result<ExitCode, CommandError> {
+    let local = |error: io::Error| CommandError::new(Exit::Local, format!("cannot watch: {error}"));
     let probe = Probe::new(common)?;
     let signals = [SIGINT, SIGTERM].map(caught);
     let [interrupt, terminate] = signals;
@@ -45,7 +45,7 @@ pub(super) fn run(common: &Common, interval: Duration) -> Result<ExitCode, Failu
     let (mut wakes, woken) = UnixStream::pair().map_err(local)?;
     // It ends with the process, or when it finds the other end of the channel gone.
     thread::spawn(move || {
-        look_repeatedly(probe, interval, &sender, &mut wakes);
+        poll_repeatedly(probe, interval, &sender, &mut wakes);
     });
     let keys = Keys::single();
     let view = View {
@@ -57,7 +57,10 @@ pub(super) fn run(common: &Common, interval: Duration) -> Result<ExitCode, Failu
         keys,
     };
     Ok(
-        match view.show().map_err(|error| Failure::of_output(&error))? {
+        match view
+            .show()
+            .map_err(|error| CommandError::of_output(&error))?
+        {
             End::Quit => ExitCode::SUCCESS,
             End::Signal(number) => ExitCode::from(128 + number),
         },
@@ -71,14 +74,14 @@ fn caught(signal: i32) -> io::Result<UnixStream> {
     Ok(read)
 }
 
-fn look_repeatedly(
+fn poll_repeatedly(
     mut probe: Probe,
     interval: Duration,
-    pictures: &Sender<Result<Health, Failure>>,
+    pictures: &Sender<Result<Health, CommandError>>,
     wakes: &mut UnixStream,
 ) {
     loop {
-        let picture = probe.glance();
+        let picture = probe.poll();
         if pictures.send(picture).is_err() || wakes.write_all(&[0]).is_err() {
             return;
         }
@@ -92,7 +95,7 @@ struct View<'a> {
     interrupt: UnixStream,
     terminate: UnixStream,
     woken: UnixStream,
-    pictures: Receiver<Result<Health, Failure>>,
+    pictures: Receiver<Result<Health, CommandError>>,
     keys: Option<Keys>,
 }
 

@@ -7,7 +7,7 @@
 
 use nix::unistd::{self, Group, Uid, User};
 
-use super::failure::Failure;
+use super::error::Error;
 
 /// Whose files confd reads.
 const CONFD_USER: &str = "gnt-confd";
@@ -29,7 +29,7 @@ const GROUPS: [&str; 8] = [
 /// # Errors
 ///
 /// Which account is missing, or who we are.
-pub(super) fn check() -> Result<(), Failure> {
+pub(super) fn check() -> Result<(), Error> {
     let mut expected = Uid::from_raw(0);
     for name in USERS {
         let user =
@@ -46,7 +46,7 @@ pub(super) fn check() -> Result<(), Failure> {
     }
     let own = unistd::getuid();
     if own != expected {
-        return Err(Failure::new(format!(
+        return Err(Error::new(format!(
             "started using wrong user ID ({own}), expected {expected} ({CONFD_USER}); \
              start it with daemon-util, or give --no-user-checks"
         )));
@@ -54,15 +54,15 @@ pub(super) fn check() -> Result<(), Failure> {
     Ok(())
 }
 
-fn missing(kind: &str, name: &str) -> Failure {
-    Failure::new(format!(
+fn missing(kind: &str, name: &str) -> Error {
+    Error::new(format!(
         "can't find required user/groups: there is no {kind} {name}; \
          create the accounts of Ganeti's package, or give --no-user-checks"
     ))
 }
 
-fn unknown(kind: &str, name: &str, error: &str) -> Failure {
-    Failure::new(format!(
+fn unknown(kind: &str, name: &str, error: &str) -> Error {
+    Error::new(format!(
         "cannot look up the {kind} {name}: {error}; or give --no-user-checks"
     ))
 }

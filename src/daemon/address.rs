@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 
-use super::failure::Failure;
+use super::error::Error;
 use crate::node_files;
 
 /// An IP address, with its zone if it has one.
@@ -49,7 +49,7 @@ pub(super) fn choose(
     bind: Option<Numeric>,
     port: Option<u16>,
     family_file: &Path,
-) -> Result<SocketAddr, Failure> {
+) -> Result<SocketAddr, Error> {
     let port = port.unwrap_or_else(node_files::port);
     Ok(match bind {
         Some(bind) => bind.with_port(port),
@@ -58,13 +58,13 @@ pub(super) fn choose(
 }
 
 /// The wildcard address of the family in `ssconf_primary_ip_family`; IPv4 without that file.
-fn any_address(path: &Path) -> Result<IpAddr, Failure> {
+fn any_address(path: &Path) -> Result<IpAddr, Error> {
     let shown = path.display();
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => "2".to_owned(),
         Err(error) => {
-            return Err(Failure::new(format!(
+            return Err(Error::new(format!(
                 "cannot read the cluster's address family from {shown}: {error}; or give --bind"
             )));
         }
@@ -72,7 +72,7 @@ fn any_address(path: &Path) -> Result<IpAddr, Failure> {
     match text.trim() {
         "2" => Ok(Ipv4Addr::UNSPECIFIED.into()),
         "10" => Ok(Ipv6Addr::UNSPECIFIED.into()),
-        other => Err(Failure::new(format!(
+        other => Err(Error::new(format!(
             "{shown} has the address family {other:?}, which is neither 2 (IPv4) nor 10 (IPv6); \
              restore it with gnt-cluster redist-conf, or give --bind"
         ))),

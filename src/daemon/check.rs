@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use super::failure::Failure;
+use super::error::Error;
 use crate::reader::{self, Files};
 use crate::snapshot::{Loaded, Snapshot};
 
@@ -11,7 +11,7 @@ use crate::snapshot::{Loaded, Snapshot};
 pub(super) fn check(files: &Files) -> ExitCode {
     let key = reader::load_key(&files.key)
         .map(|_| format!("{}: usable\n", files.key.display()))
-        .map_err(|error| Failure::new(error.to_string()));
+        .map_err(|error| Error::new(error.to_string()));
     let mut status = ExitCode::SUCCESS;
     for result in [load(files), key] {
         // Without an audience the exit status still tells.
@@ -26,15 +26,15 @@ pub(super) fn check(files: &Files) -> ExitCode {
     status
 }
 
-fn load(files: &Files) -> Result<String, Failure> {
+fn load(files: &Files) -> Result<String, Error> {
     let path = files.config.display();
     let text = std::fs::read(&files.config).map_err(|error| {
-        Failure::new(format!(
+        Error::new(format!(
             "cannot read {path}: {error}; is this node a master candidate? (or name another file: --config)"
         ))
     })?;
     let Loaded { snapshot, warnings } = Snapshot::load(&text).map_err(|error| {
-        Failure::new(format!(
+        Error::new(format!(
             "{path} cannot be served: {error}; restore it from the master node (gnt-cluster redist-conf)"
         ))
     })?;

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::failure::Failure;
+use super::error::Error;
 use super::options::{DemoSize, Options};
 use crate::demo;
 use crate::engine::{self, Sockets};
@@ -34,7 +34,7 @@ impl Demo {
     /// # Errors
     ///
     /// The temporary directory cannot be written.
-    pub(super) fn create(size: DemoSize, options: &Options) -> Result<Self, Failure> {
+    pub(super) fn create(size: DemoSize, options: &Options) -> Result<Self, Error> {
         let try_create = || {
             let dir = tempfile::Builder::new()
                 .prefix("ganeti-confd-demo-")
@@ -54,7 +54,7 @@ impl Demo {
             })
         };
         try_create().map_err(|error: io::Error| {
-            Failure::new(format!(
+            Error::new(format!(
                 "cannot write the demo's files below {}: {error}; set TMPDIR to a directory with space",
                 std::env::temp_dir().display()
             ))
@@ -123,7 +123,7 @@ fn write_key(path: &Path) -> io::Result<()> {
 /// # Errors
 ///
 /// As of [`engine::bind`].
-pub(super) fn bind(options: &Options) -> Result<Sockets, Failure> {
+pub(super) fn bind(options: &Options) -> Result<Sockets, Error> {
     let with_port = |port| match options.bind {
         Some(bind) => bind.with_port(port),
         None => (Ipv4Addr::LOCALHOST, port).into(),

@@ -15,7 +15,7 @@ use std::process::{Command, ExitCode, Stdio};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, dup2_stderr, dup2_stdout, setsid};
 
-use super::failure::Failure;
+use super::error::Error;
 
 /// Set for the child, to the parent's process id: an inherited value from elsewhere means nothing.
 const MARK: &str = "GANETI_CONFD_PARENT";
@@ -31,9 +31,9 @@ pub(super) fn is_child() -> bool {
 /// # Errors
 ///
 /// It could not be started at all.
-pub(super) fn start() -> Result<ExitCode, Failure> {
+pub(super) fn start() -> Result<ExitCode, Error> {
     let failure = |error: &dyn std::fmt::Display| {
-        Failure::new(format!(
+        Error::new(format!(
             "cannot detach: {error}; start it with --foreground and see"
         ))
     };
@@ -72,9 +72,9 @@ pub(super) fn start() -> Result<ExitCode, Failure> {
 /// # Errors
 ///
 /// The kernel refuses.
-pub(super) fn enter_background() -> Result<(), Failure> {
+pub(super) fn enter_background() -> Result<(), Error> {
     let failed = |errno| {
-        Failure::new(format!(
+        Error::new(format!(
             "cannot detach: {errno}; start it with --foreground"
         ))
     };

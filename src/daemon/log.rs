@@ -23,7 +23,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry};
 
-use super::failure::Failure;
+use super::error::Error;
 use super::options::Syslog;
 
 /// The target of events that matter more than `INFO` and are no warnings, as `NOTICE` is in syslog.
@@ -35,7 +35,7 @@ const SYSLOG_FACILITY: u8 = 3 << 3;
 
 /// What to log, and where to.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
+pub(super) struct LogSettings {
     /// The log file, appended to; none for a demo.
     pub(super) file: Option<PathBuf>,
     /// Whether standard error is somebody's terminal, to be logged to as well.
@@ -50,7 +50,7 @@ pub(super) struct Log(Arc<Sinks>);
 
 #[derive(Debug)]
 struct Sinks {
-    settings: Settings,
+    settings: LogSettings,
     file: Mutex<Option<File>>,
     syslog: Option<UnixDatagram>,
 }
@@ -61,7 +61,7 @@ impl Log {
     /// # Errors
     ///
     /// The file cannot be opened, or nobody listens for syslog messages.
-    pub(super) fn open(settings: Settings) -> Result<Self, Failure> {
+    pub(super) fn open(settings: LogSettings) -> Result<Self, Error> {
         let file = settings.file().map(open_file).transpose()?;
         let syslog = match settings.syslog {
             Syslog::No => None,
@@ -91,7 +91,7 @@ impl Log {
     /// # Errors
     ///
     /// As for [`Log::open`].
-    pub(super) fn reopen(&self) -> Result<(), Failure> {
+    pub(super) fn reopen(&self) -> Result<(), Error> {
         if let Some(path) = self.0.settings.file() {
             let file = open_file(path)?;
             if !self.0.settings.foreground {
@@ -112,7 +112,7 @@ impl Log {
     }
 
     /// Logs why the daemon does not start, to all places but standard error, where it is said anyway.
-    pub(super) fn record(&self, failure: &Failure) {
+    pub(super) fn record(&self, failure: &Error) {
         self.write(Severity::Error, &failure.to_string(), false);
     }
 
@@ -150,7 +150,7 @@ impl Log {
     }
 }
 
-impl Settings {
+impl LogSettings {
     /// The file to hold open: in the background it takes what is printed even if all messages go to syslog.
     fn file(&self) -> Option<&Path> {
         let wanted = self.syslog != Syslog::Only || !self.foreground;
@@ -158,17 +158,17 @@ impl Settings {
     }
 }
 
-fn open_file(path: &Path) -> Result<File, Failure> {
+fn open_file(path: &Path) -> Result<File, Error> {
     let opened = OpenOptions::new().append(true).create(true).open(path);
     opened.map_err(|error| {
-        Failure::new(format!(
+        Error::new(format!(
             "cannot open the log file {}: {error}; make sure that its directory exists and is writable for this user",
             path.display()
         ))
     })
 }
 
-fn open_syslog() -> Result<UnixDatagram, Failure> {
+fn open_syslog() -> Result<UnixDatagram, Error> {
     let connect = || {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
@@ -177,7 +177,7 @@ fn open_syslog() -> Result<UnixDatagram, Failure> {
         Ok(socket)
     };
     connect().map_err(|error: io::Error| {
-        Failure::new(format!(
+        Error::new(format!(
             "cannot log to syslog at {SYSLOG_SOCKET}: {error}; start a syslog daemon, or give --syslog=no"
         ))
     })

@@ -23,7 +23,7 @@ mod address;
 mod check;
 mod demo;
 mod detach;
-mod failure;
+mod error;
 mod log;
 mod options;
 mod pid_file;
@@ -49,12 +49,12 @@ use crate::node_files::NodeFiles;
 use crate::reader::{Files, Io, Reader};
 use crate::responder::{Responder, Served};
 use demo::Demo;
-use failure::Failure;
+use error::Error;
 use log::{Log, NOTICE};
 use options::{Options, Syslog};
 use pid_file::PidFile;
 use report::Report;
-use signals::{Request, Signals};
+use signals::{SignalRequest, Signals};
 
 /// Runs `ganeti-confd` with this process's command line and environment.
 pub fn main() -> ExitCode {
@@ -69,8 +69,8 @@ pub fn main() -> ExitCode {
         }
     };
     match ending {
-        Ok(Ending::Exit(code)) => code,
-        Ok(Ending::Interrupted) => die_of_interrupt(),
+        Ok(Exit::Exit(code)) => code,
+        Ok(Exit::Interrupted) => die_of_interrupt(),
         Err(failure) => {
             print_error(&format!("ganeti-confd: {failure}\n"));
             ExitCode::FAILURE
@@ -85,7 +85,7 @@ pub fn command() -> clap::Command {
 
 /// How the process ends when nothing is wrong with its start.
 #[derive(Debug)]
-enum Ending {
+enum Exit {
     Exit(ExitCode),
     /// By SIGINT, after the orderly end.
     Interrupted,
@@ -102,14 +102,14 @@ fn die_of_interrupt() -> ExitCode {
     ExitCode::from(130)
 }
 
-fn execute(options: &Options) -> Result<Ending, Failure> {
+fn execute(options: &Options) -> Result<Exit, Error> {
     if let Some(text) = options.information() {
         let _ = io::stdout().write_all(text.as_bytes());
-        return Ok(Ending::Exit(ExitCode::SUCCESS));
+        return Ok(Exit::Exit(ExitCode::SUCCESS));
     }
     let paths = Paths::from_environment(options);
     if options.check {
-        return Ok(Ending::Exit(check::check(&paths.files)));
+        return Ok(Exit::Exit(check::check(&paths.files)));
     }
     if let Some(size) = options.demo {
         let demo = Demo::create(size, options)?;
@@ -122,7 +122,7 @@ fn execute(options: &Options) -> Result<Ending, Failure> {
     let address = address::choose(options.bind, options.port, &paths.family)?;
     let child = detach::is_child();
     if !options.foreground && !child {
-        return detach::start().map(Ending::Exit);
+        return detach::start().map(Exit::Exit);
     }
     if child {
         detach::enter_background()?;
@@ -166,8 +166,8 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-fn log_settings(options: &Options, file: Option<PathBuf>, foreground: bool) -> log::Settings {
-    log::Settings {
+fn log_settings(options: &Options, file: Option<PathBuf>, foreground: bool) -> log::LogSettings {
+    log::LogSettings {
         syslog: if file.is_some() {
             options.syslog()
         } else {
@@ -180,10 +180,10 @@ fn log_settings(options: &Options, file: Option<PathBuf>, foreground: bool) -> l
 }
 
 /// Runs `serve` on a tokio-uring runtime, or on a plain one where io_uring is refused.
-fn on_control_plane<F: Future<Output = Result<Ending, Failure>>>(
+fn on_control_plane<F: Future<Output = Result<Exit, Error>>>(
     log: &Log,
     serve: impl FnOnce(Io) -> F,
-) -> Result<Ending, Failure> {
+) -> Result<Exit, Error> {
     let ending = match tokio_uring::Runtime::new(&tokio_uring::builder()) {
         Ok(runtime) => runtime.block_on(serve(Io::Uring)),
         Err(why) => match tokio::runtime::Builder::new_current_thread()
@@ -194,7 +194,7 @@ fn on_control_plane<F: Future<Output = Result<Ending, Failure>>>(
                 debug!("Reading files without io_uring, which is refused: {why}");
                 runtime.block_on(serve(Io::Blocking))
             }
-            Err(error) => Err(Failure::new(format!(
+            Err(error) => Err(Error::new(format!(
                 "cannot start the control plane: {error}"
             ))),
         },
@@ -202,7 +202,7 @@ fn on_control_plane<F: Future<Output = Result<Ending, Failure>>>(
     ending.inspect_err(|failure| log.record(failure))
 }
 
-async fn serve_demo(demo: &Demo, options: &Options, log: &Log, io: Io) -> Result<Ending, Failure> {
+async fn serve_demo(demo: &Demo, options: &Options, log: &Log, io: Io) -> Result<Exit, Error> {
     let signals = Signals::catch()?;
     let sockets = demo::bind(options)?;
     let service = Service::start(sockets, options.engine(), demo.files.clone(), io).await?;
@@ -216,7 +216,7 @@ async fn serve_cluster(
     options: &Options,
     log: &Log,
     io: Io,
-) -> Result<Ending, Failure> {
+) -> Result<Exit, Error> {
     let signals = Signals::catch()?;
     let pid_file = PidFile::create(&paths.pid)?;
     info!(target: NOTICE, "ganeti-confd daemon startup");
@@ -230,7 +230,7 @@ async fn serve_cluster(
 }
 
 /// The sockets, or what to do about not having them.
-fn bound(sockets: io::Result<Sockets>, address: SocketAddr) -> Result<Sockets, Failure> {
+fn bound(sockets: io::Result<Sockets>, address: SocketAddr) -> Result<Sockets, Error> {
     sockets.map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::AddrInUse => {
@@ -242,7 +242,7 @@ fn bound(sockets: io::Result<Sockets>, address: SocketAddr) -> Result<Sockets, F
             io::ErrorKind::PermissionDenied => "give a --port above 1023, or start it as root",
             _ => "give another --bind or --port",
         };
-        Failure::new(format!("cannot bind UDP {address}: {error}; {remedy}"))
+        Error::new(format!("cannot bind UDP {address}: {error}; {remedy}"))
     })
 }
 
@@ -255,20 +255,15 @@ struct Service {
 
 impl Service {
     /// Loads the files and starts the workers.
-    async fn start(
-        sockets: Sockets,
-        engine: Choice,
-        files: Files,
-        io: Io,
-    ) -> Result<Self, Failure> {
+    async fn start(sockets: Sockets, engine: Choice, files: Files, io: Io) -> Result<Self, Error> {
         let mut reader = Reader::new(files, io);
         let first = reader
             .first_load()
             .await
-            .map_err(|error| Failure::new(error.to_string()))?;
+            .map_err(|error| Error::new(error.to_string()))?;
         let served = Arc::new(ArcSwap::from_pointee(first));
         let workers = engine::start(sockets, engine, &served, Responder::new)
-            .map_err(|error| Failure::new(error.to_string()))?;
+            .map_err(|error| Error::new(error.to_string()))?;
         if let Some(why) = workers.fallback_reason() {
             warn!("Serving through recvmmsg, for io_uring is refused: {why}");
         }
@@ -286,7 +281,7 @@ impl Service {
     }
 
     /// Serves until told to stop, or until a worker fails.
-    async fn run(self, mut signals: Signals, log: &Log) -> Ending {
+    async fn run(self, mut signals: Signals, log: &Log) -> Exit {
         notify(NotifyState::Ready);
         let workers = &self.workers;
         let mut report = Report::default();
@@ -300,14 +295,14 @@ impl Service {
             loop {
                 tokio::select! {
                     request = signals.next() => match request {
-                        Request::Terminate => break Ending::Exit(ExitCode::SUCCESS),
-                        Request::Interrupt => break Ending::Interrupted,
-                        Request::ReopenLog => reopen(log),
-                        Request::LogCounters => report::log_all(workers.counters()),
+                        SignalRequest::Terminate => break Exit::Exit(ExitCode::SUCCESS),
+                        SignalRequest::Interrupt => break Exit::Interrupted,
+                        SignalRequest::ReopenLog => reopen(log),
+                        SignalRequest::LogCounters => report::log_all(workers.counters()),
                     },
                     why = &mut failure => {
                         error!("Stopping, for a worker has failed: {why}");
-                        break Ending::Exit(ExitCode::FAILURE);
+                        break Exit::Exit(ExitCode::FAILURE);
                     }
                     _ = ticks.tick() => {
                         report.log_growth(workers.counters());
@@ -324,7 +319,7 @@ impl Service {
         report.log_growth(workers.counters());
         if let Err(error) = self.workers.stop() {
             error!("A worker does not end: {error}");
-            return Ending::Exit(ExitCode::FAILURE);
+            return Exit::Exit(ExitCode::FAILURE);
         }
         ending
     }

@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use super::failure::Failure;
+use super::error::Error;
 
 /// How often the file may vanish between being opened and being locked: as often as daemons end in that moment.
 const ATTEMPTS_MAX: usize = 10;
@@ -33,9 +33,9 @@ impl PidFile {
     /// # Errors
     ///
     /// Another daemon has it, or it cannot be written.
-    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
+    pub(super) fn create(path: &Path) -> Result<Self, Error> {
         let failure = |what: &str, error: &dyn std::fmt::Display| {
-            Failure::new(format!(
+            Error::new(format!(
                 "cannot {what} the pid file {}: {error}; make sure that its directory exists and is writable for this user",
                 path.display()
             ))
@@ -104,13 +104,13 @@ fn write_lock() -> libc::flock {
     }
 }
 
-fn already_running(path: &Path, file: &File) -> Failure {
+fn already_running(path: &Path, file: &File) -> Error {
     let mut holder = write_lock();
     let holder = match fcntl(file, FcntlArg::F_GETLK(&mut holder)) {
         Ok(_) if holder.l_pid > 0 => format!("process {}", holder.l_pid),
         _ => "another process".to_owned(),
     };
-    Failure::new(format!(
+    Error::new(format!(
         "already running: {holder} has locked the pid file {}; stop it first",
         path.display()
     ))

@@ -6,11 +6,11 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::failure::Failure;
+use super::error::Error;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Request {
+pub(super) enum SignalRequest {
     /// TERM.
     Terminate,
     /// INT.
@@ -37,8 +37,8 @@ impl Signals {
     /// # Errors
     ///
     /// The kernel refuses.
-    pub(super) fn catch() -> Result<Self, Failure> {
-        Self::try_catch().map_err(|error| Failure::new(format!("cannot catch signals: {error}")))
+    pub(super) fn catch() -> Result<Self, Error> {
+        Self::try_catch().map_err(|error| Error::new(format!("cannot catch signals: {error}")))
     }
 
     fn try_catch() -> io::Result<Self> {
@@ -52,13 +52,13 @@ impl Signals {
     }
 
     /// The next thing asked for. May be dropped at any time without losing a signal.
-    pub(super) async fn next(&mut self) -> Request {
+    pub(super) async fn next(&mut self) -> SignalRequest {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return Request::Terminate,
-                _ = self.interrupt.recv() => return Request::Interrupt,
-                _ = self.hangup.recv() => return Request::ReopenLog,
-                _ = self.user1.recv() => return Request::LogCounters,
+                _ = self.terminate.recv() => return SignalRequest::Terminate,
+                _ = self.interrupt.recv() => return SignalRequest::Interrupt,
+                _ = self.hangup.recv() => return SignalRequest::ReopenLog,
+                _ = self.user1.recv() => return SignalRequest::LogCounters,
                 _ = self.quit.recv() => {}
             }
         }

@@ -6,7 +6,7 @@
 //! in the table goes without a train.
 #![forbid(unsafe_code)]
 
-use super::control::Source;
+use super::control::LocalAddr;
 use super::peer::Peer;
 use crate::protocol::REPLY_BYTES_MAX;
 
@@ -18,7 +18,7 @@ pub(super) const SEGMENTS_MAX: usize = 64;
 const SEGMENT_BYTES_MAX: usize = 1_452;
 
 /// A train is one UDP datagram to the kernel until the last moment.
-const TRAIN_BYTES_MAX: usize = REPLY_BYTES_MAX;
+const GROUP_BYTES_MAX: usize = REPLY_BYTES_MAX;
 
 /// Table entries looked at for one reply.
 const PROBES_MAX: usize = 8;
@@ -27,16 +27,16 @@ const _: () = assert!(SEGMENT_BYTES_MAX <= u16::MAX as usize);
 
 /// One reply, standing in its send slot.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Reply {
+pub(super) struct PendingReply {
     pub(super) peer: Peer,
-    pub(super) source: Source,
+    pub(super) source: LocalAddr,
     pub(super) len: usize,
     /// The slot of the train's next reply.
     next: Option<u16>,
 }
 
-impl Reply {
-    pub(super) fn new(peer: Peer, source: Source, len: usize) -> Self {
+impl PendingReply {
+    pub(super) fn new(peer: Peer, source: LocalAddr, len: usize) -> Self {
         Self {
             peer,
             source,
@@ -45,14 +45,14 @@ impl Reply {
         }
     }
 
-    fn same_way(&self, other: &Self) -> bool {
+    fn has_same_route(&self, other: &Self) -> bool {
         self.peer == other.peer && self.source == other.source
     }
 }
 
 /// Replies that leave in one send; often just one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Train {
+pub(super) struct SendGroup {
     /// The slot of the first reply.
     pub(super) head: u16,
     /// How many replies.
@@ -64,7 +64,7 @@ pub(super) struct Train {
     open: bool,
 }
 
-impl Train {
+impl SendGroup {
     fn new(slot: u16, len: usize, open: bool) -> Self {
         Self {
             head: slot,
@@ -76,12 +76,12 @@ impl Train {
         }
     }
 
-    fn takes(&self, len: usize) -> bool {
+    fn accepts(&self, len: usize) -> bool {
         self.open
             && len > 0
             && len <= self.segment_bytes
             && self.count < SEGMENTS_MAX
-            && self.bytes + len <= TRAIN_BYTES_MAX
+            && self.bytes + len <= GROUP_BYTES_MAX
     }
 }
 
@@ -91,8 +91,8 @@ impl Train {
 /// sent one by one.
 #[derive(Debug)]
 pub(super) struct Batch {
-    replies: Box<[Reply]>,
-    trains: Vec<Train>,
+    replies: Box<[PendingReply]>,
+    groups: Vec<SendGroup>,
     table: Box<[Entry]>,
     round: u32,
 }
@@ -108,28 +108,28 @@ impl Batch {
     /// A batch of at most `slots` replies.
     pub(super) fn new(slots: usize) -> Self {
         Self {
-            replies: vec![Reply::default(); slots].into(),
-            trains: Vec::with_capacity(slots),
+            replies: vec![PendingReply::default(); slots].into(),
+            groups: Vec::with_capacity(slots),
             table: vec![Entry::default(); (2 * slots).next_power_of_two()].into(),
             round: 1,
         }
     }
 
     /// Adds the reply in `slot`; to its peer's train if `grouped` and it fits.
-    pub(super) fn push(&mut self, slot: u16, reply: Reply, grouped: bool) {
+    pub(super) fn push(&mut self, slot: u16, reply: PendingReply, grouped: bool) {
         self.replies[usize::from(slot)] = reply;
-        let new = Train::new(slot, reply.len, grouped);
+        let new = SendGroup::new(slot, reply.len, grouped);
         if !grouped {
-            self.trains.push(new);
+            self.groups.push(new);
             return;
         }
         let Some(at) = self.find(&reply) else {
-            self.trains.push(new);
+            self.groups.push(new);
             return;
         };
         if self.table[at].round == self.round {
-            let train = &mut self.trains[usize::from(self.table[at].train)];
-            if train.takes(reply.len) {
+            let train = &mut self.groups[usize::from(self.table[at].train)];
+            if train.accepts(reply.len) {
                 self.replies[usize::from(train.tail)].next = Some(slot);
                 train.tail = slot;
                 train.count += 1;
@@ -140,47 +140,47 @@ impl Batch {
         }
         self.table[at] = Entry {
             round: self.round,
-            train: self.trains.len() as u16,
+            train: self.groups.len() as u16,
         };
-        self.trains.push(new);
+        self.groups.push(new);
     }
 
     /// The table entry of the reply's peer: its own, or a void one.
-    fn find(&self, reply: &Reply) -> Option<usize> {
+    fn find(&self, reply: &PendingReply) -> Option<usize> {
         let mask = self.table.len() - 1;
         let start = (reply.peer.fold() >> 32) as usize;
         (start..start + PROBES_MAX).map(|at| at & mask).find(|at| {
             let entry = self.table[*at];
             entry.round != self.round || {
-                let head = self.trains[usize::from(entry.train)].head;
-                self.replies[usize::from(head)].same_way(reply)
+                let head = self.groups[usize::from(entry.train)].head;
+                self.replies[usize::from(head)].has_same_route(reply)
             }
         })
     }
 
     /// The trains, in the order they are to leave.
-    pub(super) fn trains(&self) -> &[Train] {
-        &self.trains
+    pub(super) fn groups(&self) -> &[SendGroup] {
+        &self.groups
     }
 
     /// The reply in `slot`.
-    pub(super) fn reply(&self, slot: u16) -> &Reply {
+    pub(super) fn reply(&self, slot: u16) -> &PendingReply {
         &self.replies[usize::from(slot)]
     }
 
     /// The slot of the reply behind `slot` in its train.
-    pub(super) fn behind(&self, slot: u16) -> Option<u16> {
+    pub(super) fn next_in_group(&self, slot: u16) -> Option<u16> {
         self.reply(slot).next
     }
 
     /// The slots of the first `count` replies from `head` on, in order.
     pub(super) fn members(&self, head: u16, count: usize) -> impl Iterator<Item = u16> {
-        std::iter::successors(Some(head), |slot| self.behind(*slot)).take(count)
+        std::iter::successors(Some(head), |slot| self.next_in_group(*slot)).take(count)
     }
 
     /// Starts the next batch.
     pub(super) fn clear(&mut self) {
-        self.trains.clear();
+        self.groups.clear();
         self.round = self.round.wrapping_add(1);
         if self.round == 0 {
             // Entries of four thousand million batches ago must not look current.
@@ -195,13 +195,13 @@ impl Batch {
 /// A refusal can come from one peer's path (a tunnel's MTU, IPsec) or from a device that serves them all, and the kernel
 /// does not tell which. So nothing is off for ever, and nobody can switch trains off for the others but briefly.
 #[derive(Debug)]
-pub(super) struct Segmentation {
+pub(super) struct GsoState {
     supported: bool,
     batches_to_skip: u32,
     penalty: u32,
 }
 
-impl Segmentation {
+impl GsoState {
     const PENALTY_MAX: u32 = 1_024;
 
     /// `supported`: whether the kernel knows `UDP_SEGMENT`.
@@ -244,11 +244,11 @@ mod tests {
     fn trains(replies: &[(u16, usize)], grouped: bool) -> Vec<Vec<u16>> {
         let mut batch = Batch::new(replies.len().max(4));
         for (slot, (port, len)) in replies.iter().enumerate() {
-            let reply = Reply::new(peer(*port), Source::Any, *len);
+            let reply = PendingReply::new(peer(*port), LocalAddr::Any, *len);
             batch.push(slot as u16, reply, grouped);
         }
         batch
-            .trains()
+            .groups()
             .iter()
             .map(|train| batch.members(train.head, train.count).collect())
             .collect()
@@ -291,17 +291,17 @@ mod tests {
         let many = trains(&[(1, 9); 100], true);
         assert_eq!(many.iter().map(Vec::len).collect::<Vec<_>>(), [64, 36]);
         let big = trains(&[(1, SEGMENT_BYTES_MAX); 60], true);
-        assert_eq!(big[0].len(), TRAIN_BYTES_MAX / SEGMENT_BYTES_MAX);
+        assert_eq!(big[0].len(), GROUP_BYTES_MAX / SEGMENT_BYTES_MAX);
     }
 
     #[test]
     fn another_source_is_another_train() {
         let mut batch = Batch::new(4);
         for (slot, host) in [2, 3, 2].into_iter().enumerate() {
-            let source = Source::V4([127, 0, 0, host].into());
-            batch.push(slot as u16, Reply::new(peer(1), source, 9), true);
+            let source = LocalAddr::V4([127, 0, 0, host].into());
+            batch.push(slot as u16, PendingReply::new(peer(1), source, 9), true);
         }
-        assert_eq!(batch.trains().len(), 2);
+        assert_eq!(batch.groups().len(), 2);
     }
 
     #[test]
@@ -314,11 +314,11 @@ mod tests {
             let peers = random.u16(1..=300);
             for slot in 0..count {
                 let to = peer(random.u16(1..=peers));
-                let reply = Reply::new(to, Source::Any, random.usize(0..4));
+                let reply = PendingReply::new(to, LocalAddr::Any, random.usize(0..4));
                 batch.push(slot as u16, reply, true);
             }
             let sent: Vec<u16> = batch
-                .trains()
+                .groups()
                 .iter()
                 .flat_map(|train| batch.members(train.head, train.count))
                 .collect();
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_remembered_for_a_while() {
-        let mut segmentation = Segmentation::new(true);
+        let mut segmentation = GsoState::new(true);
         assert!(segmentation.next_batch());
         segmentation.refused();
         assert!(!segmentation.next_batch());
@@ -346,7 +346,7 @@ mod tests {
         let skipped = (0..5_000)
             .take_while(|_| !segmentation.next_batch())
             .count();
-        assert_eq!(skipped, Segmentation::PENALTY_MAX as usize);
-        assert!(!Segmentation::new(false).next_batch());
+        assert_eq!(skipped, GsoState::PENALTY_MAX as usize);
+        assert!(!GsoState::new(false).next_batch());
     }
 }

@@ -26,7 +26,7 @@ const fn space(data: usize) -> usize {
 
 /// The address a reply leaves from: the one that was asked, or whatever the kernel picks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum LocalAddr {
     /// The socket is bound to one address, or the datagram was sent to a group.
     #[default]
     Any,
@@ -38,14 +38,14 @@ pub(super) enum Source {
 
 /// What the control data of a received datagram says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Received {
+pub(super) struct RecvControl {
     /// The local address that was asked.
-    pub(super) source: Source,
+    pub(super) source: LocalAddr,
     /// Datagrams this socket has lost because its queue was full, modulo 2^32, if any were.
     pub(super) overruns: Option<u32>,
 }
 
-impl Received {
+impl RecvControl {
     /// Reads control data; what is not understood is skipped, what is garbled ends the reading.
     pub(super) fn parse(mut control: &[u8]) -> Self {
         let mut received = Self::default();
@@ -54,12 +54,12 @@ impl Received {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                     // ipi_spec_dst: unlike ipi_addr it is an address of ours even if a broadcast address was asked.
                     if let Some(octets) = data.get(4..8).and_then(|b| b.first_chunk::<4>()) {
-                        received.source = source_v4((*octets).into());
+                        received.source = local_v4((*octets).into());
                     }
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                     if let Some(octets) = data.first_chunk::<16>() {
-                        received.source = source_v6((*octets).into());
+                        received.source = local_v6((*octets).into());
                     }
                 }
                 (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
@@ -73,21 +73,21 @@ impl Received {
     }
 }
 
-fn source_v4(address: Ipv4Addr) -> Source {
+fn local_v4(address: Ipv4Addr) -> LocalAddr {
     if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
-        Source::Any
+        LocalAddr::Any
     } else {
-        Source::V4(address)
+        LocalAddr::V4(address)
     }
 }
 
-fn source_v6(address: Ipv6Addr) -> Source {
+fn local_v6(address: Ipv6Addr) -> LocalAddr {
     if address.is_unspecified() || address.is_multicast() {
-        return Source::Any;
+        return LocalAddr::Any;
     }
-    match address.to_ipv4_mapped().map(source_v4) {
-        Some(Source::Any) => Source::Any,
-        _ => Source::V6(address),
+    match address.to_ipv4_mapped().map(local_v4) {
+        Some(LocalAddr::Any) => LocalAddr::Any,
+        _ => LocalAddr::V6(address),
     }
 }
 
@@ -110,12 +110,12 @@ fn split_message(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
 /// The control data of one reply, or of a train of replies.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
-pub(super) struct Control {
+pub(super) struct SendControl {
     bytes: [u8; SENT_BYTES],
     len: usize,
 }
 
-impl Control {
+impl SendControl {
     /// No control data.
     pub(super) const EMPTY: Self = Self {
         bytes: [0; SENT_BYTES],
@@ -123,17 +123,17 @@ impl Control {
     };
 
     /// Control data that sends from `source`, cut into datagrams of `segment_bytes` if given.
-    pub(super) fn new(source: Source, segment_bytes: Option<u16>) -> Self {
+    pub(super) fn new(source: LocalAddr, segment_bytes: Option<u16>) -> Self {
         let mut control = Self::EMPTY;
         match source {
-            Source::Any => {}
-            Source::V4(address) => {
+            LocalAddr::Any => {}
+            LocalAddr::V4(address) => {
                 // No interface index: routing decides, as it would for any reply.
                 let mut info = [0; IN_PKTINFO_BYTES];
                 info[4..8].copy_from_slice(&address.octets());
                 control.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
             }
-            Source::V6(address) => {
+            LocalAddr::V6(address) => {
                 // The interface of a link-local peer is in its sin6_scope_id.
                 let mut info = [0; IN6_PKTINFO_BYTES];
                 info[..16].copy_from_slice(&address.octets());
@@ -173,35 +173,35 @@ mod tests {
     #[test]
     fn what_is_sent_reads_back() {
         for source in [
-            Source::V4(Ipv4Addr::new(127, 0, 0, 2)),
-            Source::V6(Ipv6Addr::LOCALHOST),
-            Source::V6(Ipv4Addr::new(127, 0, 0, 2).to_ipv6_mapped()),
-            Source::Any,
+            LocalAddr::V4(Ipv4Addr::new(127, 0, 0, 2)),
+            LocalAddr::V6(Ipv6Addr::LOCALHOST),
+            LocalAddr::V6(Ipv4Addr::new(127, 0, 0, 2).to_ipv6_mapped()),
+            LocalAddr::Any,
         ] {
-            let control = Control::new(source, Some(400));
-            assert_eq!(Received::parse(control.as_bytes()).source, source);
+            let control = SendControl::new(source, Some(400));
+            assert_eq!(RecvControl::parse(control.as_bytes()).source, source);
         }
-        assert!(Control::new(Source::Any, None).as_bytes().is_empty());
+        assert!(SendControl::new(LocalAddr::Any, None).as_bytes().is_empty());
     }
 
     #[test]
     fn groups_are_no_source() {
         for address in ["224.0.0.1", "255.255.255.255", "0.0.0.0"] {
             let v4: Ipv4Addr = address.parse().unwrap();
-            assert_eq!(source_v4(v4), Source::Any);
-            assert_eq!(source_v6(v4.to_ipv6_mapped()), Source::Any);
+            assert_eq!(local_v4(v4), LocalAddr::Any);
+            assert_eq!(local_v6(v4.to_ipv6_mapped()), LocalAddr::Any);
         }
-        assert_eq!(source_v6("ff02::1".parse().unwrap()), Source::Any);
+        assert_eq!(local_v6("ff02::1".parse().unwrap()), LocalAddr::Any);
     }
 
     #[test]
     fn the_drop_counter_follows_packet_info() {
-        let mut control = Control::new(Source::V4(Ipv4Addr::LOCALHOST), None);
+        let mut control = SendControl::new(LocalAddr::V4(Ipv4Addr::LOCALHOST), None);
         control.push(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &7u32.to_ne_bytes());
         assert_eq!(
-            Received::parse(control.as_bytes()),
-            Received {
-                source: Source::V4(Ipv4Addr::LOCALHOST),
+            RecvControl::parse(control.as_bytes()),
+            RecvControl {
+                source: LocalAddr::V4(Ipv4Addr::LOCALHOST),
                 overruns: Some(7)
             }
         );
@@ -209,20 +209,20 @@ mod tests {
 
     #[test]
     fn garbled_control_data_is_survived() {
-        let control = Control::new(Source::V6(Ipv6Addr::LOCALHOST), Some(9));
+        let control = SendControl::new(LocalAddr::V6(Ipv6Addr::LOCALHOST), Some(9));
         let bytes = control.as_bytes();
         for cut in 0..bytes.len() {
-            Received::parse(&bytes[..cut]);
+            RecvControl::parse(&bytes[..cut]);
         }
         for at in 0..bytes.len() {
             for value in [0, 1, 0x7f, 0xff] {
                 let mut garbled = bytes.to_vec();
                 garbled[at] = value;
-                Received::parse(&garbled);
+                RecvControl::parse(&garbled);
             }
         }
-        Received::parse(&[0; RECEIVED_BYTES]);
-        Received::parse(&[0xff; RECEIVED_BYTES]);
+        RecvControl::parse(&[0; RECEIVED_BYTES]);
+        RecvControl::parse(&[0xff; RECEIVED_BYTES]);
     }
 
     #[test]

@@ -7,39 +7,39 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::slice;
 
-use super::batch::{Batch, Reply};
-use super::control::{Control, Received, Source};
+use super::batch::{Batch, PendingReply};
+use super::control::{LocalAddr, RecvControl, SendControl};
 use super::peer::Peer;
-use super::slots::{Plain, Slots};
+use super::slots::{SendTo, Slots};
 
 pub use super::uring::door::{Entry, ReceiveRing, Seen};
 
 /// What control messages say: the local address that was asked, and the socket's drop counter.
 pub fn control(bytes: &[u8]) -> (Option<IpAddr>, Option<u32>) {
-    let Received { source, overruns } = Received::parse(bytes);
+    let RecvControl { source, overruns } = RecvControl::parse(bytes);
     (source_ip(source), overruns)
 }
 
 /// The control messages of a send from `source`, in segments of `segment_bytes`.
 pub fn sent_control(source: Option<IpAddr>, segment_bytes: Option<u16>) -> Vec<u8> {
-    Control::new(source_of(source), segment_bytes)
+    SendControl::new(source_of(source), segment_bytes)
         .as_bytes()
         .to_vec()
 }
 
-fn source_of(source: Option<IpAddr>) -> Source {
+fn source_of(source: Option<IpAddr>) -> LocalAddr {
     match source {
-        None => Source::Any,
-        Some(IpAddr::V4(address)) => Source::V4(address),
-        Some(IpAddr::V6(address)) => Source::V6(address),
+        None => LocalAddr::Any,
+        Some(IpAddr::V4(address)) => LocalAddr::V4(address),
+        Some(IpAddr::V6(address)) => LocalAddr::V6(address),
     }
 }
 
-pub(super) fn source_ip(source: Source) -> Option<IpAddr> {
+pub(super) fn source_ip(source: LocalAddr) -> Option<IpAddr> {
     match source {
-        Source::Any => None,
-        Source::V4(address) => Some(address.into()),
-        Source::V6(address) => Some(address.into()),
+        LocalAddr::Any => None,
+        LocalAddr::V4(address) => Some(address.into()),
+        LocalAddr::V6(address) => Some(address.into()),
     }
 }
 
@@ -57,7 +57,7 @@ pub struct SendSlots {
 }
 
 enum Pinned {
-    Plain(Plain),
+    Plain(SendTo),
     Message(*const libc::msghdr),
 }
 
@@ -127,13 +127,13 @@ impl SendSlots {
         grouped: bool,
     ) {
         let peer = Peer::parse(name).expect("a peer's name");
-        let reply = Reply::new(peer, source_of(source), len);
+        let reply = PendingReply::new(peer, source_of(source), len);
         self.batch.push(slot, reply, grouped);
     }
 
     /// The batch's trains, in the order in which they leave.
     pub fn trains(&self) -> Vec<Train> {
-        let trains = self.batch.trains().iter();
+        let trains = self.batch.groups().iter();
         trains
             .map(|train| Train {
                 head: train.head,
@@ -152,9 +152,9 @@ impl SendSlots {
     /// others as `sendmsg`.
     pub fn pin(&mut self, head: u16, count: usize) {
         self.slots.pin(&self.batch, head, count);
-        let plain = count == 1 && self.batch.reply(head).source == Source::Any;
+        let plain = count == 1 && self.batch.reply(head).source == LocalAddr::Any;
         self.pinned[usize::from(head)] = Some(if plain {
-            Pinned::Plain(self.slots.plain(&self.batch, head))
+            Pinned::Plain(self.slots.send_to(&self.batch, head))
         } else {
             Pinned::Message(self.slots.message(&self.batch, head, count))
         });
@@ -208,7 +208,7 @@ impl SendSlots {
 
     /// Whether the kernel has no slot.
     pub fn is_quiet(&self) -> bool {
-        self.slots.is_quiet()
+        self.slots.is_idle()
     }
 }
 

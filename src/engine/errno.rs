@@ -40,23 +40,23 @@ pub(super) fn errno(error: &io::Error) -> i32 {
 
 /// Keeps a worker from spinning on an error that repeats: after a few in a row each costs a pause.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct ErrorBackoff {
     in_a_row: u32,
 }
 
-impl Patience {
+impl ErrorBackoff {
     /// Errors in a row that are retried at once: more than any burst of ICMP messages that one receive can meet.
     const AT_ONCE: u32 = 16;
     /// Short enough that recovery is not noticed, long enough that a failing worker costs no CPU.
     const PAUSE: Duration = Duration::from_millis(10);
 
     /// Something worked.
-    pub(super) fn restore(&mut self) {
+    pub(super) fn succeeded(&mut self) {
         self.in_a_row = 0;
     }
 
     /// Something failed: returns at once, or after a pause if it keeps failing.
-    pub(super) fn wear(&mut self) {
+    pub(super) fn failed(&mut self) {
         self.in_a_row = self.in_a_row.saturating_add(1);
         if self.in_a_row > Self::AT_ONCE {
             std::thread::sleep(Self::PAUSE);
@@ -96,15 +96,15 @@ mod tests {
 
     #[test]
     fn patience_pauses_only_after_many_failures() {
-        let mut patience = Patience::default();
+        let mut patience = ErrorBackoff::default();
         let start = std::time::Instant::now();
-        for _ in 0..Patience::AT_ONCE {
-            patience.wear();
+        for _ in 0..ErrorBackoff::AT_ONCE {
+            patience.failed();
         }
-        assert!(start.elapsed() < Patience::PAUSE);
-        patience.wear();
-        assert!(start.elapsed() >= Patience::PAUSE);
-        patience.restore();
+        assert!(start.elapsed() < ErrorBackoff::PAUSE);
+        patience.failed();
+        assert!(start.elapsed() >= ErrorBackoff::PAUSE);
+        patience.succeeded();
         assert_eq!(patience.in_a_row, 0);
     }
 }

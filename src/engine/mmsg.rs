@@ -3,7 +3,7 @@
 //! One turn of the loop receives a batch without waiting, answers it, and sends the replies; when the socket has no more it
 //! polls the socket and the worker's event. The kernel is done with all memory when a call returns, so nothing is in
 //! flight between calls. Pitfalls are decided in the same places as for uring: [`errno`],
-//! [`Turn::answer`], [`super::batch`].
+//! [`BatchContext::answer`], [`super::batch`].
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use socket2::Socket;
 
-use super::batch::{Batch, Reply, Segmentation};
-use super::control::{RECEIVED_BYTES, Received};
-use super::desk::{Arrival, Desk, Turn};
-use super::errno::{self, Patience};
+use super::batch::{Batch, GsoState, PendingReply};
+use super::control::{RECEIVED_BYTES, RecvControl};
+use super::dispatch::{BatchContext, Dispatcher, Received};
+use super::errno::{self, ErrorBackoff};
 use super::memory::{self, Mapping};
 use super::peer::{NAME_BYTES, Peer};
 use super::slots::{Slots, empty_header, empty_iovec};
-use super::{Answer, Signal};
+use super::{Handler, Signal};
 use crate::protocol::{PADDING, REQUEST_BYTES_MAX};
 
 /// Datagrams per call: more gain nothing.
@@ -36,8 +36,8 @@ const SEND_PATIENCE_MS: i32 = 100;
 /// long as the inbox; the kernel uses them only within [`Inbox::receive`].
 struct Inbox {
     headers: Box<[libc::mmsghdr]>,
-    names: Box<[Name]>,
-    controls: Box<[Control]>,
+    names: Box<[NameBuffer]>,
+    controls: Box<[ControlBuffer]>,
     /// Where the headers point; not looked at again.
     _iovecs: Box<[libc::iovec]>,
     data: Mapping,
@@ -45,17 +45,17 @@ struct Inbox {
 
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-struct Name([u8; NAME_BYTES]);
+struct NameBuffer([u8; NAME_BYTES]);
 
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-struct Control([u8; RECEIVED_BYTES]);
+struct ControlBuffer([u8; RECEIVED_BYTES]);
 
 impl Inbox {
     fn new() -> io::Result<Self> {
         let data = Mapping::new(BATCH * STRIDE)?;
-        let mut names: Box<[Name]> = [Name([0; NAME_BYTES]); BATCH].into();
-        let mut controls: Box<[Control]> = [Control([0; RECEIVED_BYTES]); BATCH].into();
+        let mut names: Box<[NameBuffer]> = [NameBuffer([0; NAME_BYTES]); BATCH].into();
+        let mut controls: Box<[ControlBuffer]> = [ControlBuffer([0; RECEIVED_BYTES]); BATCH].into();
         let mut iovecs: Box<[libc::iovec]> = [empty_iovec(); BATCH].into();
         let mut headers: Box<[libc::mmsghdr]> = [empty_message(); BATCH].into();
         for (at, header) in headers.iter_mut().enumerate() {
@@ -92,7 +92,7 @@ impl Inbox {
     }
 
     /// Datagram `at` of the last batch; `None` if it makes no sense or cannot be answered.
-    fn arrival(&mut self, at: usize) -> Option<Arrival<'_>> {
+    fn received(&mut self, at: usize) -> Option<Received<'_>> {
         let header = &self.headers[at];
         let name_len = (header.msg_hdr.msg_namelen as usize).min(NAME_BYTES);
         let peer = Peer::parse(&self.names[at].0[..name_len])?;
@@ -101,13 +101,13 @@ impl Inbox {
             reason = "its type differs between C libraries"
         )]
         let control_len = (header.msg_hdr.msg_controllen as usize).min(RECEIVED_BYTES);
-        let control = Received::parse(&self.controls[at].0[..control_len]);
+        let control = RecvControl::parse(&self.controls[at].0[..control_len]);
         let len = (header.msg_len as usize).min(KERNEL_BYTES);
         let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
         let start = at * STRIDE;
         // SAFETY: the kernel uses the data only within `receive`.
         let buffer = unsafe { self.data.bytes_mut(start..start + STRIDE) };
-        Some(Arrival {
+        Some(Received {
             peer,
             source: control.source,
             truncated,
@@ -126,15 +126,15 @@ pub(super) struct Worker<A> {
     batch: Batch,
     /// What sendmmsg is told; rebuilt from the slots' messages for each batch.
     outbox: Vec<libc::mmsghdr>,
-    segmentation: Segmentation,
-    desk: Desk<A>,
+    segmentation: GsoState,
+    desk: Dispatcher<A>,
     signal: Arc<Signal>,
-    patience: Patience,
+    patience: ErrorBackoff,
     /// The send queue was full and stayed so: nothing more of this batch waits for it.
     stuck: bool,
 }
 
-impl<A: Answer> Worker<A> {
+impl<A: Handler> Worker<A> {
     /// Takes all memory.
     ///
     /// # Errors
@@ -143,7 +143,7 @@ impl<A: Answer> Worker<A> {
     pub(super) fn new(
         socket: Arc<Socket>,
         segmentation: bool,
-        desk: Desk<A>,
+        desk: Dispatcher<A>,
         signal: Arc<Signal>,
     ) -> Result<Self, String> {
         let refused = |error: io::Error| format!("mmap: {error}; raise the memory limits");
@@ -153,10 +153,10 @@ impl<A: Answer> Worker<A> {
             slots: Slots::new(BATCH).map_err(refused)?,
             batch: Batch::new(BATCH),
             outbox: Vec::with_capacity(BATCH),
-            segmentation: Segmentation::new(segmentation),
+            segmentation: GsoState::new(segmentation),
             desk,
             signal,
-            patience: Patience::default(),
+            patience: ErrorBackoff::default(),
             stuck: false,
         })
     }
@@ -170,7 +170,7 @@ impl<A: Answer> Worker<A> {
         while !self.signal.stopping() {
             match self.inbox.receive(self.socket.as_raw_fd()) {
                 Ok(count) => {
-                    self.patience.restore();
+                    self.patience.succeeded();
                     self.answer(count);
                     self.send();
                     if count < BATCH {
@@ -183,7 +183,7 @@ impl<A: Answer> Worker<A> {
                     errno if errno::ends_worker(errno) => return Err(error),
                     _ => {
                         self.desk.counters().receive_errors.add(1);
-                        self.patience.wear();
+                        self.patience.failed();
                     }
                 },
             }
@@ -201,7 +201,7 @@ impl<A: Answer> Worker<A> {
             if errno::ends_worker(errno::errno(&error)) {
                 return Err(error);
             }
-            self.patience.wear();
+            self.patience.failed();
         }
         if fds[1].revents != 0 {
             self.signal.event.clear();
@@ -213,7 +213,7 @@ impl<A: Answer> Worker<A> {
 
     /// Answers the first `count` datagrams of the inbox.
     fn answer(&mut self, count: usize) {
-        let mut turn = self.desk.turn();
+        let mut turn = self.desk.begin_batch();
         turn.counters.batches.add(1);
         let grouped = self.segmentation.next_batch();
         self.batch.clear();
@@ -221,7 +221,7 @@ impl<A: Answer> Worker<A> {
             // As many slots as datagrams, and none is in flight here.
             let Some(slot) = self.slots.take() else { break };
             let out = self.slots.bytes_mut(slot);
-            match answer_arrival(self.inbox.arrival(at), &mut turn, out) {
+            match answer_received(self.inbox.received(at), &mut turn, out) {
                 Some(reply) => self.batch.push(slot, reply, grouped),
                 None => self.slots.discard(slot),
             }
@@ -230,14 +230,14 @@ impl<A: Answer> Worker<A> {
 
     /// Sends the batch's replies; those that cannot be sent are counted.
     fn send(&mut self) {
-        for at in 0..self.batch.trains().len() {
-            let train = self.batch.trains()[at];
+        for at in 0..self.batch.groups().len() {
+            let train = self.batch.groups()[at];
             self.post(train.head, train.count);
         }
         self.stuck = false;
         let mut at = 0;
-        while at < self.batch.trains().len() {
-            let train = self.batch.trains()[at];
+        while at < self.batch.groups().len() {
+            let train = self.batch.groups()[at];
             match self.send_from(at) {
                 Ok(sent) => at += sent,
                 Err(error) => {
@@ -253,8 +253,8 @@ impl<A: Answer> Worker<A> {
             }
         }
         self.outbox.clear();
-        for at in 0..self.batch.trains().len() {
-            let train = self.batch.trains()[at];
+        for at in 0..self.batch.groups().len() {
+            let train = self.batch.groups()[at];
             self.slots.release(&self.batch, train.head, train.count);
         }
     }
@@ -271,7 +271,7 @@ impl<A: Answer> Worker<A> {
 
     /// Sends the outbox from `at` on: how many sends the kernel took, at least one.
     fn send_from(&mut self, at: usize) -> io::Result<usize> {
-        let trains = &self.batch.trains()[at..];
+        let trains = &self.batch.groups()[at..];
         let sent = send_messages(&self.socket, &mut self.stuck, &mut self.outbox[at..])?;
         let counters = self.desk.counters();
         for train in &trains[..sent] {
@@ -298,7 +298,7 @@ impl<A: Answer> Worker<A> {
                 Ok(_) => counters.replied.add(1),
                 Err(_) => counters.send_errors.add(1),
             }
-            member = self.batch.behind(slot);
+            member = self.batch.next_in_group(slot);
         }
     }
 }
@@ -332,18 +332,18 @@ fn send_messages(
 }
 
 /// Answers one datagram into `out`.
-fn answer_arrival<A: Answer>(
-    arrival: Option<Arrival<'_>>,
-    turn: &mut Turn<'_, A>,
+fn answer_received<A: Handler>(
+    arrival: Option<Received<'_>>,
+    turn: &mut BatchContext<'_, A>,
     out: &mut [u8],
-) -> Option<Reply> {
+) -> Option<PendingReply> {
     let Some(arrival) = arrival else {
         turn.counters.garbled.add(1);
         return None;
     };
     let (peer, source) = (arrival.peer, arrival.source);
     let len = turn.answer(arrival, out)?;
-    Some(Reply::new(peer, source, len))
+    Some(PendingReply::new(peer, source, len))
 }
 
 fn empty_message() -> libc::mmsghdr {

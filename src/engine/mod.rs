@@ -2,7 +2,7 @@
 //!
 //! [`bind`] makes one socket per worker, [`start`] one thread per worker. Each thread owns its socket, its ring or its
 //! `recvmmsg` arrays, all its buffers, and what answers; nothing else runs on it. A worker takes a batch of datagrams, has each
-//! answered ([`Answer`], which is [`Responder`] in the daemon), and sends the replies, several to one peer in one
+//! answered ([`Handler`], which is [`Responder`] in the daemon), and sends the replies, several to one peer in one
 //! go. It looks at what is published, and at the clock, once per batch.
 //!
 //! What this module does not do: it does not know the protocol beyond the sizes of datagrams, does not log (it counts, and
@@ -41,7 +41,7 @@
 mod batch;
 mod control;
 mod counters;
-mod desk;
+mod dispatch;
 #[cfg(feature = "fuzzing")]
 pub mod door;
 mod errno;
@@ -69,35 +69,35 @@ pub use memory::release_freed_memory;
 pub use socket::{Sockets, bind};
 
 use crate::protocol::Reject;
-use crate::responder::{Datagram, Reply, Responder, Served};
-use desk::Desk;
+use crate::responder::{Datagram, ReplyInfo, Responder, Served};
+use dispatch::Dispatcher;
 use event::Event;
 
 /// Answers datagrams: the whole of a worker that is not I/O.
-pub trait Answer {
+pub trait Handler {
     /// Answers `datagram` from `served` into `out`, which holds [`crate::protocol::REPLY_BYTES_MAX`] bytes; `now` is in
     /// whole seconds since the epoch.
     ///
     /// # Errors
     ///
     /// Why there is no answer.
-    fn answer(
+    fn handle(
         &mut self,
         datagram: Datagram<'_>,
         now: u64,
         served: &Served,
         out: &mut [u8],
-    ) -> Result<Reply, Reject>;
+    ) -> Result<ReplyInfo, Reject>;
 }
 
-impl Answer for Responder {
-    fn answer(
+impl Handler for Responder {
+    fn handle(
         &mut self,
         datagram: Datagram<'_>,
         now: u64,
         served: &Served,
         out: &mut [u8],
-    ) -> Result<Reply, Reject> {
+    ) -> Result<ReplyInfo, Reject> {
         self.respond(datagram, now, served, out)
     }
 }
@@ -116,14 +116,14 @@ pub enum Choice {
 
 /// Which engine is running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EngineKind {
     /// io_uring.
     Uring,
     /// `recvmmsg` and `sendmmsg`.
     Mmsg,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for EngineKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Uring => "uring",
@@ -135,14 +135,14 @@ impl fmt::Display for Kind {
 /// Why no worker was started: what was refused, and what an administrator can do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartError {
-    kind: Kind,
+    kind: EngineKind,
     reason: String,
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the {} engine cannot start: {}", self.kind, self.reason)?;
-        if self.kind == Kind::Uring {
+        if self.kind == EngineKind::Uring {
             f.write_str(" (or start with --engine=mmsg)")?;
         }
         Ok(())
@@ -159,19 +159,19 @@ impl std::error::Error for StartError {}
 /// # Errors
 ///
 /// The engine asked for cannot be had.
-pub fn start<A: Answer + Send + 'static>(
+pub fn start<A: Handler + Send + 'static>(
     sockets: Sockets,
     choice: Choice,
     served: &Arc<ArcSwap<Served>>,
     mut make_answer: impl FnMut() -> A,
 ) -> Result<Workers, StartError> {
     let kind = match choice {
-        Choice::Auto | Choice::Uring => Kind::Uring,
-        Choice::Mmsg => Kind::Mmsg,
+        Choice::Auto | Choice::Uring => EngineKind::Uring,
+        Choice::Mmsg => EngineKind::Mmsg,
     };
     match start_all(&sockets, kind, served, &mut make_answer) {
         Err(error) if choice == Choice::Auto => {
-            let mut workers = start_all(&sockets, Kind::Mmsg, served, &mut make_answer)?;
+            let mut workers = start_all(&sockets, EngineKind::Mmsg, served, &mut make_answer)?;
             workers.fallback_reason = Some(error.reason);
             Ok(workers)
         }
@@ -179,14 +179,14 @@ pub fn start<A: Answer + Send + 'static>(
     }
 }
 
-fn start_all<A: Answer + Send + 'static>(
+fn start_all<A: Handler + Send + 'static>(
     sockets: &Sockets,
-    kind: Kind,
+    kind: EngineKind,
     served: &Arc<ArcSwap<Served>>,
     make_answer: &mut impl FnMut() -> A,
 ) -> Result<Workers, StartError> {
     let refused = |reason| StartError { kind, reason };
-    let failure = Failure::new().map_err(|e| refused(format!("eventfd: {e}")))?;
+    let failure = WorkerFailure::new().map_err(|e| refused(format!("eventfd: {e}")))?;
     let mut workers = Workers {
         kind,
         fallback_reason: None,
@@ -201,7 +201,7 @@ fn start_all<A: Answer + Send + 'static>(
         let signal = Signal::new().map_err(|e| refused(format!("eventfd: {e}")))?;
         let signal = Arc::new(signal);
         let counters = Arc::new(Counters::default());
-        let desk = Desk::new(make_answer(), Arc::clone(served), Arc::clone(&counters));
+        let desk = Dispatcher::new(make_answer(), Arc::clone(served), Arc::clone(&counters));
         let parts = Parts {
             kind,
             socket: Arc::clone(socket),
@@ -209,7 +209,7 @@ fn start_all<A: Answer + Send + 'static>(
             desk,
             signal: Arc::clone(&signal),
         };
-        let obituary = Obituary {
+        let obituary = ExitReporter {
             name: name.clone(),
             cause: Some("panicked".into()),
             failure: Arc::clone(&workers.failure),
@@ -231,23 +231,23 @@ fn start_all<A: Answer + Send + 'static>(
 
 /// What a worker is made of; the rest it makes itself, on its own thread.
 struct Parts<A> {
-    kind: Kind,
+    kind: EngineKind,
     socket: Arc<socket2::Socket>,
     segmentation: bool,
-    desk: Desk<A>,
+    desk: Dispatcher<A>,
     signal: Arc<Signal>,
 }
 
-impl<A: Answer> Parts<A> {
+impl<A: Handler> Parts<A> {
     /// The thread of a worker, from its set-up, which it reports to `ready`, to its end.
-    fn work(self, ready: &mpsc::SyncSender<Result<(), String>>, obituary: Obituary) {
+    fn work(self, ready: &mpsc::SyncSender<Result<(), String>>, obituary: ExitReporter) {
         let (socket, signal) = (self.socket, self.signal);
         match self.kind {
-            Kind::Uring => {
+            EngineKind::Uring => {
                 let worker = uring::Worker::new(socket, self.segmentation, self.desk, signal);
                 run(worker, uring::Worker::run, ready, obituary);
             }
-            Kind::Mmsg => {
+            EngineKind::Mmsg => {
                 let worker = mmsg::Worker::new(socket, self.segmentation, self.desk, signal);
                 run(worker, mmsg::Worker::run, ready, obituary);
             }
@@ -259,7 +259,7 @@ fn run<W>(
     worker: Result<W, String>,
     run: impl FnOnce(W) -> io::Result<()>,
     ready: &mpsc::SyncSender<Result<(), String>>,
-    mut obituary: Obituary,
+    mut obituary: ExitReporter,
 ) {
     // Nobody waits for the report any more: then nobody wants the worker either, and it is told to stop.
     let (report, worker) = match worker {
@@ -291,12 +291,12 @@ impl Signal {
 
 /// The first worker that ended without being told to.
 #[derive(Debug)]
-struct Failure {
+struct WorkerFailure {
     text: Mutex<Option<String>>,
     event: Event,
 }
 
-impl Failure {
+impl WorkerFailure {
     fn new() -> io::Result<Self> {
         Ok(Self {
             text: Mutex::new(None),
@@ -306,13 +306,13 @@ impl Failure {
 }
 
 /// Reports the end of a worker, however it comes, unless it has no cause.
-struct Obituary {
+struct ExitReporter {
     name: String,
     cause: Option<String>,
-    failure: Arc<Failure>,
+    failure: Arc<WorkerFailure>,
 }
 
-impl Drop for Obituary {
+impl Drop for ExitReporter {
     fn drop(&mut self) {
         if let Some(cause) = self.cause.take() {
             let mut text = self
@@ -328,12 +328,12 @@ impl Drop for Obituary {
 
 /// The running workers. Dropping them stops them.
 pub struct Workers {
-    kind: Kind,
+    kind: EngineKind,
     fallback_reason: Option<String>,
     local_addr: SocketAddr,
     counters: Vec<Arc<Counters>>,
     threads: Vec<(JoinHandle<()>, Arc<Signal>)>,
-    failure: Arc<Failure>,
+    failure: Arc<WorkerFailure>,
 }
 
 impl Workers {
@@ -341,7 +341,7 @@ impl Workers {
     const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
     /// The engine that is running.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> EngineKind {
         self.kind
     }
 
@@ -476,21 +476,21 @@ mod tests {
         }
     }
 
-    impl Answer for Echo {
-        fn answer(
+    impl Handler for Echo {
+        fn handle(
             &mut self,
             datagram: Datagram<'_>,
             _now: u64,
             _served: &Served,
             out: &mut [u8],
-        ) -> Result<Reply, Reject> {
+        ) -> Result<ReplyInfo, Reject> {
             if datagram.bytes() == b"hold" {
                 self.held.send(()).unwrap();
                 self.on.recv_timeout(PATIENCE).unwrap();
             }
             let len = datagram.len();
             out[..len].copy_from_slice(datagram.bytes());
-            Ok(Reply {
+            Ok(ReplyInfo {
                 len,
                 kind: 0,
                 too_large: false,
@@ -648,7 +648,7 @@ mod tests {
             assert!(text.contains("kernel.io_uring_disabled"), "{text}");
 
             let workers = start(bind(), Choice::Auto, &published(), || Echo::new().0).unwrap();
-            assert_eq!(workers.kind(), Kind::Mmsg);
+            assert_eq!(workers.kind(), EngineKind::Mmsg);
             let reason = workers.fallback_reason().unwrap();
             assert!(reason.contains("Operation not permitted"), "{reason}");
             let client = client_of(workers.local_addr());
@@ -662,7 +662,7 @@ mod tests {
     #[test]
     fn a_start_error_names_the_remedy() {
         let error = StartError {
-            kind: Kind::Uring,
+            kind: EngineKind::Uring,
             reason: "io_uring_setup: Operation not permitted".into(),
         };
         assert!(error.to_string().contains("--engine=mmsg"));

@@ -13,7 +13,7 @@ use std::io;
 use std::mem;
 
 use super::batch::{Batch, SEGMENTS_MAX};
-use super::control::Control;
+use super::control::SendControl;
 use super::memory::{self, Mapping};
 use super::peer::Peer;
 use crate::protocol::REPLY_BYTES_MAX;
@@ -22,26 +22,26 @@ const STRIDE: usize = memory::stride(REPLY_BYTES_MAX);
 
 /// What a slot is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum SlotState {
     Free,
     Filling,
     /// The first of this many replies being sent.
     Head(usize),
     /// Being sent behind a head.
-    Behind,
+    Member,
 }
 
 /// What `sendmsg` is told, pinned with its slot.
 struct Message {
     header: libc::msghdr,
     name: Peer,
-    control: Control,
+    control: SendControl,
     iovecs: [libc::iovec; SEGMENTS_MAX],
 }
 
 /// A single reply for `sendto`, whose memory is pinned with its slot.
 #[derive(Clone, Copy)]
-pub(super) struct Plain {
+pub(super) struct SendTo {
     pub(super) bytes: *const u8,
     pub(super) len: usize,
     pub(super) name: *const libc::sockaddr,
@@ -52,7 +52,7 @@ pub(super) struct Plain {
 pub(super) struct Slots {
     bytes: Mapping,
     messages: Box<[Message]>,
-    states: Box<[State]>,
+    states: Box<[SlotState]>,
     /// Last in, first out: the slot used last is the one still in the cache.
     free: Vec<u16>,
 }
@@ -64,7 +64,7 @@ impl Slots {
         Ok(Self {
             bytes: Mapping::new(count * STRIDE)?,
             messages: (0..count).map(|_| Message::new()).collect(),
-            states: vec![State::Free; count].into(),
+            states: vec![SlotState::Free; count].into(),
             free: (0..count as u16).rev().collect(),
         })
     }
@@ -72,7 +72,7 @@ impl Slots {
     /// A free slot, now being filled.
     pub(super) fn take(&mut self) -> Option<u16> {
         let slot = self.free.pop()?;
-        self.states[usize::from(slot)] = State::Filling;
+        self.states[usize::from(slot)] = SlotState::Filling;
         Some(slot)
     }
 
@@ -83,7 +83,7 @@ impl Slots {
     /// If the slot is in another state.
     pub(super) fn bytes_mut(&mut self, slot: u16) -> &mut [u8] {
         let at = usize::from(slot);
-        assert_eq!(self.states[at], State::Filling, "slots invariant 1");
+        assert_eq!(self.states[at], SlotState::Filling, "slots invariant 1");
         let start = at * STRIDE;
         // SAFETY: the slot is being filled, so the kernel does not know its bytes (invariant 1, kept by `states`).
         unsafe { self.bytes.bytes_mut(start..start + REPLY_BYTES_MAX) }
@@ -91,22 +91,22 @@ impl Slots {
 
     /// Frees a slot that was not filled after all.
     pub(super) fn discard(&mut self, slot: u16) {
-        debug_assert_eq!(self.states[usize::from(slot)], State::Filling);
+        debug_assert_eq!(self.states[usize::from(slot)], SlotState::Filling);
         self.free(slot);
     }
 
     /// Hands the `count` replies from `head` on to the kernel, as one send.
     pub(super) fn pin(&mut self, batch: &Batch, head: u16, count: usize) {
         for slot in batch.members(head, count) {
-            self.states[usize::from(slot)] = State::Behind;
+            self.states[usize::from(slot)] = SlotState::Member;
         }
-        self.states[usize::from(head)] = State::Head(count);
+        self.states[usize::from(head)] = SlotState::Head(count);
     }
 
     /// How many replies the send that starts with `head` carries; `None` if there is no such send.
     pub(super) fn sending(&self, head: u16) -> Option<usize> {
         match self.states.get(usize::from(head))? {
-            State::Head(count) => Some(*count),
+            SlotState::Head(count) => Some(*count),
             _ => None,
         }
     }
@@ -119,23 +119,23 @@ impl Slots {
     }
 
     fn free(&mut self, slot: u16) {
-        self.states[usize::from(slot)] = State::Free;
+        self.states[usize::from(slot)] = SlotState::Free;
         self.free.push(slot);
     }
 
     /// Whether the kernel has no slot.
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.states
             .iter()
-            .all(|state| matches!(state, State::Free | State::Filling))
+            .all(|state| matches!(state, SlotState::Free | SlotState::Filling))
     }
 
     /// Where the kernel finds the single reply in `slot`, for a send that needs no control data.
-    pub(super) fn plain(&mut self, batch: &Batch, slot: u16) -> Plain {
+    pub(super) fn send_to(&mut self, batch: &Batch, slot: u16) -> SendTo {
         let message = &mut self.messages[usize::from(slot)];
         let reply = batch.reply(slot);
         message.name = reply.peer;
-        Plain {
+        SendTo {
             bytes: self.bytes.at(usize::from(slot) * STRIDE),
             len: reply.len,
             name: message.name.name().as_ptr().cast(),
@@ -154,7 +154,7 @@ impl Slots {
         message.name = first.peer;
         // A segment fits sixteen bits: Train::new admits no longer ones to a train.
         let segment_bytes = (count > 1).then_some(first.len as u16);
-        message.control = Control::new(first.source, segment_bytes);
+        message.control = SendControl::new(first.source, segment_bytes);
 
         let control = message.control.as_bytes();
         let header = &mut message.header;
@@ -179,7 +179,7 @@ impl Message {
         Self {
             header: empty_header(),
             name: Peer::default(),
-            control: Control::EMPTY,
+            control: SendControl::EMPTY,
             iovecs: [empty_iovec(); SEGMENTS_MAX],
         }
     }
@@ -203,8 +203,8 @@ pub(super) fn empty_iovec() -> libc::iovec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::batch::Reply;
-    use crate::engine::control::Source;
+    use crate::engine::batch::PendingReply;
+    use crate::engine::control::LocalAddr;
 
     #[test]
     fn slots_run_out_and_come_back() {
@@ -214,14 +214,18 @@ mod tests {
         assert_eq!(slots.take(), None);
         for slot in [a, b] {
             slots.bytes_mut(slot).fill(1);
-            batch.push(slot, Reply::new(Peer::default(), Source::Any, 3), true);
+            batch.push(
+                slot,
+                PendingReply::new(Peer::default(), LocalAddr::Any, 3),
+                true,
+            );
         }
-        assert_eq!(batch.trains().len(), 1);
+        assert_eq!(batch.groups().len(), 1);
         slots.pin(&batch, a, 2);
         assert_eq!((slots.sending(a), slots.sending(b)), (Some(2), None));
-        assert!(!slots.is_quiet());
+        assert!(!slots.is_idle());
         slots.release(&batch, a, 2);
-        assert!(slots.is_quiet());
+        assert!(slots.is_idle());
         assert_eq!((slots.sending(a), slots.sending(999)), (None, None));
         assert!(slots.take().is_some() && slots.take().is_some());
     }
@@ -232,7 +236,7 @@ mod tests {
         let mut slots = Slots::new(1).unwrap();
         let mut batch = Batch::new(1);
         let slot = slots.take().unwrap();
-        batch.push(slot, Reply::default(), false);
+        batch.push(slot, PendingReply::default(), false);
         slots.pin(&batch, slot, 1);
         slots.bytes_mut(slot);
     }
@@ -244,7 +248,11 @@ mod tests {
         let mut batch = Batch::new(2);
         let (head, behind) = (slots.take().unwrap(), slots.take().unwrap());
         for slot in [head, behind] {
-            batch.push(slot, Reply::new(Peer::default(), Source::Any, 3), true);
+            batch.push(
+                slot,
+                PendingReply::new(Peer::default(), LocalAddr::Any, 3),
+                true,
+            );
         }
         slots.pin(&batch, head, 2);
         slots.bytes_mut(behind);

@@ -36,7 +36,7 @@ impl Sockets {
 
     /// The same sockets, whose replies are sent one by one even if several go to one peer: to measure what trains gain.
     #[must_use]
-    pub fn one_by_one(mut self) -> Self {
+    pub fn without_gso(mut self) -> Self {
         self.segmentation = false;
         self
     }

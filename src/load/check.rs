@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::protocol::signed_message::SignedMessage;
+use crate::protocol::envelope::Envelope;
 use crate::protocol::{FOURCC, Key, PADDING, Parser, REPLY_BYTES_MAX};
 
 /// Serials remembered for each query; configurations change slowly.
@@ -16,7 +16,7 @@ const SERIALS_MAX: usize = 8;
 
 /// What a reply turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum ReplyCheck {
     /// A good reply with status 0.
     Ok,
     /// A good reply with status 1.
@@ -65,7 +65,7 @@ impl Checker {
         }
     }
 
-    /// Checks the first `len` bytes of `reply`, which must be followed by [`PADDING`](crate::protocol::PADDING) more, as the reply to
+    /// Checks the first `len` bytes of `reply`, which must be followed by [`PADDING`] more, as the reply to
     /// `query` with the salt `rsalt`. Unescapes it in place.
     pub(super) fn check(
         &mut self,
@@ -73,26 +73,26 @@ impl Checker {
         len: usize,
         rsalt: &[u8],
         query: usize,
-    ) -> Finding {
+    ) -> ReplyCheck {
         let start = FOURCC.len();
         if len < start || reply[..start] != FOURCC {
-            return Finding::Malformed;
+            return ReplyCheck::Malformed;
         }
         let mut message = std::mem::take(&mut self.message);
         let text = &mut reply[start..];
-        let envelope = SignedMessage::parse(&mut self.parser, text, len - start, &mut message);
+        let envelope = Envelope::parse(&mut self.parser, text, len - start, &mut message);
         let finding = match envelope {
-            Ok(envelope) if envelope.salt != rsalt => Finding::Malformed,
-            Ok(envelope) if envelope.verify(&self.key).is_err() => Finding::BadHmac,
+            Ok(envelope) if envelope.salt != rsalt => ReplyCheck::Malformed,
+            Ok(envelope) if envelope.verify(&self.key).is_err() => ReplyCheck::BadHmac,
             Ok(envelope) => self.judge(&envelope.message[..envelope.message_len], query),
-            Err(_) => Finding::Malformed,
+            Err(_) => ReplyCheck::Malformed,
         };
         self.message = message;
         finding
     }
 
     /// Checks the message of a reply whose signature holds.
-    fn judge(&mut self, message: &[u8], query: usize) -> Finding {
+    fn judge(&mut self, message: &[u8], query: usize) -> ReplyCheck {
         match serde_json::from_slice(message) {
             Ok(Message {
                 protocol: 1,
@@ -102,12 +102,12 @@ impl Checker {
             }) => {
                 let same = self.is_consistent(query, serial, message);
                 match (same, status) {
-                    (false, _) => Finding::Inconsistent,
-                    (true, 0) => Finding::Ok,
-                    (true, _) => Finding::Error,
+                    (false, _) => ReplyCheck::Inconsistent,
+                    (true, 0) => ReplyCheck::Ok,
+                    (true, _) => ReplyCheck::Error,
                 }
             }
-            _ => Finding::Malformed,
+            _ => ReplyCheck::Malformed,
         }
     }
 
@@ -132,14 +132,14 @@ impl Checker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::signed_message;
+    use crate::protocol::envelope;
 
     fn key() -> Key {
         Key::new(b"testkey123").expect("it has bytes")
     }
 
-    fn check(checker: &mut Checker, message: &str, rsalt: &[u8]) -> Finding {
-        let mut reply = signed_message::signed(&key(), "R", message).expect("it fits");
+    fn check(checker: &mut Checker, message: &str, rsalt: &[u8]) -> ReplyCheck {
+        let mut reply = envelope::signed(&key(), "R", message).expect("it fits");
         let len = reply.len();
         reply.resize(len + PADDING, 0);
         checker.check(&mut reply, len, rsalt, 0)
@@ -150,14 +150,14 @@ mod tests {
         let other = Key::new(b"another").expect("it has bytes");
         let mut good = Checker::new(key(), 1, true);
         let ok = r#"{"protocol":1,"status":0,"answer":[1,{"a":null}],"serial":7}"#;
-        assert_eq!(check(&mut good, ok, b"R"), Finding::Ok);
-        assert_eq!(check(&mut good, ok, b"S"), Finding::Malformed);
+        assert_eq!(check(&mut good, ok, b"R"), ReplyCheck::Ok);
+        assert_eq!(check(&mut good, ok, b"S"), ReplyCheck::Malformed);
         let mut bad = Checker::new(other, 1, true);
-        assert_eq!(check(&mut bad, ok, b"R"), Finding::BadHmac);
+        assert_eq!(check(&mut bad, ok, b"R"), ReplyCheck::BadHmac);
         let error = r#"{"protocol":1,"status":1,"answer":0,"serial":0}"#;
-        assert_eq!(check(&mut good, error, b"R"), Finding::Error);
+        assert_eq!(check(&mut good, error, b"R"), ReplyCheck::Error);
         let spaced = r#"{"serial": 9, "answer": "x", "status": 0, "protocol": 1}"#;
-        assert_eq!(check(&mut good, spaced, b"R"), Finding::Ok);
+        assert_eq!(check(&mut good, spaced, b"R"), ReplyCheck::Ok);
         for message in [
             "",
             "{}",
@@ -166,7 +166,7 @@ mod tests {
             r#"{"protocol":1,"status":0,"serial":0}"#,
             r#"{"protocol":1,"status":0,"answer":[0,"serial":0}"#,
         ] {
-            assert_eq!(check(&mut good, message, b"R"), Finding::Malformed);
+            assert_eq!(check(&mut good, message, b"R"), ReplyCheck::Malformed);
         }
     }
 
@@ -178,13 +178,16 @@ mod tests {
                 format!(r#"{{"protocol":1,"status":0,"answer":{answer},"serial":{serial}}}"#);
             check(&mut checker, &message, b"R")
         };
-        assert_eq!(answer(1, 5), Finding::Ok);
-        assert_eq!(answer(1, 5), Finding::Ok);
-        assert_eq!(answer(2, 6), Finding::Ok);
-        assert_eq!(answer(2, 5), Finding::Inconsistent);
-        assert_eq!((answer(1, 0), answer(2, 0)), (Finding::Ok, Finding::Ok));
+        assert_eq!(answer(1, 5), ReplyCheck::Ok);
+        assert_eq!(answer(1, 5), ReplyCheck::Ok);
+        assert_eq!(answer(2, 6), ReplyCheck::Ok);
+        assert_eq!(answer(2, 5), ReplyCheck::Inconsistent);
+        assert_eq!(
+            (answer(1, 0), answer(2, 0)),
+            (ReplyCheck::Ok, ReplyCheck::Ok)
+        );
         for serial in 10..100 {
-            assert_eq!(answer(3, serial), Finding::Ok);
+            assert_eq!(answer(3, serial), ReplyCheck::Ok);
         }
     }
 
@@ -193,8 +196,8 @@ mod tests {
         let mut checker = Checker::new(key(), 1, true);
         let answer = "\\\"x".repeat(12_000);
         let message = format!(r#"{{"protocol":1,"status":0,"answer":"{answer}","serial":1}}"#);
-        assert_eq!(check(&mut checker, &message, b"R"), Finding::Ok);
-        assert_eq!(check(&mut checker, &message, b"R"), Finding::Ok);
+        assert_eq!(check(&mut checker, &message, b"R"), ReplyCheck::Ok);
+        assert_eq!(check(&mut checker, &message, b"R"), ReplyCheck::Ok);
     }
 
     #[test]
@@ -205,7 +208,7 @@ mod tests {
             reply.resize(text.len() + PADDING, 0);
             assert_eq!(
                 checker.check(&mut reply, text.len(), b"R", 0),
-                Finding::Malformed
+                ReplyCheck::Malformed
             );
         }
     }

@@ -26,7 +26,7 @@
 
 mod bottleneck;
 mod check;
-mod flight;
+mod in_flight;
 mod machine;
 mod mix;
 mod names;
@@ -34,6 +34,7 @@ mod options;
 mod progress;
 mod replay;
 mod report;
+mod requirements;
 mod results;
 mod rsalt;
 mod schedule;
@@ -42,7 +43,6 @@ mod sockets;
 mod stats;
 mod template;
 mod usage;
-mod verdict;
 mod worker;
 
 use std::collections::HashSet;
@@ -57,8 +57,8 @@ use std::time::{Duration, SystemTime};
 
 pub use mix::Mix;
 pub use options::{EXAMPLES, Options};
+pub use requirements::Requirements;
 pub use schedule::Arrivals;
-pub use verdict::Requirements;
 
 use crate::protocol::{Key, REQUEST_BYTES_MAX};
 use machine::Machine;
@@ -69,11 +69,11 @@ use report::{Report, Trial};
 use results::{Results, ThreadUse};
 use rsalt::Run;
 use schedule::Schedule;
-use search::Search;
+use search::RateSearch;
 use sockets::{Channel, SEGMENT_BYTES_MAX};
 use stats::{Series, Stats};
 use template::Template;
-use worker::{Job, Outcome, Pace, Role, Setup, Worker};
+use worker::{Job, Pace, Role, Setup, Worker, WorkerResult};
 
 /// Nanoseconds, usually since the start of a run.
 type Nanos = u64;
@@ -215,7 +215,7 @@ impl<'a> Bench<'a> {
     /// Tries rates until the highest one that holds is known. Gives the results at that rate, or of the last trial if none holds.
     fn search(&self, bounds: &Requirements) -> Result<(Results, Vec<Trial>), Error> {
         let first = self.options.rate.unwrap_or(options::SEARCH_RATE_DEFAULT);
-        let mut search = Search::from(first);
+        let mut search = RateSearch::from(first);
         let mut trials = Vec::new();
         let mut best: Option<(bool, Results)> = None;
         while let Some(rate) = search.next() {
@@ -436,7 +436,7 @@ fn questions(
 }
 
 /// Puts together what the threads have done.
-fn sum(outcomes: Vec<Outcome>) -> Results {
+fn sum(outcomes: Vec<WorkerResult>) -> Results {
     let mut results = Results::default();
     for outcome in outcomes {
         match outcome.role {

@@ -7,9 +7,9 @@ use clap::Args;
 use serde::{Serialize, Serializer};
 
 use super::mix::Mix;
+use super::requirements::{Requirements, parse_number};
 use super::schedule::Arrivals;
 use super::sockets::BATCH_MAX;
-use super::verdict::{Requirements, parse_number};
 
 /// Requests in flight of a closed loop, if nothing else is said.
 pub(super) const IN_FLIGHT_DEFAULT: usize = 64;

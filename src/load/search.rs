@@ -13,14 +13,14 @@ const RATE_MIN: f64 = 1.0;
 
 /// A search in progress.
 #[derive(Clone, Debug)]
-pub(super) struct Search {
+pub(super) struct RateSearch {
     next: f64,
     held: Option<f64>,
     failed: Option<f64>,
     trials: usize,
 }
 
-impl Search {
+impl RateSearch {
     /// A search that begins with `rate`.
     pub(super) fn from(rate: f64) -> Self {
         Self {
@@ -41,7 +41,7 @@ impl Search {
         (!close && self.trials < TRIALS_MAX).then_some(self.next)
     }
 
-    /// Tells whether the rate that [`Search::next`] gave holds.
+    /// Tells whether the rate that [`RateSearch::next`] gave holds.
     pub(super) fn note(&mut self, holds: bool) {
         let side = if holds {
             &mut self.held
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     fn search(start: f64, limit: f64) -> (Option<f64>, usize) {
-        let mut search = Search::from(start);
+        let mut search = RateSearch::from(start);
         let mut trials = 0;
         while let Some(rate) = search.next() {
             trials += 1;

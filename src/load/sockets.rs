@@ -118,7 +118,7 @@ impl Batch {
     }
 
     /// How many datagrams from `first` on can leave in one send: those of its length, if that makes a segment.
-    fn train(&self, first: usize) -> usize {
+    fn gso_len(&self, first: usize) -> usize {
         let len = self.datagram(first).len();
         if len == 0 || len > SEGMENT_BYTES_MAX {
             return 1;
@@ -134,7 +134,7 @@ impl Batch {
 
 /// What went wrong while sending or receiving.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Trouble {
+pub(super) struct IoErrors {
     /// The target's port refuses (ICMP port unreachable).
     pub(super) refused: u64,
     /// Datagrams that the kernel did not take.
@@ -158,12 +158,12 @@ impl Outbox {
     }
 
     /// Sends all of `batch`, which has at most [`BATCH_MAX`] datagrams. What the kernel refuses is skipped, not tried for ever.
-    pub(super) fn send(&mut self, socket: &UdpSocket, batch: &Batch) -> Trouble {
-        let mut trouble = Trouble::default();
+    pub(super) fn send(&mut self, socket: &UdpSocket, batch: &Batch) -> IoErrors {
+        let mut trouble = IoErrors::default();
         let (mut first, mut attempts) = (0, 0);
         while first < batch.len() {
             let outcome = if self.segment {
-                Self::send_train(socket, batch, first)
+                Self::send_gso(socket, batch, first)
             } else {
                 self.send_many(socket, batch, first)
             };
@@ -208,8 +208,8 @@ impl Outbox {
         Ok(sent.count())
     }
 
-    fn send_train(socket: &UdpSocket, batch: &Batch, first: usize) -> nix::Result<usize> {
-        let count = batch.train(first);
+    fn send_gso(socket: &UdpSocket, batch: &Batch, first: usize) -> nix::Result<usize> {
+        let count = batch.gso_len(first);
         let bytes = &batch.bytes[batch.start_of(first)..batch.ends[first + count - 1]];
         // A train of more than one is of segments, which are short.
         let segment = batch.datagram(first).len() as u16;
@@ -252,7 +252,7 @@ impl Inbox {
         &mut self,
         socket: &UdpSocket,
         count: usize,
-        trouble: &mut Trouble,
+        trouble: &mut IoErrors,
     ) -> usize {
         match self.try_receive(socket, count.min(BATCH_MAX)) {
             Ok(received) => received,
@@ -330,7 +330,7 @@ mod tests {
     fn trains_are_of_equal_length() {
         let batch = batch(&["aaa", "bbb", "cc", "dd", "e"]);
         assert_eq!(
-            [0, 1, 2, 3, 4].map(|first| batch.train(first)),
+            [0, 1, 2, 3, 4].map(|first| batch.gso_len(first)),
             [2, 1, 2, 1, 1]
         );
     }
@@ -343,7 +343,7 @@ mod tests {
         for segment in [false, true] {
             let mut outbox = Outbox::new(segment);
             let trouble = outbox.send(&channel.socket, &batch(&texts));
-            assert_eq!(trouble, Trouble::default());
+            assert_eq!(trouble, IoErrors::default());
             assert_eq!(outbox.segment, segment, "loopback takes segments");
             peer.connect(channel.socket.local_addr().expect("bound"))
                 .expect("loopback is reachable");
@@ -354,7 +354,7 @@ mod tests {
             while arrived.len() < texts.len() {
                 // Waits for the first, then takes all.
                 peer.peek(&mut [0; 8]).expect("a datagram in time");
-                let count = inbox.receive(&peer, BATCH_MAX, &mut Trouble::default());
+                let count = inbox.receive(&peer, BATCH_MAX, &mut IoErrors::default());
                 for index in 0..count {
                     let (buffer, len) = inbox.datagram(index);
                     arrived.push(String::from_utf8_lossy(&buffer[..len]).into_owned());

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::rsalt::RSALT_BYTES;
 use crate::protocol::request::RequestType;
-use crate::protocol::{FOURCC, Key, signed_message};
+use crate::protocol::{FOURCC, Key, envelope};
 use crate::text;
 
 /// Digits of a clock in seconds, until the year 2286.
@@ -33,7 +33,7 @@ pub(super) struct Template {
 
 /// What is wrong with a datagram that must not be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Damage {
+pub(super) enum Corruption {
     /// Not a request; there are [`MALFORMED_KINDS`] ways.
     Malformed(u8),
     /// The signature is off by one digit.
@@ -104,23 +104,23 @@ impl Template {
         let wire = &mut out[start..];
         wire[self.wire_rsalt.clone()].copy_from_slice(rsalt);
         wire[self.wire_salt.clone()].copy_from_slice(salt);
-        signed_message::encode_hex(&tag, &mut wire[self.wire_hmac.clone()]);
+        envelope::encode_hex(&tag, &mut wire[self.wire_hmac.clone()]);
     }
 
     /// Damages the datagram that [`Template::write`] has made of this template. Its length stays.
     ///
-    /// [`Damage::Stale`] is nothing that could be done afterwards: it is in the salt.
-    pub(super) fn damage(&self, damage: Damage, wire: &mut [u8]) {
+    /// [`Corruption::Stale`] is nothing that could be done afterwards: it is in the salt.
+    pub(super) fn corrupt(&self, damage: Corruption, wire: &mut [u8]) {
         match damage {
-            Damage::Malformed(0) => wire[FOURCC.len() - 1] ^= 1,
-            Damage::Malformed(1) => wire[self.wire_salt.start..].fill(b' '),
-            Damage::Malformed(2) => wire[self.wire_hmac.end + 1] = b']',
-            Damage::Malformed(_) => wire[self.wire_hmac.start - 5] = b'x',
-            Damage::BadSignature => {
+            Corruption::Malformed(0) => wire[FOURCC.len() - 1] ^= 1,
+            Corruption::Malformed(1) => wire[self.wire_salt.start..].fill(b' '),
+            Corruption::Malformed(2) => wire[self.wire_hmac.end + 1] = b']',
+            Corruption::Malformed(_) => wire[self.wire_hmac.start - 5] = b'x',
+            Corruption::BadSignature => {
                 let digit = &mut wire[self.wire_hmac.start];
                 *digit = if *digit == b'0' { b'1' } else { b'0' };
             }
-            Damage::Stale => {}
+            Corruption::Stale => {}
         }
     }
 }
@@ -134,7 +134,7 @@ fn reserve(text: &mut Vec<u8>, len: usize) -> Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::signed_message;
+    use crate::protocol::envelope;
     use crate::text::ascii_json;
 
     const RSALT: &[u8; RSALT_BYTES] = b"01234567-89ab-cdef-03ab-cdeffffffffe";
@@ -162,7 +162,7 @@ mod tests {
             message,
             r#"{"protocol": 1, "type": 1, "query": "a\"\u00e9\ud83d\ude00", "rsalt": "01234567-89ab-cdef-03ab-cdeffffffffe"}"#
         );
-        let other = signed_message::request(&key(), 1_795_354_392, message);
+        let other = envelope::request(&key(), 1_795_354_392, message);
         let other: serde_json::Value = serde_json::from_slice(&other[4..]).expect("an envelope");
         assert_eq!(envelope, other);
     }
@@ -183,17 +183,17 @@ mod tests {
         let good = written(&template);
         let mut seen = vec![good.clone()];
         let kinds = (0..MALFORMED_KINDS)
-            .map(Damage::Malformed)
-            .chain([Damage::BadSignature]);
+            .map(Corruption::Malformed)
+            .chain([Corruption::BadSignature]);
         for damage in kinds {
             let mut bad = good.clone();
-            template.damage(damage, &mut bad);
+            template.corrupt(damage, &mut bad);
             assert!(!seen.contains(&bad), "{damage:?} changes something");
             let envelope: Result<std::collections::BTreeMap<String, String>, _> =
                 serde_json::from_slice(&bad[4..]);
             let sound = bad.starts_with(b"plj0")
                 && envelope.is_ok_and(|envelope| envelope.contains_key("hmac"));
-            assert_eq!(sound, damage == Damage::BadSignature, "{damage:?}");
+            assert_eq!(sound, damage == Corruption::BadSignature, "{damage:?}");
             seen.push(bad);
         }
     }

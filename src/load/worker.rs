@@ -13,14 +13,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{Timespec, epoll};
 
-use super::check::{Checker, Finding};
-use super::flight::{Flight, Flights, Landing};
+use super::check::{Checker, ReplyCheck};
+use super::in_flight::{InFlight, InFlightTable, ReplyKind};
 use super::mix::Questions;
 use super::rsalt::{Run, Tag};
 use super::schedule::Schedule;
-use super::sockets::{Batch, Channel, Inbox, Outbox, Trouble};
+use super::sockets::{Batch, Channel, Inbox, IoErrors, Outbox};
 use super::stats::{Slice, Stats, Tally};
-use super::template::{Damage, MALFORMED_KINDS, SALT_BYTES, STALE_SECONDS, Template};
+use super::template::{Corruption, MALFORMED_KINDS, SALT_BYTES, STALE_SECONDS, Template};
 use super::usage::Usage;
 use super::{Error, Nanos, nanos};
 use crate::protocol::Key;
@@ -96,7 +96,7 @@ pub(super) struct Job {
 
 /// What a worker has done.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct WorkerResult {
     pub(super) role: Role,
     pub(super) stats: Stats,
     /// From the end of the warm-up to the end of sending.
@@ -114,7 +114,7 @@ pub(super) struct Worker<'a> {
     start: Instant,
     slices: Sender<(Role, usize, Slice)>,
     epoll: rustix::fd::OwnedFd,
-    flights: Flights,
+    flights: InFlightTable,
     checker: Checker,
     random: fastrand::Rng,
     stats: Stats,
@@ -128,9 +128,9 @@ pub(super) struct Worker<'a> {
     scratch: Vec<u8>,
     clock: WallClock,
     /// Closed loop, by socket: how many more requests it may have in flight.
-    vacant: Vec<usize>,
+    free: Vec<usize>,
     /// Sockets of which that is above zero.
-    hungry: Vec<u16>,
+    ready: Vec<u16>,
     next_socket: usize,
     /// Requests made, and replies taken.
     made: u64,
@@ -169,7 +169,7 @@ impl<'a> Worker<'a> {
             .collect();
         Ok(Self {
             epoll,
-            flights: Flights::new(job.index, sockets, setup.patience),
+            flights: InFlightTable::new(job.index, sockets, setup.patience),
             checker: Checker::new(setup.key.clone(), setup.templates.len(), setup.compare),
             random: fastrand::Rng::with_seed(setup.seed ^ u64::from(job.index) << 32),
             stats: match job.role {
@@ -184,10 +184,10 @@ impl<'a> Worker<'a> {
             tags: Vec::new(),
             scratch: Vec::new(),
             clock: WallClock::default(),
-            hungry: (0..sockets as u16)
+            ready: (0..sockets as u16)
                 .filter(|&index| vacant[usize::from(index)] > 0)
                 .collect(),
-            vacant,
+            free: vacant,
             next_socket: 0,
             made: 0,
             taken: 0,
@@ -203,7 +203,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Sends, listens, and gives what was counted.
-    pub(super) fn run(mut self) -> Outcome {
+    pub(super) fn run(mut self) -> WorkerResult {
         // Fifty microseconds of slack are the default, and would be schedule lag.
         let _ = nix::sys::prctl::set_timerslack(1);
         self.start = *self.setup.start.get_or_init(Instant::now);
@@ -274,10 +274,10 @@ impl<'a> Worker<'a> {
         }
         match self.job.pace {
             Pace::Closed(_) => {
-                while let Some(socket) = self.hungry.pop() {
+                while let Some(socket) = self.ready.pop() {
                     if !self.fill(socket) {
                         // Damaged requests fill the table; there is room again when they expire.
-                        self.hungry.push(socket);
+                        self.ready.push(socket);
                         break;
                     }
                 }
@@ -291,11 +291,11 @@ impl<'a> Worker<'a> {
     fn fill(&mut self, socket: u16) -> bool {
         let index = usize::from(socket);
         let mut room = true;
-        while room && self.vacant[index] > 0 && self.remaining != Some(0) {
+        while room && self.free[index] > 0 && self.remaining != Some(0) {
             self.clock.look();
             let now = self.now();
             while self.batch.len() < self.setup.batch
-                && self.vacant[index] > 0
+                && self.free[index] > 0
                 && self.remaining != Some(0)
             {
                 let Some(damaged) = self.make(socket, now) else {
@@ -303,9 +303,9 @@ impl<'a> Worker<'a> {
                     break;
                 };
                 // Nobody answers a damaged one; it takes no place in flight.
-                self.vacant[index] -= usize::from(!damaged);
+                self.free[index] -= usize::from(!damaged);
             }
-            self.ship(socket);
+            self.send_batch(socket);
         }
         room
     }
@@ -330,7 +330,7 @@ impl<'a> Worker<'a> {
         }
         if self.batch.len() > 0 {
             self.next_socket = (self.next_socket + 1) % self.job.channels.len();
-            self.ship(socket);
+            self.send_batch(socket);
         }
     }
 
@@ -339,9 +339,9 @@ impl<'a> Worker<'a> {
         let setup = self.setup;
         let number = self.made * setup.workers as u64 + u64::from(self.job.index);
         let query = setup.questions.next(number, &mut self.random);
-        let damage = self.draw_damage();
+        let damage = self.draw_corruption();
         let counted = intended >= setup.warm_up;
-        let tag = self.flights.launch(Flight {
+        let tag = self.flights.register(InFlight {
             intended,
             sent: intended,
             query: query as u32,
@@ -355,7 +355,7 @@ impl<'a> Worker<'a> {
         }
         let template = &setup.templates[query];
         let salt = match damage {
-            Some(Damage::Stale) => &self.clock.stale,
+            Some(Corruption::Stale) => &self.clock.stale,
             _ => &self.clock.fresh,
         };
         let rsalt = setup.run.rsalt(tag);
@@ -363,37 +363,37 @@ impl<'a> Worker<'a> {
         let out = &mut self.batch.bytes;
         template.write(&setup.key, salt, &rsalt, &mut self.scratch, out);
         if let Some(damage) = damage {
-            template.damage(damage, &mut out[start..]);
+            template.corrupt(damage, &mut out[start..]);
         }
         self.batch.close();
         self.tags.push(tag);
         Some(damage.is_some())
     }
 
-    fn draw_damage(&mut self) -> Option<Damage> {
+    fn draw_corruption(&mut self) -> Option<Corruption> {
         let [malformed, badly_signed, stale] = self.setup.damage;
         if self.job.role == Role::Measure || malformed + badly_signed + stale == 0.0 {
             return None;
         }
         let point = self.random.f64();
         if point < malformed {
-            Some(Damage::Malformed(self.random.u8(..MALFORMED_KINDS)))
+            Some(Corruption::Malformed(self.random.u8(..MALFORMED_KINDS)))
         } else if point < malformed + badly_signed {
-            Some(Damage::BadSignature)
+            Some(Corruption::BadSignature)
         } else if point < malformed + badly_signed + stale {
-            Some(Damage::Stale)
+            Some(Corruption::Stale)
         } else {
             None
         }
     }
 
     /// Sends the batch, and empties it.
-    fn ship(&mut self, socket: u16) {
+    fn send_batch(&mut self, socket: u16) {
         let now = self.now();
         let scheduled = matches!(self.job.pace, Pace::Open(_));
         let target = self.job.channels[usize::from(socket)].target;
         for tag in self.tags.drain(..) {
-            let flight = self.flights.depart(tag, now, scheduled);
+            let flight = self.flights.sent(tag, now, scheduled);
             self.slice.sent += 1;
             if !flight.counted {
                 continue;
@@ -416,20 +416,20 @@ impl<'a> Worker<'a> {
         }
         let channel = &self.job.channels[usize::from(socket)];
         let trouble = self.outbox.send(&channel.socket, &self.batch);
-        self.note_trouble(trouble);
+        self.count_io_errors(trouble);
         self.batch.clear();
     }
 
-    fn note_trouble(&mut self, trouble: Trouble) {
+    fn count_io_errors(&mut self, trouble: IoErrors) {
         self.stats.counts.refused += trouble.refused;
         self.stats.counts.unsendable += trouble.unsendable;
     }
 
     fn receive(&mut self, index: usize) {
-        let mut trouble = Trouble::default();
+        let mut trouble = IoErrors::default();
         let socket = &self.job.channels[index].socket;
         let count = self.inbox.receive(socket, self.setup.batch, &mut trouble);
-        self.note_trouble(trouble);
+        self.count_io_errors(trouble);
         let now = self.now();
         for index in 0..count {
             self.take(index, now);
@@ -444,9 +444,9 @@ impl<'a> Worker<'a> {
             counts.stray += 1;
             return;
         };
-        let (flight, reordered) = match self.flights.land(tag) {
-            Landing::First { flight, reordered } => (flight, reordered),
-            Landing::Late { flight } => {
+        let (flight, reordered) = match self.flights.complete(tag) {
+            ReplyKind::First { flight, reordered } => (flight, reordered),
+            ReplyKind::Late { flight } => {
                 let counted = u64::from(flight.counted);
                 if flight.damaged {
                     // It was taken for silence too early.
@@ -457,8 +457,8 @@ impl<'a> Worker<'a> {
                 }
                 return;
             }
-            Landing::Duplicate => return counts.duplicated += 1,
-            Landing::Unknown => return counts.stray += 1,
+            ReplyKind::Duplicate => return counts.duplicated += 1,
+            ReplyKind::Unknown => return counts.stray += 1,
         };
         if flight.damaged {
             counts.unexpected += u64::from(flight.counted);
@@ -471,16 +471,16 @@ impl<'a> Worker<'a> {
             let rsalt = self.setup.run.rsalt(tag);
             self.checker.check(reply, len, &rsalt, query)
         } else {
-            Finding::Ok
+            ReplyCheck::Ok
         };
-        self.vacate(flight.socket);
+        self.release(flight.socket);
         self.count_reply(flight, finding, reordered, len, now);
     }
 
     fn count_reply(
         &mut self,
-        flight: Flight,
-        finding: Finding,
+        flight: InFlight,
+        finding: ReplyCheck,
         reordered: bool,
         len: usize,
         now: Nanos,
@@ -490,16 +490,16 @@ impl<'a> Worker<'a> {
         let counts = &mut self.stats.counts;
         counts.reordered += u64::from(reordered) * counted;
         match finding {
-            Finding::BadHmac => return counts.bad_hmac += counted,
-            Finding::Malformed => return counts.malformed += counted,
-            Finding::Inconsistent => return counts.inconsistent += counted,
-            Finding::Ok | Finding::Error => {}
+            ReplyCheck::BadHmac => return counts.bad_hmac += counted,
+            ReplyCheck::Malformed => return counts.malformed += counted,
+            ReplyCheck::Inconsistent => return counts.inconsistent += counted,
+            ReplyCheck::Ok | ReplyCheck::Error => {}
         }
         self.slice.record(latency);
         if !flight.counted {
             return;
         }
-        let error = u64::from(finding == Finding::Error);
+        let error = u64::from(finding == ReplyCheck::Error);
         counts.answered += 1;
         counts.errors += error;
         counts.bytes_received += len as u64;
@@ -510,18 +510,18 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn tallies(&mut self, flight: Flight) -> impl Iterator<Item = &mut Tally> {
+    fn tallies(&mut self, flight: InFlight) -> impl Iterator<Item = &mut Tally> {
         let kind = self.setup.templates[flight.query as usize].kind;
         let target = self.job.channels[usize::from(flight.socket)].target;
         self.stats.tallies(kind, target)
     }
 
     /// Closed loop: a request in flight has ended.
-    fn vacate(&mut self, socket: u16) {
+    fn release(&mut self, socket: u16) {
         if let Pace::Closed(_) = self.job.pace {
-            let vacant = &mut self.vacant[usize::from(socket)];
+            let vacant = &mut self.free[usize::from(socket)];
             if *vacant == 0 {
-                self.hungry.push(socket);
+                self.ready.push(socket);
             }
             *vacant += 1;
         }
@@ -538,7 +538,7 @@ impl<'a> Worker<'a> {
                 continue;
             }
             self.slice.lost += 1;
-            self.vacate(flight.socket);
+            self.release(flight.socket);
             if flight.counted {
                 self.stats.counts.lost += 1;
                 for tally in self.tallies(flight) {
@@ -588,13 +588,13 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn finish(self) -> Outcome {
+    fn finish(self) -> WorkerResult {
         let _ = self
             .slices
             .send((self.job.role, self.slices_done, self.slice));
         let (began, before) = self.began.unwrap_or_default();
         let (ended, after) = self.ended.unwrap_or_default();
-        Outcome {
+        WorkerResult {
             role: self.job.role,
             stats: self.stats,
             sending: ended.saturating_sub(began),

@@ -10,7 +10,7 @@
 //! The signature is HMAC-SHA1 over `salt` and `msg`, both as text, after unescaping. A request's salt is the sender's clock; a reply's
 //! salt is the `rsalt` that the request asked for, and binds the reply to it.
 //!
-//! * [`signed_message`]: fourcc and envelope, in and out.
+//! * [`envelope`]: fourcc and envelope, in and out.
 //! * `plain`: envelopes and requests as clients write them; [`Parser`]: all others.
 //! * [`Key`]: signing and verifying.
 //! * [`request`]: the inner message of a request, by query type.
@@ -24,17 +24,17 @@
 #![forbid(unsafe_code)]
 
 #[cfg(any(test, feature = "fuzzing"))]
-mod both_ways;
+mod differential;
+pub mod envelope;
+mod fast_path;
 mod key;
 mod parser;
-mod plain;
 mod reject;
 pub mod reply;
 pub mod request;
-pub mod signed_message;
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub use both_ways::BothWays;
+pub use differential::Differential;
 pub use key::{EmptyKey, Key};
 pub use parser::Parser;
 pub use reject::Reject;

@@ -6,7 +6,7 @@
 
 use simd_json::{Node, StaticNode};
 
-use super::{Parser, plain};
+use super::{Parser, fast_path};
 
 /// What is asked (`ConfdRequestType`), by its number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,12 +75,12 @@ pub enum Query<'a> {
     /// A string: a name, a link, a path.
     Plain(&'a str),
     /// An object.
-    Dict(Dict<'a>),
+    Dict(DictQuery<'a>),
 }
 
 /// A request's argument if it is an object (`ConfdReqQ`): keys `"0"` to `"3"`, all optional.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Dict<'a> {
+pub struct DictQuery<'a> {
     /// `"0"`: a link.
     pub link: Option<&'a str>,
     /// `"1"`: an address.
@@ -100,7 +100,7 @@ pub enum ReqField {
     MNodePip,
 }
 
-impl<'a> Dict<'a> {
+impl<'a> DictQuery<'a> {
     /// `"2"`: addresses.
     pub fn ip_list(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.ip_list.iter().filter_map(as_str)
@@ -152,7 +152,7 @@ impl<'a> Request<'a> {
         len: usize,
         then: impl FnOnce(&Request<'_>) -> R,
     ) -> Option<R> {
-        if let Some(request) = plain::request(text, len) {
+        if let Some(request) = fast_path::request(text, len) {
             return Some(then(&request));
         }
         Request::parse(parser, text, len, then)
@@ -207,7 +207,7 @@ fn read_query<'a>(value: &'a Node<'a>, children: &'a [Node<'a>]) -> Option<Query
     match value {
         Node::Static(StaticNode::Null) => Some(Query::Empty),
         Node::String(text) => Some(Query::Plain(text)),
-        Node::Object { .. } => Dict::from_members(children).map(Query::Dict),
+        Node::Object { .. } => DictQuery::from_members(children).map(Query::Dict),
         _ => None,
     }
 }

@@ -12,7 +12,7 @@ const NICE: i32 = 10;
 
 /// Why there is no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Aborted {
+pub(super) enum BackgroundError {
     /// The thread could not be started; a later try may succeed.
     NotStarted(Errno),
     /// The work panicked, which is a bug in it.
@@ -25,7 +25,7 @@ pub(super) enum Aborted {
 /// a panic in it is an error here. When the caller stops waiting, `work` ends by itself and its result is dropped.
 pub(super) async fn background<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Aborted> {
+) -> Result<T, BackgroundError> {
     let (sender, receiver) = oneshot::channel();
     let run = move || {
         // On Linux this concerns the calling thread only. Being refused it costs no more than a politeness.
@@ -36,9 +36,9 @@ pub(super) async fn background<T: Send + 'static>(
         .name("confd-loader".into())
         .spawn(run)
         .map_err(|e: io::Error| {
-            Aborted::NotStarted(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EAGAIN)))
+            BackgroundError::NotStarted(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EAGAIN)))
         })?;
-    receiver.await.map_err(|_| Aborted::Panicked)
+    receiver.await.map_err(|_| BackgroundError::Panicked)
 }
 
 #[cfg(test)]
@@ -67,6 +67,6 @@ mod tests {
     #[test]
     fn a_panic_stays_inside() {
         let result: Result<(), _> = block_on(background(|| panic!("on purpose")));
-        assert_eq!(result, Err(Aborted::Panicked));
+        assert_eq!(result, Err(BackgroundError::Panicked));
     }
 }

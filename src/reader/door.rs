@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::OnBadConfig;
-use super::file::{FileId, Unreadable};
-use super::policy::{Failure, Policy, Verdict};
+use super::file::{FileId, ReadError};
+use super::policy::{Decision, LoadFailure, Policy};
 use super::schedule::{self, Schedule, Step};
 use crate::config;
 use crate::snapshot::{Loaded, Snapshot};
@@ -77,7 +77,7 @@ impl Watcher {
 
     /// When to look next.
     pub fn look_at(&self) -> Instant {
-        self.schedule.look_at()
+        self.schedule.next_check()
     }
 
     /// An event was heard of.
@@ -92,24 +92,26 @@ impl Watcher {
 
     /// A look at the file, of which the version or the trouble with it was `found`; the next one is at most `poll` away.
     pub fn look(&mut self, now: Instant, found: Result<i64, Trouble>, poll: Duration) -> Look {
-        let found = found.map(FileId::of_test).map_err(Unreadable::from);
-        match self.schedule.look(now, found, poll) {
+        let found = found.map(FileId::of_test).map_err(ReadError::from);
+        match self.schedule.check(now, found, poll) {
             Step::Wait => Look::Wait,
             Step::Load => Look::Load,
-            Step::Report(why) => Look::Told(self.policy.failed(Failure::Unreadable(why)).into()),
+            Step::Report(why) => {
+                Look::Told(self.policy.failed(LoadFailure::Unreadable(why)).into())
+            }
         }
     }
 
     /// The file was read: `version` of it, and whether it is a configuration.
     pub fn judged(&mut self, now: Instant, version: i64, good: bool) -> Told {
-        self.schedule.judged(now, FileId::of_test(version));
+        self.schedule.loaded(now, FileId::of_test(version));
         let verdict = if good {
             self.policy.loaded(Loaded {
                 snapshot: Snapshot::unavailable("stands for a configuration"),
                 warnings: Vec::new(),
             })
         } else {
-            self.policy.failed(Failure::Invalid(config::Error {
+            self.policy.failed(LoadFailure::Invalid(config::Error {
                 path: String::new(),
                 what: "not valid".to_owned(),
             }))
@@ -119,13 +121,13 @@ impl Watcher {
 
     /// The file could not be read after all.
     pub fn unread(&mut self, now: Instant, trouble: Trouble) -> Told {
-        let why = Unreadable::from(trouble);
-        self.schedule.unread(now, why);
-        self.policy.failed(Failure::Unreadable(why)).into()
+        let why = ReadError::from(trouble);
+        self.schedule.read_failed(now, why);
+        self.policy.failed(LoadFailure::Unreadable(why)).into()
     }
 }
 
-impl From<Trouble> for Unreadable {
+impl From<Trouble> for ReadError {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::Missing => Self::Stat(Errno::ENOENT),
@@ -137,9 +139,9 @@ impl From<Trouble> for Unreadable {
     }
 }
 
-impl From<Verdict> for Told {
-    fn from(verdict: Verdict) -> Self {
-        let Verdict {
+impl From<Decision> for Told {
+    fn from(verdict: Decision) -> Self {
+        let Decision {
             publish,
             unavailable,
             error,

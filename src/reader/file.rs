@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use tokio_uring::buf::BoundedBuf;
 
 use super::Io;
-use super::background::{Aborted, background};
+use super::background::{BackgroundError, background};
 
 /// How much is read at a time through io_uring, in bytes.
 ///
@@ -60,7 +60,7 @@ impl FileId {
 
 /// Why there is no content to judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unreadable {
+pub(super) enum ReadError {
     /// `stat` refused.
     Stat(Errno),
     /// `open` refused.
@@ -82,7 +82,7 @@ pub(super) enum Unreadable {
     Changing,
 }
 
-impl Unreadable {
+impl ReadError {
     /// Whether there is no such file, as opposed to one that cannot be read.
     pub(super) fn is_missing(self) -> bool {
         matches!(
@@ -99,8 +99,8 @@ pub(super) struct Contents {
 }
 
 /// Which version `path` names now, if it can be read at all and has at most `limit` bytes. Follows symbolic links.
-pub(super) fn stat(path: &Path, limit: u64) -> Result<FileId, Unreadable> {
-    let metadata = std::fs::metadata(path).map_err(|e| Unreadable::Stat(errno(&e)))?;
+pub(super) fn stat(path: &Path, limit: u64) -> Result<FileId, ReadError> {
+    let metadata = std::fs::metadata(path).map_err(|e| ReadError::Stat(errno(&e)))?;
     identify(&metadata, limit)
 }
 
@@ -108,31 +108,31 @@ pub(super) fn stat(path: &Path, limit: u64) -> Result<FileId, Unreadable> {
 ///
 /// # Errors
 ///
-/// See [`Unreadable`].
-pub(super) async fn read(io: Io, path: &Path, limit: u64) -> Result<Contents, Unreadable> {
+/// See [`ReadError`].
+pub(super) async fn read(io: Io, path: &Path, limit: u64) -> Result<Contents, ReadError> {
     match io {
         Io::Uring => read_uring(path, limit).await,
         Io::Blocking => {
             let path = path.to_owned();
             match background(move || read_blocking(&path, limit)).await {
                 Ok(result) => result,
-                Err(Aborted::NotStarted(errno)) => Err(Unreadable::Read(errno)),
-                Err(Aborted::Panicked) => Err(Unreadable::Read(Errno::EIO)),
+                Err(BackgroundError::NotStarted(errno)) => Err(ReadError::Read(errno)),
+                Err(BackgroundError::Panicked) => Err(ReadError::Read(Errno::EIO)),
             }
         }
     }
 }
 
 /// [`read`] on the calling thread.
-pub(super) fn read_blocking(path: &Path, limit: u64) -> Result<Contents, Unreadable> {
+pub(super) fn read_blocking(path: &Path, limit: u64) -> Result<Contents, ReadError> {
     let mut file = std::fs::OpenOptions::new()
         .read(true)
         // Opening a named pipe must not wait for its writer.
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
-        .map_err(|e| Unreadable::Open(errno(&e)))?;
+        .map_err(|e| ReadError::Open(errno(&e)))?;
     let identify_open = |file: &std::fs::File| {
-        let metadata = file.metadata().map_err(|e| Unreadable::Read(errno(&e)))?;
+        let metadata = file.metadata().map_err(|e| ReadError::Read(errno(&e)))?;
         identify(&metadata, limit)
     };
     let id = identify_open(&file)?;
@@ -141,24 +141,24 @@ pub(super) fn read_blocking(path: &Path, limit: u64) -> Result<Contents, Unreada
     (&mut file)
         .take(id.size + 1)
         .read_to_end(&mut bytes)
-        .map_err(|e| Unreadable::Read(errno(&e)))?;
+        .map_err(|e| ReadError::Read(errno(&e)))?;
     unchanged(id, &identify_open(&file)?, bytes)
 }
 
 /// [`read`] through the ring of the tokio-uring runtime that runs this.
-async fn read_uring(path: &Path, limit: u64) -> Result<Contents, Unreadable> {
+async fn read_uring(path: &Path, limit: u64) -> Result<Contents, ReadError> {
     // tokio-uring cannot be told to open without blocking: a named pipe is found out before.
     stat(path, limit)?;
     let file = tokio_uring::fs::File::open(path)
         .await
-        .map_err(|e| Unreadable::Open(errno(&e)))?;
+        .map_err(|e| ReadError::Open(errno(&e)))?;
     let contents = read_open(&file, limit).await;
     // Nothing was written, so closing has nothing to report.
     let _ = file.close().await;
     contents
 }
 
-async fn read_open(file: &tokio_uring::fs::File, limit: u64) -> Result<Contents, Unreadable> {
+async fn read_open(file: &tokio_uring::fs::File, limit: u64) -> Result<Contents, ReadError> {
     let id = identify_uring(file, limit).await?;
     let mut bytes = buffer_for(&id)?;
     let end = bytes.capacity();
@@ -171,17 +171,14 @@ async fn read_open(file: &tokio_uring::fs::File, limit: u64) -> Result<Contents,
             Ok(0) => break,
             Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(Unreadable::Read(errno(&e))),
+            Err(e) => return Err(ReadError::Read(errno(&e))),
         }
     }
     unchanged(id, &identify_uring(file, limit).await?, bytes)
 }
 
-async fn identify_uring(file: &tokio_uring::fs::File, limit: u64) -> Result<FileId, Unreadable> {
-    let stat = file
-        .statx()
-        .await
-        .map_err(|e| Unreadable::Read(errno(&e)))?;
+async fn identify_uring(file: &tokio_uring::fs::File, limit: u64) -> Result<FileId, ReadError> {
+    let stat = file.statx().await.map_err(|e| ReadError::Read(errno(&e)))?;
     let id = FileId {
         dev: nix::sys::stat::makedev(stat.stx_dev_major.into(), stat.stx_dev_minor.into()),
         ino: stat.stx_ino,
@@ -192,7 +189,7 @@ async fn identify_uring(file: &tokio_uring::fs::File, limit: u64) -> Result<File
     check(stat.stx_mode.into(), id, limit)
 }
 
-fn identify(metadata: &Metadata, limit: u64) -> Result<FileId, Unreadable> {
+fn identify(metadata: &Metadata, limit: u64) -> Result<FileId, ReadError> {
     let id = FileId {
         dev: metadata.dev(),
         ino: metadata.ino(),
@@ -204,33 +201,33 @@ fn identify(metadata: &Metadata, limit: u64) -> Result<FileId, Unreadable> {
 }
 
 /// `id`, if a file of this `mode` and size is one to read.
-fn check(mode: u32, id: FileId, limit: u64) -> Result<FileId, Unreadable> {
+fn check(mode: u32, id: FileId, limit: u64) -> Result<FileId, ReadError> {
     match mode & libc::S_IFMT {
-        libc::S_IFDIR => Err(Unreadable::Directory),
-        libc::S_IFREG if id.size > limit => Err(Unreadable::TooLong {
+        libc::S_IFDIR => Err(ReadError::Directory),
+        libc::S_IFREG if id.size > limit => Err(ReadError::TooLong {
             bytes: id.size,
             limit,
         }),
         libc::S_IFREG => Ok(id),
-        _ => Err(Unreadable::NotRegular),
+        _ => Err(ReadError::NotRegular),
     }
 }
 
 /// A buffer for all of `id` and one byte more.
-fn buffer_for(id: &FileId) -> Result<Vec<u8>, Unreadable> {
+fn buffer_for(id: &FileId) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
     usize::try_from(id.size)
         .ok()
         .and_then(|size| bytes.try_reserve_exact(size + 1).ok())
-        .ok_or(Unreadable::Read(Errno::ENOMEM))?;
+        .ok_or(ReadError::Read(Errno::ENOMEM))?;
     Ok(bytes)
 }
 
-fn unchanged(before: FileId, after: &FileId, bytes: Vec<u8>) -> Result<Contents, Unreadable> {
+fn unchanged(before: FileId, after: &FileId, bytes: Vec<u8>) -> Result<Contents, ReadError> {
     if bytes.len() as u64 == before.size && before.same_content(after) {
         Ok(Contents { id: before, bytes })
     } else {
-        Err(Unreadable::Changing)
+        Err(ReadError::Changing)
     }
 }
 
@@ -243,7 +240,7 @@ mod tests {
     use super::*;
 
     /// Both ways of reading, which must agree. The first is left out, aloud, where io_uring is refused.
-    fn read_both(path: &Path, limit: u64) -> Vec<Result<Contents, Unreadable>> {
+    fn read_both(path: &Path, limit: u64) -> Vec<Result<Contents, ReadError>> {
         let mut results = Vec::new();
         match tokio_uring::Runtime::new(&tokio_uring::builder()) {
             Ok(runtime) => results.push(runtime.block_on(read(Io::Uring, path, limit))),
@@ -257,7 +254,7 @@ mod tests {
         results
     }
 
-    fn check_refused(path: &Path, limit: u64, expect: Unreadable) {
+    fn check_refused(path: &Path, limit: u64, expect: ReadError) {
         for result in read_both(path, limit) {
             assert_eq!(result.err(), Some(expect));
         }
@@ -283,17 +280,17 @@ mod tests {
     fn refuses_what_is_no_file_of_bearable_size() {
         let dir = tempfile::tempdir().expect("a directory");
         let at = |name: &str| dir.path().join(name);
-        check_refused(dir.path(), 10, Unreadable::Directory);
+        check_refused(dir.path(), 10, ReadError::Directory);
 
         std::fs::write(at("long"), b"12345678901").expect("written");
-        let too_long = Unreadable::TooLong {
+        let too_long = ReadError::TooLong {
             bytes: 11,
             limit: 10,
         };
         check_refused(&at("long"), 10, too_long);
 
         nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
-        check_refused(&at("pipe"), 10, Unreadable::NotRegular);
+        check_refused(&at("pipe"), 10, ReadError::NotRegular);
 
         for missing in ["missing", "long/missing"] {
             for result in read_both(&at(missing), 10) {
@@ -321,8 +318,8 @@ mod tests {
         };
         assert_eq!(judge(before, b"abc"), None);
         assert_eq!(judge(unlinked, b"abc"), None);
-        assert_eq!(judge(written, b"abc"), Some(Unreadable::Changing));
-        assert_eq!(judge(before, b"abcd"), Some(Unreadable::Changing));
-        assert_eq!(judge(before, b"ab"), Some(Unreadable::Changing));
+        assert_eq!(judge(written, b"abc"), Some(ReadError::Changing));
+        assert_eq!(judge(before, b"abcd"), Some(ReadError::Changing));
+        assert_eq!(judge(before, b"ab"), Some(ReadError::Changing));
     }
 }

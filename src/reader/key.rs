@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::Io;
-use super::file::{self, FileId, Unreadable};
+use super::file::{self, FileId, ReadError};
 use crate::protocol::Key;
 
 /// The longest key that is read, in bytes. Ganeti's own have 41; a longer file is a mistake, not a key.
@@ -23,7 +23,7 @@ pub struct KeyError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     Empty,
-    Unreadable(Unreadable),
+    Unreadable(ReadError),
 }
 
 impl fmt::Display for KeyError {
@@ -41,25 +41,25 @@ impl fmt::Display for KeyError {
                 f,
                 "HMAC key {path} does not exist: {COPY}, or name another file ({OPTIONS})"
             ),
-            Why::Unreadable(Unreadable::Directory) => {
+            Why::Unreadable(ReadError::Directory) => {
                 write!(f, "HMAC key {path} is a directory: name a file ({OPTIONS})")
             }
-            Why::Unreadable(Unreadable::NotRegular) => {
+            Why::Unreadable(ReadError::NotRegular) => {
                 write!(
                     f,
                     "HMAC key {path} is not a regular file: name one that is ({OPTIONS})"
                 )
             }
-            Why::Unreadable(Unreadable::TooLong { bytes, limit }) => write!(
+            Why::Unreadable(ReadError::TooLong { bytes, limit }) => write!(
                 f,
                 "HMAC key {path} has {bytes} bytes, more than {limit}: name the right file ({OPTIONS})"
             ),
-            Why::Unreadable(Unreadable::Changing) => write!(
+            Why::Unreadable(ReadError::Changing) => write!(
                 f,
                 "HMAC key {path} was written to while it was read: try again"
             ),
             Why::Unreadable(
-                Unreadable::Stat(errno) | Unreadable::Open(errno) | Unreadable::Read(errno),
+                ReadError::Stat(errno) | ReadError::Open(errno) | ReadError::Read(errno),
             ) => write!(
                 f,
                 "HMAC key {path} cannot be read ({}): make it readable for the user that runs this program",
@@ -72,7 +72,7 @@ impl fmt::Display for KeyError {
 impl std::error::Error for KeyError {}
 
 impl KeyError {
-    pub(super) fn unreadable(path: &Path, why: Unreadable) -> Self {
+    pub(super) fn unreadable(path: &Path, why: ReadError) -> Self {
         Self {
             path: path.to_owned(),
             why: Why::Unreadable(why),
@@ -95,7 +95,7 @@ pub fn load_key(path: &Path) -> Result<Key, KeyError> {
 pub(super) async fn reload_key(
     io: Io,
     path: &Path,
-) -> Result<(FileId, Result<Key, KeyError>), Unreadable> {
+) -> Result<(FileId, Result<Key, KeyError>), ReadError> {
     let contents = file::read(io, path, KEY_BYTES_MAX).await?;
     Ok((contents.id, prepare(path, &contents.bytes)))
 }
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn an_unreadable_key_names_the_reason() {
         let error =
-            KeyError::unreadable(Path::new("/k"), Unreadable::Open(nix::errno::Errno::EACCES));
+            KeyError::unreadable(Path::new("/k"), ReadError::Open(nix::errno::Errno::EACCES));
         assert_eq!(
             error.to_string(),
             "HMAC key /k cannot be read (Permission denied): make it readable for the user that runs this program"

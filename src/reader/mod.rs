@@ -49,9 +49,9 @@ use crate::protocol::Key;
 use crate::responder::Served;
 use crate::snapshot::{Loaded, Snapshot};
 
-use background::{Aborted, background};
-use file::{FileId, Unreadable};
-use policy::{Failure, Policy, Verdict};
+use background::{BackgroundError, background};
+use file::{FileId, ReadError};
+use policy::{Decision, LoadFailure, Policy};
 use retired::Retired;
 use schedule::{Hint, Schedule, Step};
 use watch::Watch;
@@ -100,14 +100,14 @@ pub enum Io {
 }
 
 /// Makes a snapshot of a file's text; [`Snapshot::load`] outside of tests.
-pub type Load = fn(&[u8]) -> Result<Loaded, config::Error>;
+pub type LoadFn = fn(&[u8]) -> Result<Loaded, config::Error>;
 
 /// Keeps what is served up to date with the files.
 #[derive(Debug)]
 pub struct Reader {
     files: Files,
     io: Io,
-    load: Load,
+    load: LoadFn,
     poll: Duration,
     watch: Watch,
     /// The schedules of `config.data` and `hmac.key`.
@@ -139,7 +139,7 @@ impl Reader {
 
     /// The same with another loader.
     #[must_use]
-    pub fn with_load(mut self, load: Load) -> Self {
+    pub fn with_load(mut self, load: LoadFn) -> Self {
         self.load = load;
         self
     }
@@ -165,10 +165,10 @@ impl Reader {
         let (id, key) = key::reload_key(self.io, &self.files.key)
             .await
             .map_err(|why| KeyError::unreadable(&self.files.key, why))?;
-        self.key.judged(Instant::now(), id);
+        self.key.loaded(Instant::now(), id);
         let key = Arc::new(key?);
         let snapshot = self
-            .look_at_config(self.poll)
+            .check_config(self.poll)
             .await
             .unwrap_or_else(|| Snapshot::unavailable("Configuration not yet loaded"));
         Ok(Served {
@@ -184,18 +184,18 @@ impl Reader {
         loop {
             events = self.wait(events).await;
             self.retired.sweep(Instant::now());
-            if self.config.look_at() <= Instant::now() {
+            if self.config.next_check() <= Instant::now() {
                 let poll = self.renew_watch(events.is_some());
-                if let Some(snapshot) = self.look_at_config(poll).await {
+                if let Some(snapshot) = self.check_config(poll).await {
                     let key = published.load().key.clone();
                     let snapshot = Arc::new(snapshot);
                     self.publish(Served { key, snapshot }, &published, &wake);
                 }
             }
-            if self.key.look_at() <= Instant::now() {
+            if self.key.next_check() <= Instant::now() {
                 let poll = self.renew_watch(events.is_some());
                 let current = published.load_full();
-                if let Some(key) = self.look_at_key(&current.key, poll).await {
+                if let Some(key) = self.check_key(&current.key, poll).await {
                     let (key, snapshot) = (Arc::new(key), current.snapshot.clone());
                     drop(current);
                     self.publish(Served { key, snapshot }, &published, &wake);
@@ -212,7 +212,7 @@ impl Reader {
 
     /// Waits for the next event or deadline, and takes note of the events. Returns `events` if they still come.
     async fn wait(&mut self, events: Option<AsyncFd<OwnedFd>>) -> Option<AsyncFd<OwnedFd>> {
-        let looks = self.config.look_at().min(self.key.look_at());
+        let looks = self.config.next_check().min(self.key.next_check());
         let deadline = self.retired.next().map_or(looks, |next| next.min(looks));
         let Some(events) = events else {
             tokio::time::sleep_until(deadline.into()).await;
@@ -251,47 +251,47 @@ impl Reader {
     }
 
     /// Looks at `config.data`, loads it if it is time to, and returns what is to be published.
-    async fn look_at_config(&mut self, poll: Duration) -> Option<Snapshot> {
+    async fn check_config(&mut self, poll: Duration) -> Option<Snapshot> {
         let found = file::stat(&self.files.config, CONFIG_BYTES_MAX);
-        let verdict = match self.config.look(Instant::now(), found, poll) {
+        let verdict = match self.config.check(Instant::now(), found, poll) {
             Step::Wait => return None,
-            Step::Report(why) => self.policy.failed(Failure::Unreadable(why)),
+            Step::Report(why) => self.policy.failed(LoadFailure::Unreadable(why)),
             Step::Load => match load_config(self.io, &self.files.config, self.load).await {
                 Ok(judged) => {
-                    self.config.judged(Instant::now(), judged.id);
+                    self.config.loaded(Instant::now(), judged.id);
                     self.status.update(|status| status.loads += 1);
                     match judged.outcome {
                         Ok(loaded) => {
-                            self.tell_success(&loaded.snapshot, judged.took);
+                            self.log_success(&loaded.snapshot, judged.took);
                             self.policy.loaded(loaded)
                         }
-                        Err(error) => self.policy.failed(Failure::Invalid(error)),
+                        Err(error) => self.policy.failed(LoadFailure::Invalid(error)),
                     }
                 }
                 Err(why) => {
-                    self.config.unread(Instant::now(), why);
-                    self.policy.failed(Failure::Unreadable(why))
+                    self.config.read_failed(Instant::now(), why);
+                    self.policy.failed(LoadFailure::Unreadable(why))
                 }
             },
         };
-        self.tell(&verdict);
+        self.log_decision(&verdict);
         verdict.publish
     }
 
     /// Looks at `hmac.key`, reads it if it is time to, and returns it if it is another than `current`.
-    async fn look_at_key(&mut self, current: &Key, poll: Duration) -> Option<Key> {
+    async fn check_key(&mut self, current: &Key, poll: Duration) -> Option<Key> {
         let path = &self.files.key;
         let found = file::stat(path, key::KEY_BYTES_MAX);
-        let result = match self.key.look(Instant::now(), found, poll) {
+        let result = match self.key.check(Instant::now(), found, poll) {
             Step::Wait => return None,
             Step::Report(why) => Err(KeyError::unreadable(path, why)),
             Step::Load => match key::reload_key(self.io, path).await {
                 Ok((id, key)) => {
-                    self.key.judged(Instant::now(), id);
+                    self.key.loaded(Instant::now(), id);
                     key
                 }
                 Err(why) => {
-                    self.key.unread(Instant::now(), why);
+                    self.key.read_failed(Instant::now(), why);
                     Err(KeyError::unreadable(path, why))
                 }
             },
@@ -299,17 +299,17 @@ impl Reader {
         match result {
             Ok(key) => {
                 let changed = !key::same_key(&key, current);
-                self.tell_key(changed);
+                self.log_key(changed);
                 changed.then_some(key)
             }
             Err(error) => {
-                self.tell_bad_key(&error);
+                self.log_bad_key(&error);
                 None
             }
         }
     }
 
-    fn tell_success(&self, snapshot: &Snapshot, took: Duration) {
+    fn log_success(&self, snapshot: &Snapshot, took: Duration) {
         let summary = snapshot.summary();
         match &summary {
             Some(s) => tracing::info!(
@@ -333,7 +333,7 @@ impl Reader {
         });
     }
 
-    fn tell(&self, verdict: &Verdict) {
+    fn log_decision(&self, verdict: &Decision) {
         for warning in &verdict.warnings {
             tracing::warn!("{}: {warning}", self.files.config.display());
         }
@@ -352,7 +352,7 @@ impl Reader {
         });
     }
 
-    fn tell_key(&self, changed: bool) {
+    fn log_key(&self, changed: bool) {
         let repaired = self.status.update(|status| {
             status.key_changes += u64::from(changed);
             status.key_error.take().is_some()
@@ -365,7 +365,7 @@ impl Reader {
         }
     }
 
-    fn tell_bad_key(&self, error: &KeyError) {
+    fn log_bad_key(&self, error: &KeyError) {
         let error = error.to_string();
         let before = self
             .status
@@ -386,7 +386,7 @@ fn schedule_of<'a>(
 }
 
 /// A `config.data` that was read and judged.
-struct Judged {
+struct ConfigLoad {
     id: FileId,
     outcome: Result<Loaded, config::Error>,
     /// How long judging took, without reading.
@@ -394,7 +394,7 @@ struct Judged {
 }
 
 /// Reads `path` on this thread and judges it on another.
-async fn load_config(io: Io, path: &Path, load: Load) -> Result<Judged, Unreadable> {
+async fn load_config(io: Io, path: &Path, load: LoadFn) -> Result<ConfigLoad, ReadError> {
     let file::Contents { id, bytes } = file::read(io, path, CONFIG_BYTES_MAX).await?;
     let judge = move || {
         let start = Instant::now();
@@ -402,11 +402,11 @@ async fn load_config(io: Io, path: &Path, load: Load) -> Result<Judged, Unreadab
         let took = start.elapsed();
         // The text is gone before its snapshot is published.
         drop(bytes);
-        Judged { id, outcome, took }
+        ConfigLoad { id, outcome, took }
     };
     background(judge).await.or_else(|aborted| match aborted {
-        Aborted::NotStarted(errno) => Err(Unreadable::Read(errno)),
-        Aborted::Panicked => Ok(Judged {
+        BackgroundError::NotStarted(errno) => Err(ReadError::Read(errno)),
+        BackgroundError::Panicked => Ok(ConfigLoad {
             id,
             outcome: Err(config::Error {
                 path: String::new(),

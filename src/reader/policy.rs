@@ -15,7 +15,7 @@
 use nix::errno::Errno;
 
 use super::OnBadConfig;
-use super::file::Unreadable;
+use super::file::ReadError;
 use crate::config;
 use crate::snapshot::{Loaded, Snapshot};
 
@@ -24,16 +24,16 @@ const DETAIL_CHARS_MAX: usize = 1_000;
 
 /// Why a look at `config.data` gave nothing to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum LoadFailure {
     /// There is nothing to judge.
-    Unreadable(Unreadable),
+    Unreadable(ReadError),
     /// It was read, and is no configuration.
     Invalid(config::Error),
 }
 
 /// What to do after a look.
 #[derive(Debug, Default)]
-pub(super) struct Verdict {
+pub(super) struct Decision {
     /// The snapshot to publish; `None` to serve on what is served.
     pub(super) publish: Option<Snapshot>,
     /// The error answer that `publish` gives, if it is one.
@@ -71,7 +71,7 @@ impl Policy {
     }
 
     /// A good configuration was loaded.
-    pub(super) fn loaded(&mut self, loaded: Loaded) -> Verdict {
+    pub(super) fn loaded(&mut self, loaded: Loaded) -> Decision {
         self.good = true;
         self.failure = None;
         let warnings = if loaded.warnings == self.warnings {
@@ -80,10 +80,10 @@ impl Policy {
             self.warnings.clone_from(&loaded.warnings);
             loaded.warnings
         };
-        Verdict {
+        Decision {
             publish: Some(loaded.snapshot),
             warnings,
-            ..Verdict::default()
+            ..Decision::default()
         }
     }
 
@@ -91,18 +91,18 @@ impl Policy {
     ///
     /// A file that cannot be read is tried again without having changed, so that is only said when it is news; a file
     /// that was judged has changed since, so that is always said. Neither happens more than about once a second.
-    pub(super) fn failed(&mut self, failure: Failure) -> Verdict {
+    pub(super) fn failed(&mut self, failure: LoadFailure) -> Decision {
         let answer = self.answer(&failure);
         let news = self.failure.as_ref() != Some(&answer);
-        let readable = matches!(failure, Failure::Invalid(_));
-        let missing = matches!(failure, Failure::Unreadable(why) if why.is_missing());
+        let readable = matches!(failure, LoadFailure::Invalid(_));
+        let missing = matches!(failure, LoadFailure::Unreadable(why) if why.is_missing());
         // Half of a file says nothing, neither good nor bad; the next try comes in a second.
-        let half = failure == Failure::Unreadable(Unreadable::Changing);
+        let half = failure == LoadFailure::Unreadable(ReadError::Changing);
         let keep = self.good && !missing && (half || self.on_bad_config == OnBadConfig::KeepLast);
         self.good = keep;
         self.failure = Some(answer.clone());
 
-        let mut verdict = Verdict::default();
+        let mut verdict = Decision::default();
         if news || readable {
             let consequence = if keep {
                 "; the last good configuration is served on"
@@ -119,30 +119,30 @@ impl Policy {
     }
 
     /// The reference's error answer for `failure`, where it has one, and one in its spirit where not.
-    fn answer(&self, failure: &Failure) -> String {
+    fn answer(&self, failure: &LoadFailure) -> String {
         let path = &self.path;
         let update = |what: String| format!("Failure during configuration update: {path}: {what}");
         let load = |what: String| format!("Cannot load configuration from {path}: {what}");
         let open = |what: &str| load(format!("{path}: openFile: {what}"));
         match failure {
-            Failure::Invalid(error) => load(format!(
+            LoadFailure::Invalid(error) => load(format!(
                 "parsing configuration: {}",
                 printable(&error.to_string())
             )),
-            Failure::Unreadable(why) => match *why {
+            LoadFailure::Unreadable(why) => match *why {
                 // It vanished between the two calls, which is no news of its own.
-                Unreadable::Stat(errno) | Unreadable::Open(errno) if why.is_missing() => {
+                ReadError::Stat(errno) | ReadError::Open(errno) if why.is_missing() => {
                     update(format!("getFileStatus: {}", io_error(errno)))
                 }
-                Unreadable::Stat(errno) => update(format!("getFileStatus: {}", io_error(errno))),
-                Unreadable::Open(errno) => open(&io_error(errno)),
-                Unreadable::Read(errno) => update(format!("hGetContents: {}", io_error(errno))),
-                Unreadable::Directory => open("inappropriate type (is a directory)"),
-                Unreadable::NotRegular => open("inappropriate type (not a regular file)"),
-                Unreadable::TooLong { bytes, limit } => load(format!(
+                ReadError::Stat(errno) => update(format!("getFileStatus: {}", io_error(errno))),
+                ReadError::Open(errno) => open(&io_error(errno)),
+                ReadError::Read(errno) => update(format!("hGetContents: {}", io_error(errno))),
+                ReadError::Directory => open("inappropriate type (is a directory)"),
+                ReadError::NotRegular => open("inappropriate type (not a regular file)"),
+                ReadError::TooLong { bytes, limit } => load(format!(
                     "parsing configuration: {bytes} bytes are more than the {limit} that can be served"
                 )),
-                Unreadable::Changing => load("it was written to while it was read".into()),
+                ReadError::Changing => load("it was written to while it was read".into()),
             },
         }
     }
@@ -182,7 +182,7 @@ fn io_error(errno: Errno) -> String {
 mod tests {
     use super::*;
 
-    const MISSING: Failure = Failure::Unreadable(Unreadable::Stat(Errno::ENOENT));
+    const MISSING: LoadFailure = LoadFailure::Unreadable(ReadError::Stat(Errno::ENOENT));
     const MISSING_ANSWER: &str = "Failure during configuration update: /d/config.data: \
         getFileStatus: does not exist (No such file or directory)";
 
@@ -197,8 +197,8 @@ mod tests {
         }
     }
 
-    fn invalid() -> Failure {
-        Failure::Invalid(config::Error {
+    fn invalid() -> LoadFailure {
+        LoadFailure::Invalid(config::Error {
             path: "/nodes/N/name".into(),
             what: "is a number".into(),
         })
@@ -212,7 +212,7 @@ mod tests {
         Error(String),
     }
 
-    fn published(verdict: &Verdict) -> Published {
+    fn published(verdict: &Decision) -> Published {
         match (&verdict.publish, &verdict.unavailable) {
             (None, None) => Published::Nothing,
             (Some(_), None) => Published::Good,
@@ -235,7 +235,7 @@ mod tests {
              /nodes/N/name: is a number; the last good configuration is served on"
         );
 
-        let unreadable = Failure::Unreadable(Unreadable::Open(Errno::EACCES));
+        let unreadable = LoadFailure::Unreadable(ReadError::Open(Errno::EACCES));
         assert_eq!(published(&policy.failed(unreadable)), Published::Nothing);
 
         let verdict = policy.failed(MISSING);
@@ -265,7 +265,7 @@ mod tests {
     fn a_file_that_is_being_written_changes_nothing() {
         let mut policy = policy(OnBadConfig::Error);
         policy.loaded(good(&[]));
-        let changing = Failure::Unreadable(Unreadable::Changing);
+        let changing = LoadFailure::Unreadable(ReadError::Changing);
         assert_eq!(published(&policy.failed(changing)), Published::Nothing);
     }
 
@@ -284,7 +284,7 @@ mod tests {
         policy.loaded(good(&[]));
         assert!(policy.failed(invalid()).error.is_some());
         assert!(policy.failed(invalid()).error.is_some());
-        let unreadable = || Failure::Unreadable(Unreadable::Open(Errno::EMFILE));
+        let unreadable = || LoadFailure::Unreadable(ReadError::Open(Errno::EMFILE));
         assert!(policy.failed(unreadable()).error.is_some());
         assert!(policy.failed(unreadable()).error.is_none());
         policy.loaded(good(&[]));
@@ -295,7 +295,7 @@ mod tests {
     fn a_file_that_vanishes_before_it_is_opened_is_told_once() {
         let mut policy = policy(OnBadConfig::KeepLast);
         policy.loaded(good(&[]));
-        let verdict = policy.failed(Failure::Unreadable(Unreadable::Open(Errno::ENOENT)));
+        let verdict = policy.failed(LoadFailure::Unreadable(ReadError::Open(Errno::ENOENT)));
         assert_eq!(published(&verdict), Published::Error(MISSING_ANSWER.into()));
         assert!(verdict.error.is_some());
         // The look that follows.
@@ -329,20 +329,20 @@ mod tests {
     fn errors_read_as_the_reference_prints_them() {
         let policy = policy(OnBadConfig::KeepLast);
         let check = |why, expect: &str| {
-            assert_eq!(policy.answer(&Failure::Unreadable(why)), expect);
+            assert_eq!(policy.answer(&LoadFailure::Unreadable(why)), expect);
         };
-        check(Unreadable::Stat(Errno::ENOENT), MISSING_ANSWER);
-        check(Unreadable::Open(Errno::ENOENT), MISSING_ANSWER);
+        check(ReadError::Stat(Errno::ENOENT), MISSING_ANSWER);
+        check(ReadError::Open(Errno::ENOENT), MISSING_ANSWER);
         check(
-            Unreadable::Directory,
+            ReadError::Directory,
             "Cannot load configuration from /d/config.data: /d/config.data: openFile: inappropriate type (is a directory)",
         );
         check(
-            Unreadable::Open(Errno::EACCES),
+            ReadError::Open(Errno::EACCES),
             "Cannot load configuration from /d/config.data: /d/config.data: openFile: permission denied (Permission denied)",
         );
         check(
-            Unreadable::Read(Errno::EIO),
+            ReadError::Read(Errno::EIO),
             "Failure during configuration update: /d/config.data: hGetContents: hardware fault (I/O error)",
         );
     }

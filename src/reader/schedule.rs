@@ -1,6 +1,6 @@
 //! When to look at a file, and when to load it. Pure: the clock, the hints and what `stat` found come in, steps go out.
 //!
-//! *Looking* is one `stat`, done on every hint; *loading* is reading and judging, done at most once per [`REST`]. So a file
+//! *Looking* is one `stat`, done on every hint; *loading* is reading and judging, done at most once per [`LOAD_INTERVAL_MIN`]. So a file
 //! that vanished is noticed at once however often it is written, and the first change after quiet is loaded at once.
 //!
 //! Invariants:
@@ -9,16 +9,16 @@
 //!   comes in the resting time postpones the look to its end; one that comes while a load is running outlives that load.
 //! * Every load is followed by a look, so what changed while it ran is found without any hint.
 //! * There is always a next look, at most the poll interval away.
-//! * A caller reports at most two things per [`REST`]: only a missing file is reported in the resting time, and only after
+//! * A caller reports at most two things per [`LOAD_INTERVAL_MIN`]: only a missing file is reported in the resting time, and only after
 //!   something else was.
 
 use std::time::{Duration, Instant};
 
-use super::file::{FileId, Unreadable};
+use super::file::{FileId, ReadError};
 
 /// From the end of one load to the start of the next: at most one a second, and never more than half of a core when loads
 /// take as long as that. The reference's manual page gives the same second (`ganeti-confd(8)`).
-pub(super) const REST: Duration = Duration::from_secs(1);
+pub(super) const LOAD_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// From the creation or re-labelling of a file to the look at it. One that is created by opening it is still empty then,
 /// and will be closed in a moment, which is a hint of its own; a link is complete, but gives no other hint.
@@ -40,17 +40,17 @@ pub(super) enum Hint {
 pub(super) enum Step {
     /// Nothing.
     Wait,
-    /// Read and judge the file, then call [`Schedule::judged`] or [`Schedule::unread`].
+    /// Read and judge the file, then call [`Schedule::loaded`] or [`Schedule::read_failed`].
     Load,
     /// Tell that there is nothing to read.
-    Report(Unreadable),
+    Report(ReadError),
 }
 
 /// The schedule of one file.
 #[derive(Debug)]
 pub(super) struct Schedule {
     /// What was last loaded or reported; `None` if that must be tried again.
-    seen: Option<Result<FileId, Unreadable>>,
+    seen: Option<Result<FileId, ReadError>>,
     /// Whether to load even what has been seen.
     changed: bool,
     look_at: Instant,
@@ -68,8 +68,8 @@ impl Schedule {
         }
     }
 
-    /// When to [`look`](Self::look) next.
-    pub(super) fn look_at(&self) -> Instant {
+    /// When to [check](Self::check) next.
+    pub(super) fn next_check(&self) -> Instant {
         self.look_at
     }
 
@@ -85,10 +85,10 @@ impl Schedule {
     }
 
     /// Decides about what `stat` found `now`, with the next look at most `poll` away.
-    pub(super) fn look(
+    pub(super) fn check(
         &mut self,
         now: Instant,
-        found: Result<FileId, Unreadable>,
+        found: Result<FileId, ReadError>,
         poll: Duration,
     ) -> Step {
         self.look_at = now + poll;
@@ -97,7 +97,7 @@ impl Schedule {
             self.changed = false;
             return Step::Wait;
         }
-        let missing = found.is_err_and(Unreadable::is_missing);
+        let missing = found.is_err_and(ReadError::is_missing);
         if now < self.rest_until && !missing {
             self.look_at = self.look_at.min(self.rest_until);
             return Step::Wait;
@@ -108,7 +108,7 @@ impl Schedule {
             Ok(_) => Step::Load,
             Err(why) => {
                 if !missing {
-                    self.rest_until = now + REST;
+                    self.rest_until = now + LOAD_INTERVAL_MIN;
                 }
                 Step::Report(why)
             }
@@ -116,18 +116,18 @@ impl Schedule {
     }
 
     /// The load is over: `id` was read, and found good or bad.
-    pub(super) fn judged(&mut self, now: Instant, id: FileId) {
+    pub(super) fn loaded(&mut self, now: Instant, id: FileId) {
         self.seen = Some(Ok(id));
-        self.rest_until = now + REST;
+        self.rest_until = now + LOAD_INTERVAL_MIN;
         self.look_at = now;
     }
 
     /// The load is over: nothing could be read. One that was being written is tried again after the rest, others when
     /// they change, or at the next poll.
-    pub(super) fn unread(&mut self, now: Instant, why: Unreadable) {
+    pub(super) fn read_failed(&mut self, now: Instant, why: ReadError) {
         self.seen = None;
-        self.rest_until = now + REST;
-        if why == Unreadable::Changing {
+        self.rest_until = now + LOAD_INTERVAL_MIN;
+        if why == ReadError::Changing {
             self.look_at = self.look_at.min(self.rest_until);
         }
     }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     const POLL: Duration = Duration::from_secs(15);
-    const GONE: Unreadable = Unreadable::Stat(Errno::ENOENT);
+    const GONE: ReadError = ReadError::Stat(Errno::ENOENT);
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
@@ -180,9 +180,9 @@ mod tests {
 
         /// Looks, which must be due, and expects `step`.
         #[track_caller]
-        fn look(&mut self, found: Result<FileId, Unreadable>, step: Step) -> &mut Self {
-            assert!(self.schedule.look_at() <= self.now, "no look is due");
-            assert_eq!(self.schedule.look(self.now, found, POLL), step);
+        fn look(&mut self, found: Result<FileId, ReadError>, step: Step) -> &mut Self {
+            assert!(self.schedule.next_check() <= self.now, "no look is due");
+            assert_eq!(self.schedule.check(self.now, found, POLL), step);
             self
         }
 
@@ -190,14 +190,14 @@ mod tests {
         #[track_caller]
         fn load(&mut self, n: i64) -> &mut Self {
             self.look(Ok(version(n)), Step::Load);
-            self.schedule.judged(self.now, version(n));
+            self.schedule.loaded(self.now, version(n));
             self.look(Ok(version(n)), Step::Wait)
         }
 
         #[track_caller]
         fn next_look(&mut self, ms_since_start: u64) -> &mut Self {
             assert_eq!(
-                self.schedule.look_at() - self.start,
+                self.schedule.next_check() - self.start,
                 ms(ms_since_start),
                 "next look"
             );
@@ -242,12 +242,12 @@ mod tests {
         let mut s = Script::new();
         // Found without a hint, by the look after the load.
         s.look(Ok(version(1)), Step::Load).at(500);
-        s.schedule.judged(s.now, version(1));
+        s.schedule.loaded(s.now, version(1));
         s.look(Ok(version(2)), Step::Wait).next_look(1_500);
         s.at(1_500).look(Ok(version(2)), Step::Load);
         // Told by a hint only.
         s.at(1_600).hint(Hint::Changed);
-        s.schedule.judged(s.now, version(2));
+        s.schedule.loaded(s.now, version(2));
         s.look(Ok(version(2)), Step::Wait).next_look(2_600);
         s.at(2_600).load(2).next_look(17_600);
     }
@@ -277,15 +277,15 @@ mod tests {
     #[test]
     fn reports_other_than_missing_are_rate_limited() {
         let mut s = Script::new();
-        let directory = Err(Unreadable::Directory);
-        s.look(directory, Step::Report(Unreadable::Directory));
+        let directory = Err(ReadError::Directory);
+        s.look(directory, Step::Report(ReadError::Directory));
         s.at(1)
             .hint(Hint::Moved)
             .look(Err(GONE), Step::Report(GONE));
         s.at(2).hint(Hint::Moved).look(directory, Step::Wait);
         s.next_look(1_000)
             .at(1_000)
-            .look(directory, Step::Report(Unreadable::Directory));
+            .look(directory, Step::Report(ReadError::Directory));
     }
 
     #[test]
@@ -304,11 +304,12 @@ mod tests {
     fn what_could_not_be_read_is_tried_again() {
         let mut s = Script::new();
         s.look(Ok(version(1)), Step::Load);
-        s.schedule.unread(s.now, Unreadable::Changing);
+        s.schedule.read_failed(s.now, ReadError::Changing);
         s.next_look(1_000)
             .at(1_000)
             .look(Ok(version(1)), Step::Load);
-        s.schedule.unread(s.now, Unreadable::Open(Errno::EACCES));
+        s.schedule
+            .read_failed(s.now, ReadError::Open(Errno::EACCES));
         s.next_look(16_000).at(16_000).load(1);
     }
 }

@@ -15,31 +15,31 @@
 //! Source: `Ganeti.Confd.Server` (`buildResponse`), `Ganeti.Config`, `Ganeti.Confd.Utils`.
 #![forbid(unsafe_code)]
 
-mod answer;
-mod cluster;
+mod answer_writer;
 mod directory;
 #[cfg(feature = "fuzzing")]
 pub mod door;
+mod haskell_show;
+mod index;
 mod links;
 mod path;
 mod queries;
-mod show;
 
-pub(crate) use answer::{Answer, Ready};
-use cluster::Cluster;
+pub(crate) use answer_writer::{AnswerWriter, ReadyAnswer};
+use index::Cluster;
 
 use crate::config::{self, Document, Section, Warnings};
 use crate::protocol::request::Request;
 
 /// Everything a worker needs to answer any query about one version of `config.data`; immutable.
 #[derive(Debug)]
-pub struct Snapshot(State);
+pub struct Snapshot(Content);
 
 #[derive(Debug)]
-enum State {
+enum Content {
     Loaded(Box<Cluster>),
     /// The same error for every request.
-    Unavailable(Ready),
+    Unavailable(ReadyAnswer),
 }
 
 /// What [`Snapshot::load`] read.
@@ -75,10 +75,10 @@ pub struct Summary {
 }
 
 /// How a request was answered.
-pub(crate) enum Outcome<'a> {
+pub(crate) enum Rendered<'a> {
     /// With a message that was made when the snapshot was.
-    Ready(&'a Ready),
-    /// With the message in the [`Answer`] that was given.
+    Ready(&'a ReadyAnswer),
+    /// With the message in the [`AnswerWriter`] that was given.
     Written,
 }
 
@@ -91,7 +91,7 @@ impl Snapshot {
     pub fn load(text: &[u8]) -> Result<Loaded, config::Error> {
         let mut warnings = Warnings::default();
         let document = Document::read(text, &mut warnings).map_err(config::Error::bounded)?;
-        let snapshot = Self(State::Loaded(Box::new(Cluster::new(document))));
+        let snapshot = Self(Content::Loaded(Box::new(Cluster::new(document))));
         Ok(Loaded {
             snapshot,
             warnings: warnings.lines(),
@@ -100,12 +100,12 @@ impl Snapshot {
 
     /// A snapshot for when there is no usable configuration: every request gets the error `why` (status 1, serial 0).
     pub fn unavailable(why: &str) -> Self {
-        Self(State::Unavailable(Ready::error(why)))
+        Self(Content::Unavailable(ReadyAnswer::error(why)))
     }
 
     /// What this snapshot is about; `None` when it is [`Snapshot::unavailable`].
     pub fn summary(&self) -> Option<Summary> {
-        let State::Loaded(cluster) = &self.0 else {
+        let Content::Loaded(cluster) = &self.0 else {
             return None;
         };
         let document = &cluster.document;
@@ -130,10 +130,14 @@ impl Snapshot {
     }
 
     /// Answers `request`, in `answer` unless there is one ready.
-    pub(crate) fn answer<'a>(&'a self, request: &Request<'_>, answer: &mut Answer) -> Outcome<'a> {
+    pub(crate) fn answer<'a>(
+        &'a self,
+        request: &Request<'_>,
+        answer: &mut AnswerWriter,
+    ) -> Rendered<'a> {
         match &self.0 {
-            State::Loaded(cluster) => cluster.answer(request, answer),
-            State::Unavailable(ready) => Outcome::Ready(ready),
+            Content::Loaded(cluster) => cluster.answer(request, answer),
+            Content::Unavailable(ready) => Rendered::Ready(ready),
         }
     }
 }

@@ -2,26 +2,30 @@
 //!
 //! Source: `Ganeti.Confd.Server` (`buildResponse`).
 
-use super::cluster::{Cluster, FAILURE, prereq_error, role};
 use super::directory::NotFound;
+use super::index::{Cluster, FAILURE, prereq_error, role};
 use super::links::Links;
-use super::{Answer, Outcome, path, show};
+use super::{AnswerWriter, Rendered, haskell_show, path};
 use crate::config::Section;
 use crate::protocol::reply::{ErrorCode, Status};
-use crate::protocol::request::{Dict, Query, ReqField, Request, RequestType};
+use crate::protocol::request::{DictQuery, Query, ReqField, Request, RequestType};
 use crate::text::{self, Span};
 
 impl Cluster {
     /// Answers `request`, in `answer` unless there is one ready.
-    pub(super) fn answer<'a>(&'a self, request: &Request<'_>, answer: &mut Answer) -> Outcome<'a> {
+    pub(super) fn answer<'a>(
+        &'a self,
+        request: &Request<'_>,
+        answer: &mut AnswerWriter,
+    ) -> Rendered<'a> {
         let query = &request.query;
         match request.kind {
-            RequestType::Ping => return Outcome::Ready(&self.ready.ping),
-            RequestType::NodePipList => return Outcome::Ready(&self.ready.node_pip_list),
-            RequestType::McPipList => return Outcome::Ready(&self.ready.mc_pip_list),
-            RequestType::DataCollectors => return Outcome::Ready(&self.ready.data_collectors),
+            RequestType::Ping => return Rendered::Ready(&self.ready.ping),
+            RequestType::NodePipList => return Rendered::Ready(&self.ready.node_pip_list),
+            RequestType::McPipList => return Rendered::Ready(&self.ready.mc_pip_list),
+            RequestType::DataCollectors => return Rendered::Ready(&self.ready.data_collectors),
             RequestType::ClusterMaster => match query {
-                Query::Empty => return Outcome::Ready(&self.ready.cluster_master),
+                Query::Empty => return Rendered::Ready(&self.ready.cluster_master),
                 Query::Plain(_) => answer.error_code(ErrorCode::Argument),
                 Query::Dict(dict) => self.cluster_master_fields(dict, answer),
             },
@@ -46,10 +50,10 @@ impl Cluster {
                 self.config_query(path, answer);
             }),
         }
-        Outcome::Written
+        Rendered::Written
     }
 
-    fn node_role_by_name(&self, name: &str, answer: &mut Answer) {
+    fn node_role_by_name(&self, name: &str, answer: &mut AnswerWriter) {
         let master = match &self.master {
             Ok(master) => &self.nodes[*master],
             Err(missing) => return failure(&missing.name, missing.why, answer),
@@ -66,7 +70,7 @@ impl Cluster {
         answer.ok(&[b'0' + role], self.serial.of(text));
     }
 
-    fn node_pip_by_inst_pip(&self, dict: &Dict<'_>, answer: &mut Answer) {
+    fn node_pip_by_inst_pip(&self, dict: &DictQuery<'_>, answer: &mut AnswerWriter) {
         let text = self.text();
         let serial = self.serial.of(text);
         if dict.ip.is_none() && dict.ip_list().next().is_none() {
@@ -85,7 +89,13 @@ impl Cluster {
     }
 
     /// The primary addresses of the nodes of `dict`'s instances, which are on `link` (canonical).
-    fn node_pips(&self, dict: &Dict<'_>, links: &Links, link: &[u8], answer: &mut Answer) {
+    fn node_pips(
+        &self,
+        dict: &DictQuery<'_>,
+        links: &Links,
+        link: &[u8],
+        answer: &mut AnswerWriter,
+    ) {
         let text = self.text();
         let serial = self.serial.of(text);
         let find = |ip: &str, scratch: &mut Vec<u8>| {
@@ -115,7 +125,7 @@ impl Cluster {
         answer.end(serial);
     }
 
-    fn cluster_master_fields(&self, dict: &Dict<'_>, answer: &mut Answer) {
+    fn cluster_master_fields(&self, dict: &DictQuery<'_>, answer: &mut AnswerWriter) {
         let text = self.text();
         let master = match &self.master {
             Ok(master) => &self.nodes[*master],
@@ -132,7 +142,7 @@ impl Cluster {
         answer.end(self.serial.of(text));
     }
 
-    fn inst_ips_list(&self, query: &Query<'_>, answer: &mut Answer) {
+    fn inst_ips_list(&self, query: &Query<'_>, answer: &mut AnswerWriter) {
         let text = self.text();
         if let Query::Dict(_) = query {
             return answer.error_text("Invalid query type");
@@ -150,7 +160,7 @@ impl Cluster {
         }
     }
 
-    fn node_drbd(&self, name: &str, answer: &mut Answer) {
+    fn node_drbd(&self, name: &str, answer: &mut AnswerWriter) {
         let text = self.text();
         match self
             .node_names
@@ -164,7 +174,7 @@ impl Cluster {
         }
     }
 
-    fn node_instances(&self, name: &str, answer: &mut Answer) {
+    fn node_instances(&self, name: &str, answer: &mut AnswerWriter) {
         let text = self.text();
         match self
             .node_names
@@ -191,7 +201,7 @@ impl Cluster {
         }
     }
 
-    fn instance_disks(&self, name: &str, answer: &mut Answer) {
+    fn instance_disks(&self, name: &str, answer: &mut AnswerWriter) {
         let text = self.text();
         match self
             .instance_names
@@ -221,7 +231,7 @@ impl Cluster {
         }
     }
 
-    fn config_query(&self, path: &str, answer: &mut Answer) {
+    fn config_query(&self, path: &str, answer: &mut AnswerWriter) {
         match self.value_at(path, answer.scratch()) {
             Some(value) => answer.ok(value.of(self.text()), self.serial.of(self.text())),
             None => answer.error_code(ErrorCode::Argument),
@@ -255,7 +265,11 @@ impl Cluster {
 }
 
 /// Calls `then` with the string of a query that must be one.
-fn with_name(query: &Query<'_>, answer: &mut Answer, then: impl FnOnce(&str, &mut Answer)) {
+fn with_name(
+    query: &Query<'_>,
+    answer: &mut AnswerWriter,
+    then: impl FnOnce(&str, &mut AnswerWriter),
+) {
     match query {
         Query::Plain(name) => then(name, answer),
         Query::Empty => answer.error_text("Invalid query type EmptyQuery"),
@@ -264,12 +278,12 @@ fn with_name(query: &Query<'_>, answer: &mut Answer, then: impl FnOnce(&str, &mu
 }
 
 /// The reference's error for an object where a string belongs: the object as Haskell shows it.
-fn invalid_dict(dict: &Dict<'_>, answer: &mut Answer) {
+fn invalid_dict(dict: &DictQuery<'_>, answer: &mut AnswerWriter) {
     fn maybe(value: Option<&str>, out: &mut Vec<u8>) {
         match value {
             Some(value) => {
                 out.extend_from_slice(b"Just ");
-                show::string([value], out);
+                haskell_show::string([value], out);
             }
             None => out.extend_from_slice(b"Nothing"),
         }
@@ -289,7 +303,9 @@ fn invalid_dict(dict: &Dict<'_>, answer: &mut Answer) {
     out.extend_from_slice(b"Invalid query type DictQuery (ConfdReqQ {confdReqQIp = ");
     maybe(dict.ip, &mut out);
     out.extend_from_slice(b", confdReqQIpList = ");
-    list(dict.ip_list(), &mut out, |ip, out| show::string([ip], out));
+    list(dict.ip_list(), &mut out, |ip, out| {
+        haskell_show::string([ip], out);
+    });
     out.extend_from_slice(b", confdReqQLink = ");
     maybe(dict.link, &mut out);
     out.extend_from_slice(b", confdReqQFields = ");
@@ -306,7 +322,7 @@ fn invalid_dict(dict: &Dict<'_>, answer: &mut Answer) {
 }
 
 /// The reference's error for a node that is not there, where it speaks to an administrator.
-fn failure(name: &str, why: NotFound, answer: &mut Answer) {
+fn failure(name: &str, why: NotFound, answer: &mut AnswerWriter) {
     answer.error_with(|answer| {
         answer.push_escaped(FAILURE.as_bytes());
         answer.push_escaped(name.as_bytes());
@@ -316,7 +332,7 @@ fn failure(name: &str, why: NotFound, answer: &mut Answer) {
 }
 
 /// The reference's error for an object that is not there, as Haskell shows it.
-fn not_found(before: &str, what: &str, name: &str, why: NotFound, answer: &mut Answer) {
+fn not_found(before: &str, what: &str, name: &str, why: NotFound, answer: &mut AnswerWriter) {
     let mut out = std::mem::take(answer.scratch());
     out.clear();
     out.extend_from_slice(before.as_bytes());

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ganeti_confd::client::{
-    Candidate, ConfdClient, Coverage, Error, Outcome, Patience, Settings, State, question,
+    Candidate, CandidateStatus, ConfdClient, Coverage, Error, Outcome, Settings, WaitFor, question,
 };
 use ganeti_confd::demo;
 use ganeti_confd::engine::{self, Choice};
-use ganeti_confd::protocol::{Key, signed_message};
+use ganeti_confd::protocol::{Key, envelope};
 use ganeti_confd::responder::{Responder, Served};
 use ganeti_confd::snapshot::Snapshot;
 
@@ -91,19 +91,19 @@ fn many_calls_are_under_way_on_tokio() {
 
         // A future that is dropped takes its call with it, and leaves the client as it was.
         let patient = Settings {
-            patience: Patience::All,
+            patience: WaitFor::All,
             ..Settings::default()
         };
         let both = [demo.candidate(), mute];
         let client = AsyncConfdClient::new(demo.key(), both).expect("a socket");
         let ping = question::ping();
-        let call = client.survey_with(&ping, patient);
+        let call = client.query_all_with(&ping, patient);
         tokio::time::timeout(Duration::from_millis(50), call)
             .await
             .expect_err("one of them never answers");
         let master = question::cluster_master();
         let one = client
-            .survey_with(&master, deadline(300))
+            .query_all_with(&master, deadline(300))
             .await
             .expect("a socket");
         assert_eq!(one.replies(), 1);
@@ -119,9 +119,9 @@ fn nobody_there_is_known_soon() {
         panic!("nobody is there")
     };
     assert!(started.elapsed() < Duration::from_secs(2), "{outcome:?}");
-    for contact in outcome.contacts() {
+    for contact in outcome.results() {
         assert!(
-            matches!(contact.state, State::Unreachable(_)),
+            matches!(contact.state, CandidateStatus::Unreachable(_)),
             "{outcome:?}"
         );
         assert_eq!(contact.sent, 2);
@@ -147,9 +147,12 @@ fn silence_lasts_until_the_deadline() {
         };
         let took = started.elapsed();
         assert!(took >= Duration::from_millis(700), "{took:?}");
-        assert!(matches!(outcome.contacts()[0].state, State::Silent));
+        assert!(matches!(
+            outcome.results()[0].state,
+            CandidateStatus::Silent
+        ));
         // At the start, and after 200 and 600 milliseconds.
-        assert_eq!(outcome.contacts()[0].sent, 3);
+        assert_eq!(outcome.results()[0].sent, 3);
     }
 }
 
@@ -194,9 +197,9 @@ fn as_many_as_asked_for_are_asked() {
             ..Settings::default()
         };
         let outcome = client
-            .survey_with(&question::ping(), settings)
+            .query_all_with(&question::ping(), settings)
             .expect("a socket");
-        assert_eq!(outcome.contacts().len(), count);
+        assert_eq!(outcome.results().len(), count);
     }
 }
 
@@ -217,7 +220,7 @@ fn both_families_serve_one_call() {
     let ipv6 = Candidate::from(workers.local_addr());
     assert!(ipv6.addresses()[0].is_ipv6());
     let client = ConfdClient::new(demo.key(), [demo.candidate(), ipv6]).expect("a socket");
-    let outcome: Outcome = client.survey(&question::ping()).expect("a socket");
+    let outcome: Outcome = client.query_all(&question::ping()).expect("a socket");
     assert_eq!(outcome.replies(), 2, "{outcome:?}");
 }
 
@@ -238,7 +241,7 @@ fn only_its_own_replies_from_those_it_asked_count() {
         let rsalt = request["rsalt"].as_str().expect("a request");
         let reply = |key: &Key, rsalt: &str, answer: u8| {
             let message = format!(r#"{{"protocol":1,"status":0,"answer":{answer},"serial":1}}"#);
-            signed_message::signed(key, rsalt, &message).expect("it is short")
+            envelope::signed(key, rsalt, &message).expect("it is short")
         };
         let send = |socket: &UdpSocket, datagram: &[u8], to: SocketAddr| {
             socket.send_to(datagram, to).expect("loopback works");

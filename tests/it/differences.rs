@@ -6,10 +6,8 @@
 use std::sync::Arc;
 
 use ganeti_confd::demo;
-use ganeti_confd::protocol::{
-    Key, PADDING, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reject, signed_message,
-};
-use ganeti_confd::responder::{Datagram, Reply, Responder, Served};
+use ganeti_confd::protocol::{Key, PADDING, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reject, envelope};
+use ganeti_confd::responder::{Datagram, ReplyInfo, Responder, Served};
 use ganeti_confd::snapshot::Snapshot;
 use serde_json::{Value, json};
 
@@ -36,7 +34,7 @@ fn served(configuration: &Value) -> Served {
     load(&configuration.to_string()).expect("the configuration is served")
 }
 
-fn respond(served: &Served, datagram: &[u8]) -> Result<(Reply, Vec<u8>), Reject> {
+fn respond(served: &Served, datagram: &[u8]) -> Result<(ReplyInfo, Vec<u8>), Reject> {
     let mut buffer = datagram.to_vec();
     buffer.resize(datagram.len() + PADDING, 0);
     let mut out = vec![0; REPLY_BYTES_MAX];
@@ -52,7 +50,7 @@ fn respond(served: &Served, datagram: &[u8]) -> Result<(Reply, Vec<u8>), Reject>
 
 /// Asks with a message as it stands; gives the inner message of the reply, whose signature is checked.
 fn ask_text(served: &Served, message: &str) -> Result<Value, Reject> {
-    let (_, reply) = respond(served, &signed_message::request(&key(), NOW, message))?;
+    let (_, reply) = respond(served, &envelope::request(&key(), NOW, message))?;
     let envelope: Value = serde_json::from_slice(&reply[4..]).expect("a reply is JSON");
     let part = |name: &str| {
         envelope[name]
@@ -226,9 +224,9 @@ mod d07_long_requests {
         let served = served(&cluster());
         let request = |length: usize| {
             let empty =
-                signed_message::request(&key(), NOW, r#"{"protocol":1,"type":0,"rsalt":""}"#).len();
+                envelope::request(&key(), NOW, r#"{"protocol":1,"type":0,"rsalt":""}"#).len();
             let rsalt = "r".repeat(length - empty);
-            signed_message::request(
+            envelope::request(
                 &key(),
                 NOW,
                 &format!(r#"{{"protocol":1,"type":0,"rsalt":"{rsalt}"}}"#),
@@ -251,7 +249,7 @@ mod d08_answers_larger_than_a_datagram {
     fn are_errors_and_said_to_be_too_large() {
         let served = load(&demo::configuration(10, 500, 1)).expect("sample clusters load");
         let message = r#"{"protocol":1,"type":10,"query":"/instances","rsalt":"R"}"#;
-        let request = signed_message::request(&key(), NOW, message);
+        let request = envelope::request(&key(), NOW, message);
         let (reply, _) = respond(&served, &request).expect("an answer");
         assert!(reply.too_large);
         let answer = ask_text(&served, message).expect("an answer");
@@ -304,7 +302,7 @@ mod d12_numbers {
             configuration["cluster"]["default_iallocator_params"] = json!({"n": "HERE"});
             let text = configuration.to_string().replace("\"HERE\"", written);
             let served = load(&text).expect("it is served");
-            let request = signed_message::request(&key(), NOW, MESSAGE);
+            let request = envelope::request(&key(), NOW, MESSAGE);
             let (_, reply) = respond(&served, &request).expect("an answer");
             let reply = String::from_utf8_lossy(&reply).into_owned();
             assert!(

@@ -10,9 +10,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use ganeti_confd::engine::{self, Answer, Choice, Kind, Workers};
+use ganeti_confd::engine::{self, Choice, EngineKind, Handler, Workers};
 use ganeti_confd::protocol::{Key, PADDING, REQUEST_BYTES_MAX, Reject};
-use ganeti_confd::responder::{Datagram, Reply, Served};
+use ganeti_confd::responder::{Datagram, ReplyInfo, Served};
 use ganeti_confd::snapshot::Snapshot;
 use nix::sched::{CloneFlags, unshare};
 
@@ -72,14 +72,14 @@ impl Gate {
 /// "panic" what it asks for, "long N" N bytes.
 struct Echo(Arc<Gate>);
 
-impl Answer for Echo {
-    fn answer(
+impl Handler for Echo {
+    fn handle(
         &mut self,
         datagram: Datagram<'_>,
         _now: u64,
         served: &Served,
         out: &mut [u8],
-    ) -> Result<Reply, Reject> {
+    ) -> Result<ReplyInfo, Reject> {
         self.0.pass();
         let request = datagram.bytes().to_vec();
         let reply = match std::str::from_utf8(&request) {
@@ -90,7 +90,7 @@ impl Answer for Echo {
             _ => request,
         };
         out[..reply.len()].copy_from_slice(&reply);
-        Ok(Reply {
+        Ok(ReplyInfo {
             len: reply.len(),
             kind: 3,
             too_large: reply.len() == 4,
@@ -694,8 +694,8 @@ fn auto_takes_io_uring_where_it_is_allowed() {
     let subject = start_or_skip(Choice::Auto, "127.0.0.1:0", 1).unwrap();
     subject.ping();
     match subject.workers.kind() {
-        Kind::Uring => assert_eq!(subject.workers.fallback_reason(), None),
-        Kind::Mmsg => {
+        EngineKind::Uring => assert_eq!(subject.workers.fallback_reason(), None),
+        EngineKind::Mmsg => {
             let reason = subject.workers.fallback_reason().expect("a reason");
             assert!(std::env::var("CI").as_deref() != Ok("true"), "{reason}");
             eprintln!("fell back: {reason}");
@@ -707,17 +707,17 @@ fn auto_takes_io_uring_where_it_is_allowed() {
 #[test]
 fn the_padding_is_there() {
     struct Padded;
-    impl Answer for Padded {
-        fn answer(
+    impl Handler for Padded {
+        fn handle(
             &mut self,
             datagram: Datagram<'_>,
             _now: u64,
             _served: &Served,
             out: &mut [u8],
-        ) -> Result<Reply, Reject> {
+        ) -> Result<ReplyInfo, Reject> {
             // Datagram::new has checked it; a panic here would end the worker.
             out[..2].copy_from_slice(&(datagram.len() as u16).to_le_bytes());
-            Ok(Reply {
+            Ok(ReplyInfo {
                 len: 2,
                 kind: 0,
                 too_large: false,

@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ganeti_confd::client::{
-    Candidate, ConfdClient, Contact, Coverage, Error, Outcome, Patience, Question, Settings, State,
-    question,
+    Candidate, CandidateResult, CandidateStatus, ConfdClient, Coverage, Error, Outcome, Question,
+    Settings, WaitFor, question,
 };
 use ganeti_confd::demo;
 use ganeti_confd::protocol::reply::Status;
@@ -39,13 +39,15 @@ enum Fared {
 }
 use Fared::{Serial, Silent, Unreachable};
 
-impl From<&Contact> for Fared {
-    fn from(contact: &Contact) -> Self {
+impl From<&CandidateResult> for Fared {
+    fn from(contact: &CandidateResult) -> Self {
         match &contact.state {
-            State::Answered { reply, .. } if reply.status == Status::Ok => Serial(reply.serial),
-            State::Answered { .. } => Self::Error,
-            State::Unreachable(_) => Unreachable,
-            State::Silent => Silent,
+            CandidateStatus::Answered { reply, .. } if reply.status == Status::Ok => {
+                Serial(reply.serial)
+            }
+            CandidateStatus::Answered { .. } => Self::Error,
+            CandidateStatus::Unreachable(_) => Unreachable,
+            CandidateStatus::Silent => Silent,
         }
     }
 }
@@ -106,7 +108,7 @@ fn settle(network: &Network, expected: [Fared; HOSTS]) {
     let deadline = Instant::now() + Duration::from_secs(SETTLE_SECONDS_MAX);
     loop {
         let outcome = client
-            .survey_with(&cluster_name(), everybody())
+            .query_all_with(&cluster_name(), everybody())
             .expect("sockets");
         let fared = fared(network, &outcome);
         if fared == expected {
@@ -129,15 +131,15 @@ fn settle(network: &Network, expected: [Fared; HOSTS]) {
 fn everybody() -> Settings {
     Settings {
         coverage: Coverage::All,
-        patience: Patience::All,
+        patience: WaitFor::All,
         deadline: DEADLINE,
     }
 }
 
 /// What came back from each host, in the hosts' order; a client asks in any order.
-fn contacts<'a>(network: &Network, outcome: &'a Outcome) -> Vec<&'a Contact> {
+fn contacts<'a>(network: &Network, outcome: &'a Outcome) -> Vec<&'a CandidateResult> {
     let of = |candidate| {
-        let mut contacts = outcome.contacts().iter();
+        let mut contacts = outcome.results().iter();
         contacts.find(|contact| contact.candidate == candidate)
     };
     let contacts = network.candidates().into_iter().map(of);
@@ -153,8 +155,8 @@ fn fared(network: &Network, outcome: &Outcome) -> Vec<Fared> {
 /// Says in one line what was answered, how soon, and by whom.
 fn report(scenario: &str, network: &Network, outcome: &Outcome) {
     let milliseconds = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
-    let contact = |contact: &Contact| match (Fared::from(contact), &contact.state) {
-        (fared, State::Answered { after, .. }) => {
+    let contact = |contact: &CandidateResult| match (Fared::from(contact), &contact.state) {
+        (fared, CandidateStatus::Answered { after, .. }) => {
             format!("{fared:?} after {}", milliseconds(*after))
         }
         (fared, _) => format!("{fared:?}, asked {} times", contact.sent),
@@ -176,16 +178,19 @@ fn report(scenario: &str, network: &Network, outcome: &Outcome) {
 
 /// What every outcome must be, whoever was waited for.
 fn check(outcome: &Outcome) {
-    assert_eq!((outcome.contacts().len(), outcome.needed()), (HOSTS, 3));
+    assert_eq!((outcome.results().len(), outcome.needed()), (HOSTS, 3));
     assert!(outcome.is_enough());
     assert!(outcome.is_consistent());
-    let replies = outcome.contacts().iter().filter_map(Contact::reply);
+    let replies = outcome.results().iter().filter_map(CandidateResult::reply);
     let newest = replies
         .filter(|reply| reply.status == Status::Ok)
         .map(|reply| reply.serial)
         .max()
         .expect("somebody has an answer");
-    let best = outcome.best().and_then(Contact::reply).expect("an answer");
+    let best = outcome
+        .best()
+        .and_then(CandidateResult::reply)
+        .expect("an answer");
     assert_eq!(best.serial, newest);
     let answer = cluster_name().read(best).expect("an answer");
     assert_eq!(answer, json!(name(newest)));
@@ -205,7 +210,7 @@ fn newest(expected: [Fared; HOSTS]) -> Fared {
 /// On a busy machine a host may take longer for once than anybody waits for it.
 fn ask(scenario: &str, network: &Network, expected: [Fared; HOSTS]) -> usize {
     let client = network.client();
-    let survey = |_| client.survey(&cluster_name()).expect("sockets");
+    let survey = |_| client.query_all(&cluster_name()).expect("sockets");
     let outcomes: Vec<Outcome> = (0..TIMES).map(survey).collect();
     let is_newest = |outcome: &&Outcome| outcome.best().map(Fared::from) == Some(newest(expected));
     let newest = outcomes.iter().filter(is_newest).count();
@@ -234,7 +239,7 @@ fn check_enough(network: &Network, outcome: &Outcome, expected: [Fared; HOSTS]) 
 fn ask_everybody(scenario: &str, network: &Network, expected: [Fared; HOSTS]) -> Outcome {
     let outcome = network
         .client()
-        .survey_with(&cluster_name(), everybody())
+        .query_all_with(&cluster_name(), everybody())
         .expect("sockets");
     report(&format!("{scenario}, waiting for all"), network, &outcome);
     check_everybody(network, &outcome, expected);
@@ -292,7 +297,7 @@ fn killed_for_many_threads() {
     network.hosts[4].kill();
     let expected = [Unreachable, Serial(7), Serial(7), Serial(7), Unreachable];
     let client = network.client();
-    let survey = || client.survey_with(&cluster_name(), everybody());
+    let survey = || client.query_all_with(&cluster_name(), everybody());
     let outcomes: Vec<Outcome> = thread::scope(|scope| {
         let threads: Vec<_> = (0..TIMES).map(|_| scope.spawn(survey)).collect();
         let outcome = threads.into_iter().map(|it| it.join().expect("no panic"));
@@ -358,7 +363,7 @@ fn off_for_long() {
     network.hosts[0].cut();
     network.forget_neighbours();
     let expected = [Unreachable, Serial(7), Serial(8), Serial(7), Serial(7)];
-    let outcome = network.client().survey_with(
+    let outcome = network.client().query_all_with(
         &cluster_name(),
         Settings {
             deadline: Duration::from_secs(20),
@@ -435,9 +440,9 @@ fn lossy() {
     let started = Instant::now();
     let (mut sent, mut newest, mut slowest) = (0, 0, Duration::ZERO);
     for _ in 0..QUERIES {
-        let outcome = client.survey(&cluster_name()).expect("sockets");
+        let outcome = client.query_all(&cluster_name()).expect("sockets");
         check(&outcome);
-        sent += outcome.contacts().iter().map(|c| c.sent).sum::<usize>();
+        sent += outcome.results().iter().map(|c| c.sent).sum::<usize>();
         newest += usize::from(outcome.best().map(Fared::from) == Some(Serial(8)));
         slowest = slowest.max(outcome.elapsed());
     }
@@ -453,7 +458,7 @@ fn lossy() {
         deadline: Duration::from_secs(20),
         ..everybody()
     };
-    let outcome = client.survey_with(&cluster_name(), settings);
+    let outcome = client.query_all_with(&cluster_name(), settings);
     let outcome = outcome.expect("sockets");
     report("lossy, waiting for all", &network, &outcome);
     check(&outcome);
@@ -542,12 +547,12 @@ fn at_odds_under_one_serial() {
     network.hosts[4].write_config(&other.to_string());
     settle(&network, [Serial(9); HOSTS]);
     let client = network.client();
-    let outcome = client.survey_with(&cluster_name(), everybody());
+    let outcome = client.query_all_with(&cluster_name(), everybody());
     let outcome = outcome.expect("sockets");
     report("at odds under one serial", &network, &outcome);
     assert!(!outcome.is_consistent());
     // What they agree about is no matter of doubt.
-    let outcome = client.survey_with(&question::cluster_master(), everybody());
+    let outcome = client.query_all_with(&question::cluster_master(), everybody());
     assert!(outcome.expect("sockets").is_consistent());
 
     // Once somebody is newer, nobody's older answer matters.
@@ -655,8 +660,8 @@ fn asynchronously() {
         let client = AsyncConfdClient::new(KEY, network.candidates()).expect("sockets");
         let question = cluster_name();
         tokio::join!(
-            client.survey(&question),
-            client.survey_with(&question, everybody())
+            client.query_all(&question),
+            client.query_all_with(&question, everybody())
         )
     });
     let (enough, all) = (enough.expect("sockets"), all.expect("sockets"));

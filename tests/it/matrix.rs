@@ -63,14 +63,14 @@ fn asked<T: 'static>(question: Question<T>) -> Asked {
     Asked {
         kind: question.kind() as u8,
         query: question.query().clone(),
-        ask: Box::new(move |client| client.survey(&question).expect("loopback works")),
+        ask: Box::new(move |client| client.query_all(&question).expect("loopback works")),
         reads: Box::new(move |outcome| {
             let answer = outcome.clone().into_answer(&reader);
             matches!(answer, Ok(_) | Err(Error::Answered(_)))
         }),
         #[cfg(feature = "async")]
         ask_async: Box::new(move |tokio| {
-            let answer = tokio.runtime.block_on(tokio.client.survey(&on_tokio));
+            let answer = tokio.runtime.block_on(tokio.client.query_all(&on_tokio));
             answer.expect("loopback works")
         }),
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ganeti_confd::config;
-use ganeti_confd::protocol::{Key, PADDING, REPLY_BYTES_MAX, signed_message};
+use ganeti_confd::protocol::{Key, PADDING, REPLY_BYTES_MAX, envelope};
 use ganeti_confd::reader::{Files, Io, OnBadConfig, Reader, SharedStatus};
 use ganeti_confd::responder::{Datagram, Responder, Served};
 use ganeti_confd::snapshot::{Loaded, Snapshot};
@@ -63,7 +63,7 @@ fn load(text: &[u8]) -> Result<Loaded, config::Error> {
 fn is_about(served: &Served, text: &str) -> bool {
     const NOW: u64 = 1_800_000_000;
     let ping = r#"{"protocol":1,"type":0,"rsalt":"R"}"#;
-    let mut buffer = signed_message::request(&served.key, NOW, ping);
+    let mut buffer = envelope::request(&served.key, NOW, ping);
     let len = buffer.len();
     buffer.resize(len + PADDING, 0);
     let mut out = vec![0; REPLY_BYTES_MAX];

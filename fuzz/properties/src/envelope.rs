@@ -4,8 +4,8 @@
 use std::cell::RefCell;
 
 use ganeti_confd::protocol::request::Request;
-use ganeti_confd::protocol::signed_message::SignedMessage;
-use ganeti_confd::protocol::{BothWays, PADDING, Parser, REQUEST_BYTES_MAX, Reject};
+use ganeti_confd::protocol::envelope::Envelope;
+use ganeti_confd::protocol::{Differential, PADDING, Parser, REQUEST_BYTES_MAX, Reject};
 
 use crate::wire;
 
@@ -18,7 +18,7 @@ const BEHIND: [[u8; PADDING]; 4] = [
 ];
 
 thread_local! {
-    static WAYS: RefCell<(BothWays, Parser)> = RefCell::default();
+    static WAYS: RefCell<(Differential, Parser)> = RefCell::default();
 }
 
 /// Reads `bytes` in all ways.
@@ -38,7 +38,7 @@ fn envelope(parser: &mut Parser, bytes: &[u8], behind: &[u8; PADDING]) {
     let expected = wire::Envelope::read(bytes);
     let mut text = [bytes, behind].concat();
     let mut message = vec![0; text.len()];
-    let ours = SignedMessage::parse(parser, &mut text, bytes.len(), &mut message);
+    let ours = Envelope::parse(parser, &mut text, bytes.len(), &mut message);
     let shown = || bytes.escape_ascii();
     match (ours, expected) {
         (Ok(ours), Some(expected)) => {

@@ -78,7 +78,7 @@ impl ReceiveRing {
         look: impl FnOnce(Option<Seen<'_>>) -> R,
     ) -> Option<R> {
         let mut lease = self.buffers.lease(id, written)?;
-        let seen = lease.arrival().map(|arrival| Seen {
+        let seen = lease.received().map(|arrival| Seen {
             peer: arrival.peer.socket_addr(),
             source: source_ip(arrival.source),
             overruns: arrival.overruns,

@@ -13,8 +13,8 @@
 //! * the receive ends (an empty datagram, used-up buffers, an ICMP error): whatever the result, a completion without the
 //!   kernel's promise of more leads to re-arming ([`Worker::received`], [`Worker::rearm`]), after the buffers are back;
 //! * an error in place of a datagram: [`errno`];
-//! * a datagram longer than a request: [`Turn::answer`](crate::engine::desk::Turn::answer) counts and drops it;
-//! * a header that makes no sense: [`Lease::arrival`](recv_buffers::Lease::arrival);
+//! * a datagram longer than a request: [`BatchContext::answer`](crate::engine::dispatch::BatchContext::answer) counts and drops it;
+//! * a header that makes no sense: [`Lease::received`](recv_buffers::Lease::received);
 //! * no free send slot: [`Worker::answer`] leaves the datagrams in their buffers until a send completes;
 //! * a full submission queue: cannot be by the sizes below; [`Ring::push`] submits first;
 //! * an overflowing completion queue: cannot be by the sizes below; the kernel keeps what does not fit until the next enter;
@@ -37,12 +37,12 @@ use io_uring::types::{Fd, Fixed};
 use io_uring::{cqueue, opcode, squeue};
 use socket2::Socket;
 
-use super::batch::{Batch, Reply, Segmentation};
-use super::control::Source;
-use super::desk::{Desk, Turn};
-use super::errno::{self, Patience};
+use super::batch::{Batch, GsoState, PendingReply};
+use super::control::LocalAddr;
+use super::dispatch::{BatchContext, Dispatcher};
+use super::errno::{self, ErrorBackoff};
 use super::slots::Slots;
-use super::{Answer, Signal};
+use super::{Handler, Signal};
 use recv_buffers::{Lease, RecvBuffers};
 use ring::{Ring, UserData};
 
@@ -60,7 +60,7 @@ const SIZES: Sizes = Sizes {
 };
 
 /// Operations that are queued besides sends: the receive and the poll.
-const OTHERS: u16 = 2;
+const OTHER_OPERATIONS: u16 = 2;
 const ENTRIES: u32 = 512;
 const COMPLETIONS: u32 = 1_024;
 
@@ -75,22 +75,23 @@ const _: () = assert!(SIZES.buffers.is_power_of_two());
 // A batch finds slots for all its replies unless earlier sends are stuck.
 const _: () = assert!(SIZES.slots >= SIZES.buffers);
 // Each slot is in one queued send at most.
-const _: () = assert!(ENTRIES >= SIZES.slots as u32 + OTHERS as u32);
+const _: () = assert!(ENTRIES >= SIZES.slots as u32 + OTHER_OPERATIONS as u32);
 // Each buffer, each send and each other operation has one completion at most; the receive has a last one of its own.
-const _: () = assert!(COMPLETIONS > SIZES.buffers as u32 + SIZES.slots as u32 + OTHERS as u32);
+const _: () =
+    assert!(COMPLETIONS > SIZES.buffers as u32 + SIZES.slots as u32 + OTHER_OPERATIONS as u32);
 
 /// How a send is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manner {
+enum SendMode {
     /// At once or not at all; a completion tells only a failure.
-    Silent,
+    SkipCqe,
     /// When there is room in the socket's send queue; a completion tells the end.
-    Patient,
+    Wait,
 }
 
 /// A datagram, or an error in its place, as the kernel told it.
 #[derive(Clone, Copy, Debug)]
-struct Receipt {
+struct RecvCompletion {
     result: i32,
     buffer: Option<u16>,
 }
@@ -103,25 +104,25 @@ pub(super) struct Worker<A> {
     buffers: RecvBuffers,
     slots: Slots,
     batch: Batch,
-    segmentation: Segmentation,
-    desk: Desk<A>,
+    segmentation: GsoState,
+    desk: Dispatcher<A>,
     signal: Arc<Signal>,
     /// Keeps the fixed file's socket; the ring has it by number.
     _socket: Arc<Socket>,
     completions: Vec<cqueue::Entry>,
     /// Not answered yet.
-    receipts: VecDeque<Receipt>,
+    receipts: VecDeque<RecvCompletion>,
     /// The heads of sends that complete silently, queued since the submission queue was last empty.
     silent: Vec<u16>,
     /// Whether the kernel has the multishot receive, and the poll on the event.
     receiving: bool,
     polling: bool,
-    patience: Patience,
+    patience: ErrorBackoff,
     /// An error that receiving cannot go on after.
     fault: Option<io::Error>,
 }
 
-impl<A: Answer> Worker<A> {
+impl<A: Handler> Worker<A> {
     /// Sets everything up on the calling thread, which must be the one that runs the worker, and arms the receive.
     ///
     /// # Errors
@@ -130,7 +131,7 @@ impl<A: Answer> Worker<A> {
     pub(super) fn new(
         socket: Arc<Socket>,
         segmentation: bool,
-        desk: Desk<A>,
+        desk: Dispatcher<A>,
         signal: Arc<Signal>,
     ) -> Result<Self, String> {
         Self::with_sizes(SIZES, socket, segmentation, desk, signal)
@@ -140,7 +141,7 @@ impl<A: Answer> Worker<A> {
         sizes: Sizes,
         socket: Arc<Socket>,
         segmentation: bool,
-        desk: Desk<A>,
+        desk: Dispatcher<A>,
         signal: Arc<Signal>,
     ) -> Result<Self, String> {
         let ring = Ring::new(ENTRIES, COMPLETIONS).map_err(|e| refused("io_uring_setup", &e))?;
@@ -155,7 +156,7 @@ impl<A: Answer> Worker<A> {
             buffers,
             slots: Slots::new(usize::from(sizes.slots)).map_err(|e| refused("mmap", &e))?,
             batch: Batch::new(usize::from(sizes.slots)),
-            segmentation: Segmentation::new(segmentation),
+            segmentation: GsoState::new(segmentation),
             desk,
             signal,
             _socket: socket,
@@ -164,7 +165,7 @@ impl<A: Answer> Worker<A> {
             silent: Vec::with_capacity(usize::from(sizes.slots)),
             receiving: false,
             polling: false,
-            patience: Patience::default(),
+            patience: ErrorBackoff::default(),
             fault: None,
         };
         worker
@@ -209,7 +210,7 @@ impl<A: Answer> Worker<A> {
                 libc::EINTR => Ok(()),
                 // The kernel wants completions taken first, or is out of memory for a moment.
                 libc::EBUSY | libc::EAGAIN | libc::ENOMEM => {
-                    self.patience.wear();
+                    self.patience.failed();
                     Ok(())
                 }
                 _ => Err(error),
@@ -243,7 +244,7 @@ impl<A: Answer> Worker<A> {
         if result < 0 && errno::ends_worker(-result) {
             self.fault = Some(io::Error::from_raw_os_error(-result));
         }
-        self.receipts.push_back(Receipt {
+        self.receipts.push_back(RecvCompletion {
             result,
             buffer: cqueue::buffer_select(flags),
         });
@@ -280,7 +281,7 @@ impl<A: Answer> Worker<A> {
             return self.send_singly(head);
         }
         if was_silent.is_some() && -result == libc::EAGAIN {
-            return self.send(head, count, Manner::Patient);
+            return self.send(head, count, SendMode::Wait);
         }
         counters.send_errors.add(count as u64);
         self.slots.release(&self.batch, head, count);
@@ -290,8 +291,8 @@ impl<A: Answer> Worker<A> {
     fn send_singly(&mut self, head: u16) -> io::Result<()> {
         let mut member = Some(head);
         while let Some(slot) = member {
-            self.send(slot, 1, Manner::Silent)?;
-            member = self.batch.behind(slot);
+            self.send(slot, 1, SendMode::SkipCqe)?;
+            member = self.batch.next_in_group(slot);
         }
         Ok(())
     }
@@ -303,7 +304,7 @@ impl<A: Answer> Worker<A> {
             self.desk.refresh();
             return Ok(());
         }
-        let mut turn = self.desk.turn();
+        let mut turn = self.desk.begin_batch();
         turn.counters.batches.add(1);
         let grouped = self.segmentation.next_batch();
         self.batch.clear();
@@ -314,27 +315,27 @@ impl<A: Answer> Worker<A> {
             };
             let buffers = &mut self.buffers;
             let out = self.slots.bytes_mut(slot);
-            match answer_receipt(receipt, buffers, &mut self.patience, &mut turn, out) {
+            match answer_completion(receipt, buffers, &mut self.patience, &mut turn, out) {
                 Some(reply) => self.batch.push(slot, reply, grouped),
                 None => self.slots.discard(slot),
             }
         }
-        for at in 0..self.batch.trains().len() {
-            let train = self.batch.trains()[at];
-            self.send(train.head, train.count, Manner::Silent)?;
+        for at in 0..self.batch.groups().len() {
+            let train = self.batch.groups()[at];
+            self.send(train.head, train.count, SendMode::SkipCqe)?;
         }
         Ok(())
     }
 
     /// Queues one send: a single reply, or a train. It counts as sent until it fails.
-    fn send(&mut self, head: u16, count: usize, manner: Manner) -> io::Result<()> {
+    fn send(&mut self, head: u16, count: usize, manner: SendMode) -> io::Result<()> {
         let (message_flags, entry_flags) = match manner {
-            Manner::Silent => (libc::MSG_DONTWAIT, squeue::Flags::SKIP_SUCCESS),
-            Manner::Patient => (0, squeue::Flags::empty()),
+            SendMode::SkipCqe => (libc::MSG_DONTWAIT, squeue::Flags::SKIP_SUCCESS),
+            SendMode::Wait => (0, squeue::Flags::empty()),
         };
         self.slots.pin(&self.batch, head, count);
-        let entry = if count == 1 && self.batch.reply(head).source == Source::Any {
-            let plain = self.slots.plain(&self.batch, head);
+        let entry = if count == 1 && self.batch.reply(head).source == LocalAddr::Any {
+            let plain = self.slots.send_to(&self.batch, head);
             opcode::Send::new(SOCKET, plain.bytes, plain.len as u32)
                 .dest_addr(plain.name)
                 .dest_addr_len(plain.name_len)
@@ -349,7 +350,7 @@ impl<A: Answer> Worker<A> {
         let entry = entry
             .flags(entry_flags)
             .user_data(UserData::Send(head).encode());
-        if manner == Manner::Silent {
+        if manner == SendMode::SkipCqe {
             self.silent.push(head);
         }
         let counters = self.desk.counters();
@@ -429,7 +430,7 @@ impl<A> Worker<A> {
             }
             self.completions = completions;
             self.settle();
-            if !self.receiving && !self.polling && self.slots.is_quiet() {
+            if !self.receiving && !self.polling && self.slots.is_idle() {
                 return true;
             }
             self.ring.wait_for(QUIET_PAUSE);
@@ -451,20 +452,20 @@ impl<A> Drop for Worker<A> {
 }
 
 /// Answers one datagram into `out`, or counts the error in its place. Its buffer is given back.
-fn answer_receipt<A: Answer>(
-    receipt: Receipt,
+fn answer_completion<A: Handler>(
+    receipt: RecvCompletion,
     buffers: &mut RecvBuffers,
-    patience: &mut Patience,
-    turn: &mut Turn<'_, A>,
+    patience: &mut ErrorBackoff,
+    turn: &mut BatchContext<'_, A>,
     out: &mut [u8],
-) -> Option<Reply> {
+) -> Option<PendingReply> {
     let written = usize::try_from(receipt.result);
     let mut lease = receipt
         .buffer
         .and_then(|id| buffers.lease(id, written.unwrap_or(0)));
     if written.is_err() {
         // The buffers are back before the receive is armed again, so running out of them repeats only with datagrams between.
-        patience.wear();
+        patience.failed();
         if receipt.result == -libc::ENOBUFS {
             turn.counters.starved.add(1);
         } else {
@@ -472,14 +473,14 @@ fn answer_receipt<A: Answer>(
         }
         return None;
     }
-    patience.restore();
-    let Some(arrival) = lease.as_mut().and_then(Lease::arrival) else {
+    patience.succeeded();
+    let Some(arrival) = lease.as_mut().and_then(Lease::received) else {
         turn.counters.garbled.add(1);
         return None;
     };
     let (peer, source) = (arrival.peer, arrival.source);
     let len = turn.answer(arrival, out)?;
-    Some(Reply::new(peer, source, len))
+    Some(PendingReply::new(peer, source, len))
 }
 
 /// Why the engine cannot be had, and what an administrator can do about it.
@@ -511,7 +512,7 @@ mod tests {
         let sockets = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let counters = Arc::new(Counters::default());
         let signal = Arc::new(Signal::new().unwrap());
-        let desk = Desk::new(echo, published(), Arc::clone(&counters));
+        let desk = Dispatcher::new(echo, published(), Arc::clone(&counters));
         let socket = Arc::clone(&sockets.sockets[0]);
         std::thread::scope(|scope| {
             let (ready, started) = std::sync::mpsc::channel();

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::types::{BufRingEntry, RecvMsgOut};
 
 use super::ring::Ring;
-use crate::engine::control::{self, Received};
-use crate::engine::desk::Arrival;
+use crate::engine::control::{self, RecvControl};
+use crate::engine::dispatch::Received;
 use crate::engine::memory::{self, Mapping};
 use crate::engine::peer::{NAME_BYTES, Peer};
 use crate::engine::slots::empty_header;
@@ -186,16 +186,16 @@ pub(super) struct Lease<'a> {
 
 impl Lease<'_> {
     /// What the kernel wrote; `None` if it makes no sense or cannot be answered.
-    pub(super) fn arrival(&mut self) -> Option<Arrival<'_>> {
+    pub(super) fn received(&mut self) -> Option<Received<'_>> {
         let start = usize::from(self.id) * STRIDE;
         // SAFETY: the buffer is ours while the lease lives (invariant 1, kept by `ours`).
         let buffer = unsafe { self.buffers.data.bytes_mut(start..start + STRIDE) };
         let out = RecvMsgOut::parse(&buffer[..self.written], &self.buffers.header).ok()?;
         let peer = Peer::parse(out.name_data())?;
-        let Received { source, overruns } = Received::parse(out.control_data());
+        let RecvControl { source, overruns } = RecvControl::parse(out.control_data());
         let truncated = out.is_payload_truncated();
         let len = out.payload_data().len();
-        Some(Arrival {
+        Some(Received {
             peer,
             source,
             truncated,
@@ -228,7 +228,7 @@ mod tests {
         let peer = Peer::from_socket_addr("127.0.0.1:5".parse().unwrap());
         write(&mut buffers, 1, [16, 0, 7, 0], peer.name());
         let mut lease = buffers.lease(1, PAYLOAD_AT + 7).unwrap();
-        let arrival = lease.arrival().unwrap();
+        let arrival = lease.received().unwrap();
         assert_eq!((arrival.peer, arrival.len), (peer, 7));
         assert!(!arrival.truncated && arrival.buffer.len() >= REQUEST_BYTES_MAX + PADDING);
     }
@@ -239,16 +239,16 @@ mod tests {
         let peer = Peer::from_socket_addr("127.0.0.1:5".parse().unwrap());
         write(&mut buffers, 0, [16, 0, 7, 0], peer.name());
         for written in 0..PAYLOAD_AT {
-            assert!(buffers.lease(0, written).unwrap().arrival().is_none());
+            assert!(buffers.lease(0, written).unwrap().received().is_none());
         }
         write(&mut buffers, 0, [u32::MAX; 4], peer.name());
         let mut lease = buffers.lease(0, KERNEL_BYTES).unwrap();
-        let arrival = lease.arrival().unwrap();
+        let arrival = lease.received().unwrap();
         assert!(arrival.truncated && arrival.len == REQUEST_BYTES_MAX + 1);
         drop(lease);
         write(&mut buffers, 0, [0; 4], &[]);
-        assert!(buffers.lease(0, KERNEL_BYTES).unwrap().arrival().is_none());
-        assert!(buffers.lease(0, usize::MAX).unwrap().arrival().is_none());
+        assert!(buffers.lease(0, KERNEL_BYTES).unwrap().received().is_none());
+        assert!(buffers.lease(0, usize::MAX).unwrap().received().is_none());
         assert!(buffers.lease(2, PAYLOAD_AT).is_none());
     }
 

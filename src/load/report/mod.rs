@@ -14,9 +14,9 @@ use serde::Serialize;
 
 use super::machine::Machine;
 use super::mix::TYPE_NAMES;
+use super::requirements::CheckedRequirement;
 use super::results::Results;
 use super::stats::Tally;
-use super::verdict::Check;
 use super::{EXIT_NOT_HELD, Nanos, Options, SILENCE};
 
 /// The percentiles that are printed.
@@ -90,7 +90,7 @@ impl fmt::Display for Trial {
 
 impl Report<'_> {
     /// What became of the requirements.
-    fn checks(&self) -> Vec<Check> {
+    fn checks(&self) -> Vec<CheckedRequirement> {
         let required = &self.options.require;
         required
             .as_ref()

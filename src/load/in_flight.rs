@@ -1,7 +1,7 @@
 //! The requests in flight of one worker, and what becomes of them: answered, lost, answered late, answered twice, answered out of order.
 //!
 //! Pure: times are arguments, in nanoseconds since the start of the run. A reply finds its request by the slot in its salt; the slot's
-//! generation tells whether the request still waits there. Nothing is searched, and memory is bounded by [`FLIGHTS_MAX`] and
+//! generation tells whether the request still waits there. Nothing is searched, and memory is bounded by [`IN_FLIGHT_MAX`] and
 //! [`LOST_MAX`].
 
 use std::collections::{HashMap, VecDeque};
@@ -10,16 +10,16 @@ use super::Nanos;
 use super::rsalt::{SLOTS_MAX, Tag};
 
 /// The most requests a worker has in flight: two seconds of 500,000 a second, none of them answered.
-pub(super) const FLIGHTS_MAX: usize = 1 << 20;
+pub(super) const IN_FLIGHT_MAX: usize = 1 << 20;
 
 /// Lost requests whose late replies are recognised. When there are more all are forgotten: late replies to them count as duplicates.
 const LOST_MAX: usize = 1 << 19;
 
-const _: () = assert!(FLIGHTS_MAX <= SLOTS_MAX);
+const _: () = assert!(IN_FLIGHT_MAX <= SLOTS_MAX);
 
 /// What is known of a request when it is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Flight {
+pub(super) struct InFlight {
     /// When it was to be sent; in a closed loop, when it was.
     pub(super) intended: Nanos,
     /// When it was sent.
@@ -36,18 +36,18 @@ pub(super) struct Flight {
 
 /// What a reply is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Landing {
+pub(super) enum ReplyKind {
     /// The first reply to a request that waited for it.
     First {
         /// The request.
-        flight: Flight,
+        flight: InFlight,
         /// A later request on the same socket was answered before.
         reordered: bool,
     },
     /// The first reply to a request that had been given up.
     Late {
         /// The request.
-        flight: Flight,
+        flight: InFlight,
     },
     /// The request was answered before.
     Duplicate,
@@ -56,8 +56,8 @@ pub(super) enum Landing {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    flight: Flight,
+struct Entry {
+    flight: InFlight,
     generation: u32,
     /// Position among the requests of its socket.
     sequence: u32,
@@ -66,21 +66,21 @@ struct Slot {
 
 /// The table of requests in flight.
 #[derive(Debug)]
-pub(super) struct Flights {
+pub(super) struct InFlightTable {
     thread: u8,
     patience: Nanos,
-    slots: Vec<Slot>,
+    slots: Vec<Entry>,
     free: Vec<u32>,
     /// Slots and generations in the order of sending, which is that of expiry.
     order: VecDeque<(u32, u32)>,
     /// Those that were given up, by slot and generation: they may still be answered.
-    lost: HashMap<(u32, u32), Flight>,
+    lost: HashMap<(u32, u32), InFlight>,
     waiting: usize,
     /// For each socket, requests sent and the highest position answered.
     positions: Vec<(u32, u32)>,
 }
 
-impl Flights {
+impl InFlightTable {
     /// An empty table for worker `thread`; a request is lost after `patience`.
     pub(super) fn new(thread: u8, sockets: usize, patience: Nanos) -> Self {
         Self {
@@ -101,11 +101,11 @@ impl Flights {
     }
 
     /// Takes a request in; `None` if the table is full.
-    pub(super) fn launch(&mut self, flight: Flight) -> Option<Tag> {
+    pub(super) fn register(&mut self, flight: InFlight) -> Option<Tag> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
-            None if self.slots.len() < FLIGHTS_MAX => {
-                self.slots.push(Slot::default());
+            None if self.slots.len() < IN_FLIGHT_MAX => {
+                self.slots.push(Entry::default());
                 self.slots.len() as u32 - 1
             }
             None => return None,
@@ -114,7 +114,7 @@ impl Flights {
         *sent = sent.wrapping_add(1);
         let sequence = *sent;
         let place = &mut self.slots[slot as usize];
-        *place = Slot {
+        *place = Entry {
             flight,
             generation: place.generation.wrapping_add(1),
             sequence,
@@ -131,7 +131,7 @@ impl Flights {
 
     /// Notes when a request just launched is really sent, never before an earlier one. Without a schedule that is also when it was
     /// to be sent.
-    pub(super) fn depart(&mut self, tag: Tag, now: Nanos, scheduled: bool) -> Flight {
+    pub(super) fn sent(&mut self, tag: Tag, now: Nanos, scheduled: bool) -> InFlight {
         let flight = &mut self.slots[tag.slot as usize].flight;
         flight.sent = now;
         if !scheduled {
@@ -141,17 +141,17 @@ impl Flights {
     }
 
     /// Takes in a reply.
-    pub(super) fn land(&mut self, tag: Tag) -> Landing {
+    pub(super) fn complete(&mut self, tag: Tag) -> ReplyKind {
         let Some(place) = self.slots.get_mut(tag.slot as usize) else {
-            return Landing::Unknown;
+            return ReplyKind::Unknown;
         };
         if tag.thread != self.thread {
-            return Landing::Unknown;
+            return ReplyKind::Unknown;
         }
         if !place.waiting || place.generation != tag.generation {
             return match self.lost.remove(&(tag.slot, tag.generation)) {
-                Some(flight) => Landing::Late { flight },
-                None => Landing::Duplicate,
+                Some(flight) => ReplyKind::Late { flight },
+                None => ReplyKind::Duplicate,
             };
         }
         place.waiting = false;
@@ -164,14 +164,14 @@ impl Flights {
         if ahead > 0 {
             *highest = sequence;
         }
-        Landing::First {
+        ReplyKind::First {
             flight,
             reordered: ahead < 0,
         }
     }
 
     /// Gives up what has waited too long, oldest first, and hands it to `lost`.
-    pub(super) fn expire(&mut self, now: Nanos, mut lost: impl FnMut(Flight)) {
+    pub(super) fn expire(&mut self, now: Nanos, mut lost: impl FnMut(InFlight)) {
         while let Some(&(slot, generation)) = self.order.front() {
             let place = &mut self.slots[slot as usize];
             if place.waiting && place.generation == generation {
@@ -191,7 +191,7 @@ impl Flights {
         }
     }
 
-    /// When [`Flights::expire`] has something to do next.
+    /// When [`InFlightTable::expire`] has something to do next.
     pub(super) fn next_expiry(&mut self) -> Option<Nanos> {
         while let Some(&(slot, generation)) = self.order.front() {
             let place = &self.slots[slot as usize];
@@ -208,28 +208,28 @@ impl Flights {
 mod tests {
     use super::*;
 
-    fn flights() -> Flights {
-        Flights::new(0, 2, 100)
+    fn flights() -> InFlightTable {
+        InFlightTable::new(0, 2, 100)
     }
 
-    fn at(now: Nanos) -> Flight {
-        Flight {
+    fn at(now: Nanos) -> InFlight {
+        InFlight {
             intended: now,
             sent: now,
-            ..Flight::default()
+            ..InFlight::default()
         }
     }
 
-    fn expired(flights: &mut Flights, now: Nanos) -> Vec<Nanos> {
+    fn expired(flights: &mut InFlightTable, now: Nanos) -> Vec<Nanos> {
         let mut sent = Vec::new();
         flights.expire(now, |flight| sent.push(flight.sent));
         sent
     }
 
-    fn first(landing: Landing) -> bool {
+    fn first(landing: ReplyKind) -> bool {
         matches!(
             landing,
-            Landing::First {
+            ReplyKind::First {
                 reordered: false,
                 ..
             }
@@ -239,10 +239,10 @@ mod tests {
     #[test]
     fn answered_once_and_then_twice() {
         let mut flights = flights();
-        let tag = flights.launch(at(5)).expect("room");
+        let tag = flights.register(at(5)).expect("room");
         assert_eq!(flights.waiting(), 1);
-        assert!(first(flights.land(tag)));
-        assert_eq!(flights.land(tag), Landing::Duplicate);
+        assert!(first(flights.complete(tag)));
+        assert_eq!(flights.complete(tag), ReplyKind::Duplicate);
         assert_eq!(flights.waiting(), 0);
         assert!(expired(&mut flights, 1000).is_empty());
     }
@@ -250,63 +250,66 @@ mod tests {
     #[test]
     fn duplicates_are_seen_after_the_slot_is_taken_again() {
         let mut flights = flights();
-        let old = flights.launch(at(0)).expect("room");
-        assert!(first(flights.land(old)));
-        let new = flights.launch(at(1)).expect("room");
+        let old = flights.register(at(0)).expect("room");
+        assert!(first(flights.complete(old)));
+        let new = flights.register(at(1)).expect("room");
         assert_eq!(new.slot, old.slot);
-        assert_eq!(flights.land(old), Landing::Duplicate);
-        assert!(first(flights.land(new)));
+        assert_eq!(flights.complete(old), ReplyKind::Duplicate);
+        assert!(first(flights.complete(new)));
     }
 
     #[test]
     fn lost_then_late_then_a_duplicate() {
         let mut flights = flights();
-        let tag = flights.launch(at(0)).expect("room");
-        let other = flights.launch(at(50)).expect("room");
+        let tag = flights.register(at(0)).expect("room");
+        let other = flights.register(at(50)).expect("room");
         assert!(expired(&mut flights, 99).is_empty());
         assert_eq!(expired(&mut flights, 100), [0]);
         assert_eq!(flights.next_expiry(), Some(150));
-        assert_eq!(flights.land(tag), Landing::Late { flight: at(0) });
-        assert_eq!(flights.land(tag), Landing::Duplicate);
-        assert!(first(flights.land(other)));
+        assert_eq!(flights.complete(tag), ReplyKind::Late { flight: at(0) });
+        assert_eq!(flights.complete(tag), ReplyKind::Duplicate);
+        assert!(first(flights.complete(other)));
     }
 
     #[test]
     fn out_of_order_is_told_for_each_socket() {
         let mut flights = flights();
         let mut on = |socket| {
-            let flight = Flight { socket, ..at(0) };
-            flights.launch(flight).expect("room")
+            let flight = InFlight { socket, ..at(0) };
+            flights.register(flight).expect("room")
         };
         let (a, b, c, other) = (on(0), on(0), on(0), on(1));
-        assert!(first(flights.land(b)));
-        assert!(first(flights.land(other)), "of another socket");
-        let landing = flights.land(a);
+        assert!(first(flights.complete(b)));
+        assert!(first(flights.complete(other)), "of another socket");
+        let landing = flights.complete(a);
         assert!(matches!(
             landing,
-            Landing::First {
+            ReplyKind::First {
                 reordered: true,
                 ..
             }
         ));
-        assert!(first(flights.land(c)));
+        assert!(first(flights.complete(c)));
     }
 
     #[test]
     fn what_was_never_sent_is_unknown() {
         let mut flights = flights();
-        let tag = flights.launch(at(0)).expect("room");
-        assert_eq!(flights.land(Tag { slot: 9, ..tag }), Landing::Unknown);
-        assert_eq!(flights.land(Tag { thread: 1, ..tag }), Landing::Unknown);
+        let tag = flights.register(at(0)).expect("room");
+        assert_eq!(flights.complete(Tag { slot: 9, ..tag }), ReplyKind::Unknown);
+        assert_eq!(
+            flights.complete(Tag { thread: 1, ..tag }),
+            ReplyKind::Unknown
+        );
     }
 
     #[test]
     fn slots_are_used_again_and_the_table_stays_small() {
         let mut flights = flights();
         for now in 0..10_000 {
-            let tag = flights.launch(at(now)).expect("room");
+            let tag = flights.register(at(now)).expect("room");
             if now % 10 != 0 {
-                assert!(first(flights.land(tag)));
+                assert!(first(flights.complete(tag)));
             }
             expired(&mut flights, now);
         }

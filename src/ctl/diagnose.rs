@@ -2,20 +2,20 @@
 //!
 //! Confd answers nobody whose key is wrong or whose clock is off, so everything that goes wrong looks alike from here.
 
-use super::site::KeySource;
-use crate::client::{Contact, Outcome, State};
+use super::target::KeySource;
+use crate::client::{CandidateResult, CandidateStatus, Outcome};
 
 /// The explanation, likeliest first; `may_be_large` if the answer grows with the cluster.
 pub(super) fn explain(
     outcome: &Outcome,
-    contacts: &[&Contact],
+    contacts: &[&CandidateResult],
     key: &KeySource,
     may_be_large: bool,
 ) -> String {
     let port = contacts
         .first()
         .map_or(0, |contact| contact.candidate.addresses()[0].port());
-    let is_silent = |contact: &&Contact| matches!(contact.state, State::Silent);
+    let is_silent = |contact: &&CandidateResult| matches!(contact.state, CandidateStatus::Silent);
     let mut meanings = vec![
         "ganeti-confd does not run there, or the host is no master candidate (any more).\n\
          There: /usr/lib/ganeti/daemon-util check ganeti-confd. On the master: gnt-node list -o name,pip,role"
@@ -62,12 +62,12 @@ fn other_key(key: &KeySource) -> String {
 }
 
 /// One line for each candidate that did not answer, a line feed before each.
-pub(super) fn list(contacts: &[&Contact]) -> String {
-    let line = |contact: &&Contact| {
+pub(super) fn list(contacts: &[&CandidateResult]) -> String {
+    let line = |contact: &&CandidateResult| {
         let what = match &contact.state {
-            State::Answered { .. } => return None,
-            State::Unreachable(why) => format!("unreachable: {}", reason(why)),
-            State::Silent => match contact.sent {
+            CandidateStatus::Answered { .. } => return None,
+            CandidateStatus::Unreachable(why) => format!("unreachable: {}", reason(why)),
+            CandidateStatus::Silent => match contact.sent {
                 1 => "silent, asked once".to_owned(),
                 times => format!("silent, asked {times} times"),
             },

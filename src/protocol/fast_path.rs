@@ -6,18 +6,18 @@
 //! and what ours send.
 //!
 //! Everything else is left to [`super::Parser`], and so is everything that is wrong: what is read here is read there the
-//! same, and what is not read here is only slower. `both_ways` holds the two equal.
+//! same, and what is not read here is only slower. `differential` holds the two equal.
 
 use std::ops::Range;
 
-use super::request::{Dict, Query, Request, RequestType};
-use super::signed_message::Places;
+use super::envelope::EnvelopeSpans;
+use super::request::{DictQuery, Query, Request, RequestType};
 use crate::text;
 
 /// The places of the envelope that the first `len` bytes of `text` are, with its message in `message`; `None` if it is not a plain one.
 ///
 /// Behind these bytes there may be anything, but must be something: strings are scanned eight bytes at a time.
-pub(crate) fn envelope(text: &[u8], len: usize, message: &mut [u8]) -> Option<Places> {
+pub(crate) fn envelope(text: &[u8], len: usize, message: &mut [u8]) -> Option<EnvelopeSpans> {
     let (mut message_len, mut salt, mut hmac) = (None, None, None);
     let mut cursor = Cursor::new(text, len);
     cursor.members(|cursor| {
@@ -32,7 +32,7 @@ pub(crate) fn envelope(text: &[u8], len: usize, message: &mut [u8]) -> Option<Pl
         }
     })?;
     cursor.end()?;
-    Some(Places {
+    Some(EnvelopeSpans {
         message_len: message_len?,
         salt: salt?,
         hmac: hmac?,
@@ -186,8 +186,8 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    fn dict(&mut self) -> Option<Dict<'t>> {
-        let mut dict = Dict::default();
+    fn dict(&mut self) -> Option<DictQuery<'t>> {
+        let mut dict = DictQuery::default();
         self.members(|cursor| {
             if cursor.key(b"\"0\"")? {
                 set(&mut dict.link, cursor.text()?)

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::document::TreeBuilder;
-use super::parsed::{Number, Value};
+use super::value::{Number, Value};
 use super::{Error, Warnings, number};
 use crate::text::escape;
 
@@ -52,15 +52,15 @@ pub(super) enum Type {
 #[derive(Clone, Copy)]
 pub(super) enum Presence {
     /// Without it, or with null, the file is rejected.
-    Needed,
+    Mandatory,
     /// The reference rejects the file; no query needs it, so it is left out with a warning. Null is still an error.
-    Required,
+    WarnIfMissing,
     /// Left out.
     Optional,
     /// This text is printed.
     Default(&'static str),
     /// This text is meant; a value that prints the same is left out as well.
-    Hidden(&'static str),
+    OmitIfDefault(&'static str),
     /// Known, but neither checked nor printed.
     Ignored,
 }
@@ -89,7 +89,7 @@ pub(super) const fn needed(key: &'static str, ty: Type) -> Field {
     Field {
         key,
         ty,
-        presence: Presence::Needed,
+        presence: Presence::Mandatory,
     }
 }
 
@@ -97,7 +97,7 @@ pub(super) const fn required(key: &'static str, ty: Type) -> Field {
     Field {
         key,
         ty,
-        presence: Presence::Required,
+        presence: Presence::WarnIfMissing,
     }
 }
 
@@ -121,7 +121,7 @@ pub(super) const fn hidden(key: &'static str, ty: Type, text: &'static str) -> F
     Field {
         key,
         ty,
-        presence: Presence::Hidden(text),
+        presence: Presence::OmitIfDefault(text),
     }
 }
 
@@ -416,7 +416,10 @@ impl Writer<'_> {
         value: Option<Value<'_>>,
         owner: Value<'_>,
     ) -> Result<(), Error> {
-        let null_is_absent = !matches!(field.presence, Presence::Needed | Presence::Required);
+        let null_is_absent = !matches!(
+            field.presence,
+            Presence::Mandatory | Presence::WarnIfMissing
+        );
         let value = value.filter(|value| !(null_is_absent && value.is_null()));
         let start = self.out.len();
         match (value, field.presence) {
@@ -426,7 +429,7 @@ impl Writer<'_> {
                 let value_start = self.out.len();
                 self.write(&field.ty, value, owner)
                     .map_err(|error| error.under(field.key))?;
-                if matches!(presence, Presence::Hidden(text) if self.out[value_start..] == *text.as_bytes())
+                if matches!(presence, Presence::OmitIfDefault(text) if self.out[value_start..] == *text.as_bytes())
                 {
                     self.out.truncate(start);
                     self.tree.forget_last();
@@ -440,18 +443,18 @@ impl Writer<'_> {
     /// Writes what stands for a field that is not there.
     pub(super) fn absent(&mut self, record: &'static Record, field: &Field) -> Result<(), Error> {
         match field.presence {
-            Presence::Needed => {
+            Presence::Mandatory => {
                 return Err(Error::new(format!(
                     "key '{}' is missing, and queries need it",
                     field.key
                 )));
             }
-            Presence::Required => self.warnings.missing(record.name, field.key),
+            Presence::WarnIfMissing => self.warnings.missing(record.name, field.key),
             Presence::Default(text) => {
                 self.plain_key(field.key);
                 self.push(text);
             }
-            Presence::Optional | Presence::Hidden(_) | Presence::Ignored => {}
+            Presence::Optional | Presence::OmitIfDefault(_) | Presence::Ignored => {}
         }
         Ok(())
     }

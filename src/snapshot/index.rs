@@ -7,10 +7,10 @@ use std::ops::Range;
 
 use foldhash::fast::RandomState;
 
-use super::answer::Ready;
+use super::answer_writer::ReadyAnswer;
 use super::directory::{Directory, NotFound};
+use super::haskell_show;
 use super::links::{Links, Registration};
-use super::show;
 use crate::config::{Document, Section};
 use crate::protocol::reply::{NO_SERIAL, Status};
 use crate::text::{self, Span};
@@ -22,13 +22,13 @@ pub(super) struct Cluster {
     pub(super) serial: Span,
     pub(super) nodes: Box<[Node]>,
     pub(super) node_names: Directory,
-    pub(super) hosted: Box<[Hosted]>,
+    pub(super) hosted: Box<[NodeInstances]>,
     pub(super) instances: Box<[Instance]>,
     pub(super) instance_names: Directory,
     /// The disks of all instances, one list after another: indexes of disk entries.
     disk_lists: Box<[u32]>,
     /// The master's index, or why there is none.
-    pub(super) master: Result<usize, Missing>,
+    pub(super) master: Result<usize, UnknownMaster>,
     pub(super) master_ip: Span,
     /// None if there are addresses, and no default link that the reference would look up for each of them.
     pub(super) links: Option<Links>,
@@ -39,7 +39,7 @@ pub(super) struct Cluster {
 
 /// A name that leads nowhere.
 #[derive(Debug)]
-pub(super) struct Missing {
+pub(super) struct UnknownMaster {
     pub(super) name: String,
     pub(super) why: NotFound,
 }
@@ -47,11 +47,11 @@ pub(super) struct Missing {
 /// Answers that are the same for every request of their type.
 #[derive(Debug)]
 pub(super) struct ReadyAnswers {
-    pub(super) ping: Ready,
-    pub(super) cluster_master: Ready,
-    pub(super) node_pip_list: Ready,
-    pub(super) mc_pip_list: Ready,
-    pub(super) data_collectors: Ready,
+    pub(super) ping: ReadyAnswer,
+    pub(super) cluster_master: ReadyAnswer,
+    pub(super) node_pip_list: ReadyAnswer,
+    pub(super) mc_pip_list: ReadyAnswer,
+    pub(super) data_collectors: ReadyAnswer,
 }
 
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub(super) struct Node {
 
 /// What is on the nodes with one value of the uuid field. Instances are indexes, in map order.
 #[derive(Debug)]
-pub(super) struct Hosted {
+pub(super) struct NodeInstances {
     pub(super) primary: Vec<u32>,
     pub(super) secondary: Vec<u32>,
     /// DRBD minors as JSON, or the error of a node that cannot be found.
@@ -164,8 +164,8 @@ impl Cluster {
         let master_name = document.needed(&["cluster", "master_node"]).unquoted();
         let master = node_names
             .find(text, master_name.of(text))
-            .map_err(|why| Missing {
-                name: plain(text, master_name),
+            .map_err(|why| UnknownMaster {
+                name: unescaped(text, master_name),
                 why,
             });
         let ready = ReadyAnswers::new(&document, serial, &nodes, &master);
@@ -202,13 +202,13 @@ impl Cluster {
 
     /// Bytes of memory that this holds, but for what the allocator adds.
     pub(super) fn bytes(&self) -> usize {
-        let hosted = |hosted: &Hosted| {
+        let hosted = |hosted: &NodeInstances| {
             let instances = hosted.primary.capacity() + hosted.secondary.capacity();
             let minors = hosted
                 .minors
                 .as_ref()
                 .map_or_else(|why| why.len(), Vec::capacity);
-            size_of::<Hosted>() + instances * size_of::<u32>() + minors
+            size_of::<NodeInstances>() + instances * size_of::<u32>() + minors
         };
         self.document.bytes()
             + size_of_val::<[Node]>(&self.nodes)
@@ -225,7 +225,7 @@ impl Cluster {
 /// The text of a reference's `OpPrereqError` for a name that leads nowhere.
 pub(super) fn prereq_error(what: &str, name: &str, why: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"OpPrereqError ");
-    show::string([what, " ", name, " ", why], out);
+    haskell_show::string([what, " ", name, " ", why], out);
     out.extend_from_slice(b" ECodeNoEnt");
 }
 
@@ -236,7 +236,7 @@ fn prereq_error_text(what: &str, name: &str, why: &str) -> Box<str> {
 }
 
 /// What a canonical string stands for.
-fn plain(text: &[u8], string: Span) -> String {
+fn unescaped(text: &[u8], string: Span) -> String {
     let bytes: Vec<u8> = text::unescape(string.of(text)).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -258,7 +258,7 @@ fn fields<const N: usize>(text: &[u8], at: Span, names: [&str; N]) -> [Option<Sp
 }
 
 /// A field that the tables give every object: needed, or with a default.
-fn given(field: Option<Span>) -> Span {
+fn expect_field(field: Option<Span>) -> Span {
     field.expect("the tables give every object this field")
 }
 
@@ -280,7 +280,7 @@ fn nodes(document: &Document) -> (Vec<Node>, Index<'_>) {
                 "serial_no",
             ],
         );
-        let flag = |field: Option<Span>| given(field).of(text) == b"true";
+        let flag = |field: Option<Span>| expect_field(field).of(text) == b"true";
         let role = match (flag(drained), flag(offline), flag(candidate)) {
             (true, _, _) => role::DRAINED,
             (_, true, _) => role::OFFLINE,
@@ -289,12 +289,12 @@ fn nodes(document: &Document) -> (Vec<Node>, Index<'_>) {
         };
         let next = by_uuid.len() as u32;
         let hosted = *by_uuid
-            .entry(given(uuid).unquoted().of(text))
+            .entry(expect_field(uuid).unquoted().of(text))
             .or_insert(next);
         Node {
-            name: given(name).unquoted(),
-            primary_ip: given(primary_ip),
-            serial: given(serial),
+            name: expect_field(name).unquoted(),
+            primary_ip: expect_field(primary_ip),
+            serial: expect_field(serial),
             role,
             hosted,
         }
@@ -319,10 +319,10 @@ fn instance_fields(document: &Document) -> Vec<InstanceFields> {
         InstanceFields {
             name: name.map(Span::unquoted),
             primary_node: primary_node.map(Span::unquoted),
-            nics: given(nics),
-            disks: given(disks),
-            uuid: given(uuid).unquoted(),
-            serial: given(serial),
+            nics: expect_field(nics),
+            disks: expect_field(disks),
+            uuid: expect_field(uuid).unquoted(),
+            serial: expect_field(serial),
         }
     };
     document
@@ -373,7 +373,7 @@ fn collect_drbd(text: &[u8], disk: Span, by_uuid: &Index<'_>, found: &mut Vec<Dr
 /// Reads `[node A, node B, port, minor A, minor B, secret]`.
 fn drbd(text: &[u8], logical_id: usize, by_uuid: &Index<'_>) -> Drbd {
     let mut parts = text::elements(text, logical_id).map(Span::new);
-    let mut next = || given(parts.next());
+    let mut next = || expect_field(parts.next());
     let nodes = [next().unquoted(), next().unquoted()];
     next();
     Drbd {
@@ -412,13 +412,13 @@ fn host(
     instances: &[InstanceFields],
     disks: &[Vec<Result<u32, Span>>],
     drbd: &[DrbdTree],
-) -> Vec<Hosted> {
-    let hosted = minors.into_iter().map(|minors| Hosted {
+) -> Vec<NodeInstances> {
+    let hosted = minors.into_iter().map(|minors| NodeInstances {
         primary: Vec::new(),
         secondary: Vec::new(),
         minors,
     });
-    let mut hosted: Vec<Hosted> = hosted.collect();
+    let mut hosted: Vec<NodeInstances> = hosted.collect();
     for (index, instance) in instances.iter().enumerate() {
         let Some(primary) = instance.primary_node else {
             continue;
@@ -473,12 +473,12 @@ fn instances(
     let own: Vec<Result<Range<u32>, Span>> = own_disks.iter().map(&mut list).collect();
     let disks = |instance: &InstanceFields| {
         let found = names.find(text, instance.uuid.of(text)).map_err(|why| {
-            let uuid = plain(text, instance.uuid);
+            let uuid = unescaped(text, instance.uuid);
             prereq_error_text("Instance name", &uuid, why.words())
         })?;
         own[found].clone().map_err(|key| {
             let why = NotFound::Unknown.words();
-            prereq_error_text("Disk uuid", &plain(text, key), why)
+            prereq_error_text("Disk uuid", &unescaped(text, key), why)
         })
     };
     let instances = fields
@@ -527,7 +527,7 @@ fn minors<'t>(
                     let found = groups[end]
                         .map_or_else(|| look_up(uuid.of(text)), |group| known[group as usize]);
                     found.map_err(|why| {
-                        prereq_error_text("Node name", &plain(text, uuid), why.words())
+                        prereq_error_text("Node name", &unescaped(text, uuid), why.words())
                     })
                 };
                 for (end, peer) in [(0, 1), (1, 0)].into_iter().take(ends_count) {
@@ -642,13 +642,15 @@ impl ReadyAnswers {
         document: &Document,
         serial: Span,
         nodes: &[Node],
-        master: &Result<usize, Missing>,
+        master: &Result<usize, UnknownMaster>,
     ) -> Self {
         let text = document.text();
         let serial = serial.of(text);
         let cluster_master = match master {
-            Ok(master) => Ready::new(Status::Ok, nodes[*master].name.quoted().of(text), serial),
-            Err(missing) => Ready::error(&failure(&missing.name, missing.why)),
+            Ok(master) => {
+                ReadyAnswer::new(Status::Ok, nodes[*master].name.quoted().of(text), serial)
+            }
+            Err(missing) => ReadyAnswer::error(&failure(&missing.name, missing.why)),
         };
         let pip_list = |wanted: &dyn Fn(usize) -> bool| {
             let mut list = b"[".to_vec();
@@ -659,15 +661,15 @@ impl ReadyAnswers {
                 list.extend_from_slice(nodes[node].primary_ip.of(text));
             }
             list.push(b']');
-            Ready::new(Status::Ok, &list, serial)
+            ReadyAnswer::new(Status::Ok, &list, serial)
         };
         let entries = document.entries(Section::Nodes);
         let is_candidate = |node: usize| {
             let flag = document.member(entries[node].value.start as usize, b"master_candidate");
-            given(flag).of(text) == b"true"
+            expect_field(flag).of(text) == b"true"
         };
         Self {
-            ping: Ready::new(
+            ping: ReadyAnswer::new(
                 Status::Ok,
                 document.needed(&["version"]).of(text),
                 NO_SERIAL,
@@ -675,7 +677,7 @@ impl ReadyAnswers {
             cluster_master,
             node_pip_list: pip_list(&|_| true),
             mc_pip_list: pip_list(&is_candidate),
-            data_collectors: Ready::new(Status::Ok, &data_collectors(document), serial),
+            data_collectors: ReadyAnswer::new(Status::Ok, &data_collectors(document), serial),
         }
     }
 

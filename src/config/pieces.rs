@@ -3,7 +3,7 @@
 //! A parser's tape takes many times the memory of its text; cut into one piece per object, loading needs the tape of one
 //! object at a time, and that stays in the processor's cache. The cuts are at the commas of the outer two levels. No
 //! grammar is checked here but the outermost braces: each piece must then parse as the inside of an object with exactly one
-//! member ([`super::parsed`]), so that whatever is wrong between two cuts is found there.
+//! member ([`super::value`]), so that whatever is wrong between two cuts is found there.
 
 use std::ops::Range;
 
@@ -33,7 +33,7 @@ pub(super) fn pieces(text: &[u8]) -> Result<Vec<Piece>, Error> {
     while here < text.len() {
         let byte = text[here];
         match CLASS[usize::from(byte)] {
-            Class::Plain => {}
+            Class::Other => {}
             Class::Quote => {
                 here = crate::text::string_end(text, here);
                 continue;
@@ -110,7 +110,7 @@ pub(super) fn raw_key(member: &[u8]) -> Option<&[u8]> {
 
 #[derive(Clone, Copy)]
 enum Class {
-    Plain,
+    Other,
     Quote,
     Open,
     Close,
@@ -118,7 +118,7 @@ enum Class {
 }
 
 const CLASS: [Class; 256] = {
-    let mut class = [Class::Plain; 256];
+    let mut class = [Class::Other; 256];
     class[b'"' as usize] = Class::Quote;
     class[b'{' as usize] = Class::Open;
     class[b'[' as usize] = Class::Open;

@@ -9,12 +9,12 @@ const MESSAGE_BYTES_MAX: usize = REPLY_BYTES_MAX - 64;
 
 /// An inner message that is the same for every client: made once, with its escaped form.
 #[derive(Debug)]
-pub(crate) struct Ready {
+pub(crate) struct ReadyAnswer {
     pub(crate) message: Box<[u8]>,
     pub(crate) escaped: Box<[u8]>,
 }
 
-impl Ready {
+impl ReadyAnswer {
     /// An answer whose JSON is `answer`.
     pub(super) fn new(status: Status, answer: &[u8], serial: &[u8]) -> Self {
         let mut message = Vec::new();
@@ -45,10 +45,10 @@ impl Ready {
 
 /// Where queries write their answers: memory that is kept from one datagram to the next.
 ///
-/// JSON that does not fit a reply is left out and makes it [`Answer::is_too_large`]: no cluster's answer takes more memory
+/// JSON that does not fit a reply is left out and makes it [`AnswerWriter::is_too_large`]: no cluster's answer takes more memory
 /// than a datagram.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct AnswerWriter {
     message: Vec<u8>,
     too_large: bool,
     /// For names with characters that need an escape, for path tokens, and for names as Haskell shows them.
@@ -57,7 +57,7 @@ pub(crate) struct Answer {
     link_scratch: Vec<u8>,
 }
 
-impl Answer {
+impl AnswerWriter {
     /// Takes memory for the longest answer at once.
     pub(crate) fn new() -> Self {
         Self {

@@ -6,18 +6,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Cache};
 
-use super::Answer;
-use super::control::Source;
+use super::Handler;
+use super::control::LocalAddr;
 use super::counters::Counters;
 use super::peer::Peer;
 use crate::protocol::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reject};
 use crate::responder::{Datagram, Served};
 
 /// A datagram as an engine received it.
-pub(super) struct Arrival<'a> {
+pub(super) struct Received<'a> {
     pub(super) peer: Peer,
     /// The address it was sent to, from which the reply is to leave.
-    pub(super) source: Source,
+    pub(super) source: LocalAddr,
     /// The kernel cut it.
     pub(super) truncated: bool,
     /// The socket's drop counter, if it was told.
@@ -28,21 +28,21 @@ pub(super) struct Arrival<'a> {
 }
 
 /// One worker's means of answering.
-pub(super) struct Desk<A> {
+pub(super) struct Dispatcher<A> {
     answer: A,
     served: Cache<Arc<ArcSwap<Served>>, Arc<Served>>,
     counters: Arc<Counters>,
 }
 
-/// A [`Desk`] for one batch: one look at what is published, one at the clock.
-pub(super) struct Turn<'a, A> {
+/// A [`Dispatcher`] for one batch: one look at what is published, one at the clock.
+pub(super) struct BatchContext<'a, A> {
     answer: &'a mut A,
     served: &'a Served,
     now: u64,
     pub(super) counters: &'a Counters,
 }
 
-impl<A: Answer> Desk<A> {
+impl<A: Handler> Dispatcher<A> {
     pub(super) fn new(answer: A, served: Arc<ArcSwap<Served>>, counters: Arc<Counters>) -> Self {
         Self {
             answer,
@@ -61,8 +61,8 @@ impl<A: Answer> Desk<A> {
     }
 
     /// Starts a batch.
-    pub(super) fn turn(&mut self) -> Turn<'_, A> {
-        Turn {
+    pub(super) fn begin_batch(&mut self) -> BatchContext<'_, A> {
+        BatchContext {
             answer: &mut self.answer,
             served: self.served.load(),
             // A clock before 1970 is as wrong as can be: every request is then too new.
@@ -74,9 +74,9 @@ impl<A: Answer> Desk<A> {
     }
 }
 
-impl<A: Answer> Turn<'_, A> {
+impl<A: Handler> BatchContext<'_, A> {
     /// Answers one datagram into `out`; the reply's length, or `None` if there is none.
-    pub(super) fn answer(&mut self, arrival: Arrival<'_>, out: &mut [u8]) -> Option<usize> {
+    pub(super) fn answer(&mut self, arrival: Received<'_>, out: &mut [u8]) -> Option<usize> {
         let counters = self.counters;
         counters.received.add(1);
         if let Some(overruns) = arrival.overruns {
@@ -87,7 +87,7 @@ impl<A: Answer> Turn<'_, A> {
             Err(Reject::TooLong)
         } else {
             let datagram = Datagram::new(arrival.buffer, arrival.len);
-            self.answer.answer(datagram, self.now, self.served, out)
+            self.answer.handle(datagram, self.now, self.served, out)
         };
         match answer {
             Ok(reply) => {

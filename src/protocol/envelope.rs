@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use simd_json::Node;
 
-use super::{FOURCC, Key, Parser, REPLY_BYTES_MAX, Reject, plain};
+use super::{FOURCC, Key, Parser, REPLY_BYTES_MAX, Reject, fast_path};
 use crate::text::{self, ONES, Sink};
 
 /// The three strings of an envelope, unescaped.
 #[derive(Debug)]
-pub struct SignedMessage<'a> {
+pub struct Envelope<'a> {
     /// The message in its first `message_len` bytes, then the parser's padding.
     pub message: &'a mut [u8],
     /// How long the message is, in bytes.
@@ -22,13 +22,13 @@ pub struct SignedMessage<'a> {
 
 /// Where an envelope's strings stand: the message in a buffer of its own, the others in the text.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct EnvelopeSpans {
     pub(crate) message_len: usize,
     pub(crate) salt: Range<usize>,
     pub(crate) hmac: Range<usize>,
 }
 
-impl<'a> SignedMessage<'a> {
+impl<'a> Envelope<'a> {
     /// Parses the envelope in the first `len` bytes of `text`, and writes its message to `message`. Both must hold `len` bytes and
     /// [`PADDING`](super::PADDING) more.
     ///
@@ -46,9 +46,9 @@ impl<'a> SignedMessage<'a> {
         len: usize,
         message: &'a mut [u8],
     ) -> Result<Self, Reject> {
-        let places = match plain::envelope(text, len, message) {
+        let places = match fast_path::envelope(text, len, message) {
             Some(places) => places,
-            None => Places::parse(parser, text, len, message)?,
+            None => EnvelopeSpans::parse(parser, text, len, message)?,
         };
         Ok(Self {
             message,
@@ -87,8 +87,8 @@ impl<'a> SignedMessage<'a> {
     }
 }
 
-impl Places {
-    /// As [`SignedMessage::parse`], whatever the spelling.
+impl EnvelopeSpans {
+    /// As [`Envelope::parse`], whatever the spelling.
     pub(super) fn parse(
         parser: &mut Parser,
         text: &mut [u8],
@@ -193,12 +193,12 @@ const SUFFIX: &[u8] = br#""}"#;
 const _: () = assert!(matches!(HEAD.first_chunk(), Some(&FOURCC)));
 
 /// A reply in the making, in its sender's buffer. What does not fit is left out, but counted.
-struct Slot<'a> {
+struct DatagramWriter<'a> {
     bytes: &'a mut [u8],
     len: usize,
 }
 
-impl Sink for Slot<'_> {
+impl Sink for DatagramWriter<'_> {
     fn push(&mut self, piece: &[u8]) {
         let end = self.len + piece.len();
         if let Some(place) = self.bytes.get_mut(self.len..end) {
@@ -225,7 +225,7 @@ pub(crate) fn write(
     }
     let mut head = *HEAD;
     encode_hex(&key.sign(salt, message), &mut head[DIGITS]);
-    let mut slot = Slot {
+    let mut slot = DatagramWriter {
         bytes: &mut out[..bytes_max],
         len: 0,
     };

@@ -1,14 +1,14 @@
-//! The two ways to read a datagram, [`plain`] and the parser's, held equal: for tests, and for fuzzing.
+//! The two ways to read a datagram, [`fast_path`] and the parser's, held equal: for tests, and for fuzzing.
 
+use super::envelope::EnvelopeSpans;
 use super::request::Request;
-use super::signed_message::Places;
-use super::{PADDING, Parser, plain};
+use super::{PADDING, Parser, fast_path};
 
 /// The two ways, and the parser's memory.
 #[derive(Debug, Default)]
-pub struct BothWays(Parser);
+pub struct Differential(Parser);
 
-impl BothWays {
+impl Differential {
     /// Reads `bytes`, of a request's length at most, as an envelope and as a request, with `behind` standing behind them.
     /// Whether they are a plain one of either.
     ///
@@ -20,16 +20,16 @@ impl BothWays {
         let len = bytes.len();
         let mut message = vec![0; text.len()];
         let mut again = message.clone();
-        let is_envelope = plain::envelope(&text, len, &mut message).inspect(|plain| {
+        let is_envelope = fast_path::envelope(&text, len, &mut message).inspect(|plain| {
             let mut text = text.clone();
-            let parsed = Places::parse(&mut self.0, &mut text, len, &mut again);
+            let parsed = EnvelopeSpans::parse(&mut self.0, &mut text, len, &mut again);
             let parsed = parsed.expect("a plain envelope is one");
             let message = &message[..plain.message_len];
             assert_eq!(message, &again[..parsed.message_len]);
             assert_eq!(bytes[plain.salt.clone()], text[parsed.salt]);
             assert_eq!(bytes[plain.hmac.clone()], text[parsed.hmac]);
         });
-        let is_request = plain::request(&text, len).inspect(|plain| {
+        let is_request = fast_path::request(&text, len).inspect(|plain| {
             let plain = format!("{plain:?}");
             let parsed = Request::parse(&mut self.0, &mut text.clone(), len, |parsed| {
                 assert_eq!(plain, format!("{parsed:?}"));
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn known_layouts_are_plain() {
-        let mut ways = BothWays::default();
+        let mut ways = Differential::default();
         for (request, plain) in requests() {
             for behind in BEHIND {
                 assert_eq!(ways.compare(request.as_bytes(), behind), plain, "{request}");
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn mangled_texts_are_read_the_same() {
-        let mut ways = BothWays::default();
+        let mut ways = Differential::default();
         let mut texts = Vec::new();
         for (request, _) in requests() {
             texts.extend(envelopes(&request));
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn strings_of_all_lengths_end_where_they_end() {
-        let mut ways = BothWays::default();
+        let mut ways = Differential::default();
         for len in 0..70 {
             for at in 0..=len {
                 let mut message = "m".repeat(len);

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use super::ending::{Ending, Failure};
+use super::exit::{CommandError, Exit};
 use super::options::Common;
 use crate::client::{Candidate, ConfdClient};
 use crate::demo;
@@ -17,7 +17,7 @@ const DEMO_INSTANCES: usize = 10;
 
 /// Whom to ask, and with which key.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(super) struct Target {
     candidates: Vec<Candidate>,
     key: Key,
     /// Where the key comes from, for those who wonder whether it is the right one.
@@ -37,17 +37,18 @@ pub(super) enum KeySource {
     Demo,
 }
 
-impl Site {
+impl Target {
     /// Follows the options.
     ///
     /// # Errors
     ///
     /// Options that contradict each other; files that are missing or of no use; names without an address; a kernel that refuses.
-    pub(super) fn find(options: &Common) -> Result<Self, Failure> {
+    pub(super) fn find(options: &Common) -> Result<Self, CommandError> {
         if options.demo {
             return Self::demo(options);
         }
-        let local = |error: &dyn std::fmt::Display| Failure::new(Ending::Local, error.to_string());
+        let local =
+            |error: &dyn std::fmt::Display| CommandError::new(Exit::Local, error.to_string());
         let candidates = candidates(options)?;
         let (key, key_source) = match KeyGiven::find(options) {
             KeyGiven::Bytes(bytes) => {
@@ -69,16 +70,16 @@ impl Site {
         })
     }
 
-    fn demo(options: &Common) -> Result<Self, Failure> {
+    fn demo(options: &Common) -> Result<Self, CommandError> {
         if !options.servers.is_empty() || options.key_file.is_some() {
-            return Err(Failure::new(
-                Ending::Usage,
+            return Err(CommandError::new(
+                Exit::Usage,
                 "--demo asks a cluster of its own: leave --server and --key-file out",
             ));
         }
         let demo = demo::Server::start(DEMO_NODES, DEMO_INSTANCES).map_err(|error| {
-            Failure::new(
-                Ending::Local,
+            CommandError::new(
+                Exit::Local,
                 format!("cannot start the sample cluster: {error}"),
             )
         })?;
@@ -100,9 +101,9 @@ impl Site {
     /// # Errors
     ///
     /// No socket can be had.
-    pub(super) fn client(&self) -> Result<ConfdClient, Failure> {
+    pub(super) fn client(&self) -> Result<ConfdClient, CommandError> {
         let (candidates, key) = self.targets();
-        ConfdClient::with_key(key, candidates).map_err(|error| Failure::of_client(&error))
+        ConfdClient::with_key(key, candidates).map_err(|error| CommandError::of_client(&error))
     }
 }
 
@@ -125,7 +126,7 @@ impl KeyGiven {
     }
 }
 
-fn candidates(options: &Common) -> Result<Vec<Candidate>, Failure> {
+fn candidates(options: &Common) -> Result<Vec<Candidate>, CommandError> {
     let mut names = options.servers.clone();
     if names.is_empty() {
         let listed = std::env::var_os("CONFD_SERVERS").unwrap_or_default();
@@ -136,8 +137,8 @@ fn candidates(options: &Common) -> Result<Vec<Candidate>, Failure> {
         let resolve = |name: &String| Candidate::resolve(name.trim());
         let found: Result<Vec<_>, _> = names.iter().map(resolve).collect();
         return found.map_err(|error| {
-            Failure::new(
-                Ending::Local,
+            CommandError::new(
+                Exit::Local,
                 format!("{error}; name a server as ADDR, ADDR:PORT, [IPV6]:PORT or HOST"),
             )
         });
@@ -149,7 +150,7 @@ fn candidates(options: &Common) -> Result<Vec<Candidate>, Failure> {
         } else {
             NO_NODE
         };
-        Failure::new(Ending::Local, format!("{error} (--server){hint}"))
+        CommandError::new(Exit::Local, format!("{error} (--server){hint}"))
     })?;
     let port = node_files::port();
     Ok(ips.into_iter().map(|ip| Candidate::at(ip, port)).collect())

@@ -8,7 +8,7 @@ use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::ending::{Ending, Failure, print};
+use super::exit::{CommandError, Exit, print};
 use super::options::Options;
 use crate::daemon;
 
@@ -17,11 +17,11 @@ use crate::daemon;
 /// # Errors
 ///
 /// Standard output fails.
-pub(super) fn completions(shell: Shell) -> Result<Ending, Failure> {
+pub(super) fn completions(shell: Shell) -> Result<Exit, CommandError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Options::command(), "confdctl", &mut script);
     print(&String::from_utf8_lossy(&script))?;
-    Ok(Ending::Answered)
+    Ok(Exit::Answered)
 }
 
 /// Writes the man pages below `dir`, to `man1` and `man8`, and prints which.
@@ -29,7 +29,7 @@ pub(super) fn completions(shell: Shell) -> Result<Ending, Failure> {
 /// # Errors
 ///
 /// A file cannot be written; standard output fails.
-pub(super) fn man(dir: &Path) -> Result<Ending, Failure> {
+pub(super) fn man(dir: &Path) -> Result<Exit, CommandError> {
     let mut command = Options::command();
     command.build();
     let mut written = Vec::new();
@@ -37,12 +37,12 @@ pub(super) fn man(dir: &Path) -> Result<Ending, Failure> {
         .and_then(|()| write_page(&daemon::command(), "8", dir, &mut written))
         .map_err(|error| {
             let text = format!("cannot write man pages below {}: {error}", dir.display());
-            Failure::new(Ending::Local, text)
+            CommandError::new(Exit::Local, text)
         })?;
     for path in written {
         print(&format!("{}\n", path.display()))?;
     }
-    Ok(Ending::Answered)
+    Ok(Exit::Answered)
 }
 
 fn write_tree(command: &Command, dir: &Path, written: &mut Vec<PathBuf>) -> io::Result<()> {

@@ -92,7 +92,7 @@ const COMPARISONS: [(&str, Comparison); 5] = [
 
 /// A requirement, and what became of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Check {
+pub(super) struct CheckedRequirement {
     pub(super) requirement: String,
     pub(super) actual: String,
     pub(super) held: bool,
@@ -100,7 +100,7 @@ pub(super) struct Check {
 
 impl Requirements {
     /// What became of each.
-    pub(super) fn check(&self, results: &Results) -> Vec<Check> {
+    pub(super) fn check(&self, results: &Results) -> Vec<CheckedRequirement> {
         self.0.iter().map(|one| one.check(results)).collect()
     }
 
@@ -141,9 +141,9 @@ impl Serialize for Requirements {
 }
 
 impl Requirement {
-    fn check(&self, results: &Results) -> Check {
+    fn check(&self, results: &Results) -> CheckedRequirement {
         let actual = self.actual(results);
-        Check {
+        CheckedRequirement {
             requirement: self.to_string(),
             actual: actual.map_or("not known".into(), |actual| self.print(actual)),
             held: actual.is_some_and(|actual| self.comparison.holds(actual, self.bound)),
