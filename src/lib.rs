@@ -80,6 +80,7 @@ pub mod demo;
 pub mod engine;
 pub mod load;
 pub mod node_files;
+mod printable;
 pub mod protocol;
 pub mod reader;
 pub mod responder;

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use crate::load;
+use crate::protocol::SKEW_SECONDS_MAX;
 
 const ABOUT: &str =
     "Asks the master candidates of a Ganeti cluster about its configuration, through ganeti-confd.";
@@ -192,7 +193,7 @@ pub(super) enum Query {
 
 /// What to check, and how often.
 #[derive(Debug, Args)]
-#[command(after_help = PROBE_HELP, max_term_width = 100)]
+#[command(after_help = probe_help(), max_term_width = 100)]
 pub(super) struct ProbeOptions {
     /// Also ask what Ganeti's confd-client checks, query by query
     #[arg(long)]
@@ -203,7 +204,9 @@ pub(super) struct ProbeOptions {
     pub(super) watch: Option<Duration>,
 }
 
-const PROBE_HELP: &str = "\
+fn probe_help() -> String {
+    format!(
+        "\
 The first line is a monitoring plugin's: state, summary, performance data. Then one line per candidate.
 
 Exit status:
@@ -213,9 +216,11 @@ Exit status:
   2  CRITICAL: fewer candidates answer than make an answer safe
   3  UNKNOWN: this host's files or sockets fail, or a wrong command line
 
-A candidate answers only those whose clock is at most 300 s from its own.
+A candidate answers only clients whose clock is at most {SKEW_SECONDS_MAX} s from its own.
 Clocks are compared by pings that pretend other times, up to 26 hours off: some
-150 small datagrams to a candidate, 700 to a silent one.";
+150 small datagrams to a candidate, 700 to a silent one."
+    )
+}
 
 /// A time like `500ms`, or a number of seconds.
 fn time(text: &str) -> Result<Duration, String> {
@@ -252,10 +257,23 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::protocol::request::RequestType;
 
     #[test]
     fn clap_finds_no_contradiction() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn each_request_type_has_its_query() {
+        let command = Options::command();
+        let query = command
+            .find_subcommand("query")
+            .expect("query is a command");
+        for kind in RequestType::ALL {
+            assert!(query.find_subcommand(kind.name()).is_some(), "{kind:?}");
+        }
+        assert_eq!(query.get_subcommands().count(), RequestType::COUNT);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::io::{self, IsTerminal as _};
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Width, presets};
 
+use crate::printable::printable;
+
 /// Rows of text under headings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
@@ -75,16 +77,6 @@ impl Table {
 fn width() -> Option<u16> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     (size.ws_col > 0).then_some(size.ws_col)
-}
-
-/// The text with control characters as escapes: none of them ends a cell, or speaks to the terminal.
-fn printable(text: &str) -> String {
-    let escape = |c: char| {
-        let escaped = c.is_control().then(|| c.escape_default());
-        let plain = escaped.is_none().then_some(c);
-        escaped.into_iter().flatten().chain(plain)
-    };
-    text.chars().flat_map(escape).collect()
 }
 
 #[cfg(test)]

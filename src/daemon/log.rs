@@ -25,6 +25,7 @@ use tracing_subscriber::{Layer, Registry};
 
 use super::error::Error;
 use super::options::Syslog;
+use crate::printable::printable;
 
 /// The target of events that matter more than `INFO` and are no warnings, as `NOTICE` is in syslog.
 pub(super) const NOTICE: &str = "ganeti_confd::notice";
@@ -121,7 +122,7 @@ impl Log {
     }
 
     fn write(&self, severity: Severity, message: &str, to_stderr: bool) {
-        let message = one_line(message);
+        let message = printable(message);
         let line = format!(
             "{} ganeti-confd pid={} {severity} {message}\n",
             timestamp(),
@@ -191,19 +192,6 @@ fn timestamp() -> String {
     text.replace('T', " ")
         .replace('.', ",")
         .replace('Z', " UTC:")
-}
-
-/// `text` without control characters: names from files must not forge lines.
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line
 }
 
 /// How bad it is, with syslog's numbers.
@@ -283,13 +271,5 @@ mod tests {
             .map(|c| if c.is_ascii_digit() { '0' } else { c })
             .collect();
         assert_eq!(shape, "0000-00-00 00:00:00,000000 UTC:");
-    }
-
-    #[test]
-    fn nothing_makes_two_lines_of_one() {
-        assert_eq!(
-            one_line("a\nb\r\x1b[1mü\u{85}"),
-            "a\\nb\\r\\u{1b}[1mü\\u{85}"
-        );
     }
 }

@@ -10,25 +10,10 @@ use tracing::{info, warn};
 
 use crate::engine::{Counters, Totals};
 use crate::protocol::Reject;
+use crate::protocol::request::RequestType;
 
 /// At most one line per reason in this time.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
-
-/// The request types by number, in Ganeti's words (`Ganeti.Confd.Types`).
-const REQUEST_NAMES: [&str; crate::engine::REQUEST_TYPES] = [
-    "ping",
-    "node role by name",
-    "node primary ip by instance ip",
-    "cluster master",
-    "node primary ip list",
-    "master candidate ip list",
-    "instance ip list",
-    "node drbd minors",
-    "node instances",
-    "instance disks",
-    "configuration query",
-    "data collectors",
-];
 
 /// What was logged already.
 #[derive(Debug, Default)]
@@ -48,12 +33,14 @@ impl Report {
                 info!("{}", ignored(reason, count, peer));
             }
         }
-        for (kind, name) in REQUEST_NAMES.iter().enumerate() {
-            let (count, _) = self.growth(&now, |totals| totals.too_large[kind]);
+        for kind in RequestType::ALL {
+            let (count, _) = self.growth(&now, |totals| totals.too_large[kind as usize]);
             if count > 0 {
                 warn!(
-                    "Answered {} with an error: the answer to \"{name}\" (type {kind}) is larger than a datagram",
-                    queries(count)
+                    "Answered {} with an error: the answer to {} (type {}) is larger than a datagram",
+                    queries(count),
+                    kind.ganeti_name(),
+                    kind.number()
                 );
             }
         }
@@ -87,7 +74,7 @@ pub(super) fn log_all(workers: &[Arc<Counters>]) {
 fn ignored(reason: Reject, count: u64, peer: Option<SocketAddr>) -> String {
     let datagrams = if count == 1 { "datagram" } else { "datagrams" };
     let peer = peer.map_or(String::new(), |peer| format!(", last from {peer}"));
-    format!("Ignored {count} {datagrams}: {}{peer}", reason.explain())
+    format!("Ignored {count} {datagrams}: {reason}{peer}")
 }
 
 fn queries(count: u64) -> String {

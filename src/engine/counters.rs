@@ -10,9 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::peer::Peer;
 use crate::protocol::Reject;
-
-/// Request types, 0 to 11 (`Ganeti.Constants`, `confdReq*`).
-pub const REQUEST_TYPES: usize = 12;
+use crate::protocol::request::RequestType;
 
 const REJECTS: usize = Reject::ALL.len();
 
@@ -24,7 +22,7 @@ macro_rules! counters {
         pub struct Counters {
             $(pub(super) $name: Counter,)*
             rejects: [Counter; REJECTS],
-            too_large: [Counter; REQUEST_TYPES],
+            too_large: [Counter; RequestType::COUNT],
             last_rejected: [LastPeer; REJECTS],
         }
 
@@ -35,7 +33,7 @@ macro_rules! counters {
             /// Datagrams that got no answer, by [`Reject`] as an index.
             pub rejects: [u64; REJECTS],
             /// Answers too large for a datagram, in whose place an error was sent, by request type.
-            pub too_large: [u64; REQUEST_TYPES],
+            pub too_large: [u64; RequestType::COUNT],
         }
 
         impl Counters {

@@ -64,7 +64,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-pub use counters::{Counters, REQUEST_TYPES, Totals};
+pub use counters::{Counters, Totals};
 pub use memory::release_freed_memory;
 pub use socket::{Sockets, bind};
 

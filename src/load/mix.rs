@@ -9,27 +9,9 @@ use super::names::Names;
 use crate::protocol::request::RequestType;
 use crate::text::ascii_json;
 
-/// The names of the request types on the command line and in reports, in the order of [`RequestType::ALL`]; those of `confdctl query`.
-pub(super) const TYPE_NAMES: [&str; 12] = [
-    "ping",
-    "role",
-    "node-of",
-    "master",
-    "nodes",
-    "candidates",
-    "ips",
-    "drbd",
-    "instances-on",
-    "disks",
-    "config",
-    "collectors",
-];
-
 /// Reads the name of a request type, or its number on the wire.
 pub(super) fn parse_type(text: &str) -> Option<RequestType> {
-    let by_name = TYPE_NAMES.iter().position(|name| *name == text);
-    let index = by_name.or_else(|| text.parse().ok())?;
-    RequestType::ALL.get(index).copied()
+    RequestType::from_name(text).or_else(|| RequestType::from_number(text.parse().ok()?))
 }
 
 /// Request types with their weights: `role=3,master=1,config`.
@@ -50,8 +32,10 @@ impl FromStr for Mix {
         let mut entries = Vec::<(RequestType, f64)>::new();
         for part in text.split(',').map(str::trim) {
             let (name, weight) = part.split_once('=').unwrap_or((part, "1"));
-            let kind = parse_type(name)
-                .ok_or_else(|| format!("no type '{name}'; there are: {}", TYPE_NAMES.join(", ")))?;
+            let kind = parse_type(name).ok_or_else(|| {
+                let known = RequestType::ALL.map(RequestType::name).join(", ");
+                format!("no type '{name}'; there are: {known}")
+            })?;
             let weight: f64 = weight
                 .parse()
                 .ok()
@@ -70,7 +54,7 @@ impl fmt::Display for Mix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (kind, weight)) in self.0.iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };
-            write!(f, "{comma}{}={weight}", TYPE_NAMES[*kind as usize])?;
+            write!(f, "{comma}{}={weight}", kind.name())?;
         }
         Ok(())
     }
@@ -123,7 +107,7 @@ impl Questions {
                 argument: ascii_json(&argument.to_string()),
             }));
             if queries.len() == start {
-                let name = TYPE_NAMES[kind as usize];
+                let name = kind.name();
                 return Err(format!("the cluster has nothing to ask '{name}' about"));
             }
             sum += weight / total;
@@ -215,10 +199,10 @@ mod tests {
 
     #[test]
     fn every_type_has_a_name_and_a_question() {
-        let mix: Mix = TYPE_NAMES.join(",").parse().expect("a mix");
+        let all = RequestType::ALL.map(RequestType::name).join(",");
+        let mix: Mix = all.parse().expect("a mix");
         let questions = Questions::of_mix(&mix, &names()).expect("names for all");
-        for (index, kind) in RequestType::ALL.into_iter().enumerate() {
-            assert_eq!(kind as usize, index);
+        for kind in RequestType::ALL {
             assert!(questions.queries.iter().any(|query| query.kind == kind));
         }
         let node_of = |query: &&Query| query.kind == RequestType::NodePipByInstPip;

@@ -60,7 +60,7 @@ pub use options::{EXAMPLES, Options};
 pub use requirements::Requirements;
 pub use schedule::Arrivals;
 
-use crate::protocol::{Key, REQUEST_BYTES_MAX};
+use crate::protocol::{Key, REQUEST_BYTES_MAX, SKEW_SECONDS_MAX};
 use machine::Machine;
 use mix::Questions;
 use names::Names;
@@ -86,9 +86,14 @@ const SLICE_MIN: Duration = Duration::from_millis(100);
 /// How long each rate of a search is tried, unless it is said.
 const TRIAL_DURATION: Duration = Duration::from_secs(2);
 
-/// What silence can mean: confd has no negative replies.
-const SILENCE: &str = "confd is silent to what it cannot verify: another key (all bytes of hmac.key count, a newline too), \
-                       clocks more than 300 s apart; or no confd is there, or a firewall is between";
+/// The possible causes of silence: confd sends no negative replies.
+fn silence_causes() -> String {
+    format!(
+        "confd does not answer what it cannot verify: another key (all bytes of hmac.key count, \
+         including a newline), or clocks more than {SKEW_SECONDS_MAX} s apart; otherwise no confd \
+         is running there, or a firewall drops the datagrams"
+    )
+}
 
 /// What `--require` or `--search` asks for does not hold.
 const EXIT_NOT_HELD: u8 = 3;

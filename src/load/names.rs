@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::mix::Mix;
-use super::{Error, SILENCE};
+use super::{Error, silence_causes};
 use crate::client::{self, ConfdClient, Settings};
 use crate::protocol::Key;
 use crate::protocol::request::RequestType;
@@ -85,7 +85,8 @@ impl Names {
         let needs_addresses = mix.has(Kind::NodePipByInstPip);
         if (needs_disks || needs_nodes || needs_addresses) && !asker.answers() {
             return Err(Error::new(format!(
-                "{server} does not answer a ping. {SILENCE}"
+                "{server} does not answer a ping. {}",
+                silence_causes()
             )));
         }
         let mut node_objects = Value::Null;

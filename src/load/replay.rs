@@ -45,10 +45,10 @@ fn query(line: &str) -> Option<Query> {
             }
         }
     };
-    let kind = usize::try_from(message.get("type")?.as_u64()?).ok()?;
+    let kind = RequestType::from_number(message.get("type")?.as_u64()?)?;
     let argument = message.get("query").unwrap_or(&Value::Null);
     Some(Query {
-        kind: *RequestType::ALL.get(kind)?,
+        kind,
         argument: ascii_json(&argument.to_string()),
     })
 }

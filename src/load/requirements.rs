@@ -15,7 +15,6 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-use super::mix::{TYPE_NAMES, parse_type};
 use super::results::Results;
 use super::stats::Stats;
 use crate::protocol::request::RequestType;
@@ -237,11 +236,11 @@ impl FromStr for Requirement {
             .ok_or_else(|| wrong("no comparison"))?;
         let (scope, name) = match name.split_once('.') {
             Some(("measure", metric)) => (Scope::Measure, metric),
-            Some((kind, metric)) if TYPE_NAMES.contains(&kind) => {
-                let kind = parse_type(kind).ok_or_else(|| wrong("no such type"))?;
-                (Scope::Type(kind), metric)
-            }
-            _ => (Scope::All, name),
+            Some((kind, metric)) => match RequestType::from_name(kind) {
+                Some(kind) => (Scope::Type(kind), metric),
+                None => (Scope::All, name),
+            },
+            None => (Scope::All, name),
         };
         let metric = parse_metric(name).ok_or_else(|| wrong("nothing by that name is measured"))?;
         if let (Scope::Type(_), Metric::Count(count)) = (scope, metric)
@@ -274,7 +273,7 @@ impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.scope {
             Scope::All => {}
-            Scope::Type(kind) => write!(f, "{}.", TYPE_NAMES[kind as usize])?,
+            Scope::Type(kind) => write!(f, "{}.", kind.name())?,
             Scope::Measure => f.write_str("measure.")?,
         }
         match self.metric {

@@ -47,7 +47,10 @@ pub(crate) fn request(text: &[u8], len: usize) -> Option<Request<'_>> {
         if cursor.key(b"\"protocol\"")? {
             set(&mut protocol, cursor.number()?)
         } else if cursor.key(b"\"type\"")? {
-            set(&mut kind, *RequestType::ALL.get(cursor.number()?)?)
+            set(
+                &mut kind,
+                RequestType::from_number(cursor.number()? as u64)?,
+            )
         } else if cursor.key(b"\"query\"")? {
             set(&mut query, cursor.query()?)
         } else if cursor.key(b"\"rsalt\"")? {

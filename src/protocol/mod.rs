@@ -32,6 +32,7 @@ mod parser;
 mod reject;
 pub mod reply;
 pub mod request;
+mod request_type;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub use differential::Differential;

@@ -1,23 +1,29 @@
-/// Why a datagram gets no answer. Each reason is counted; none says anything to the sender.
+use std::fmt;
+
+use super::{REQUEST_BYTES_MAX, SKEW_SECONDS_MAX};
+
+/// Why a datagram gets no answer. Each reason is counted; the sender never learns it.
+///
+/// Prints as an administrator reads it in the log: the fact, then its usual cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Reject {
-    /// Shorter than a fourcc, or not `plj0`: not our protocol.
+    /// Shorter than a fourcc, or not `plj0`: another protocol.
     BadFourcc,
-    /// Longer than [`super::REQUEST_BYTES_MAX`], or cut by the kernel.
+    /// Longer than [`REQUEST_BYTES_MAX`], or truncated by the kernel.
     TooLong,
     /// Not a JSON object of exactly the strings `msg`, `salt` and `hmac`.
     BadEnvelope,
     /// The signature does not match the key.
     BadHmac,
-    /// Signed, but the salt is no time, or one more than [`super::SKEW_SECONDS_MAX`] from ours.
+    /// Signed, but the salt is not a time within [`SKEW_SECONDS_MAX`] of the daemon's clock.
     ClockSkew,
     /// Signed and fresh, but the inner message is not a request.
     BadRequest,
 }
 
 impl Reject {
-    /// All reasons, in the order in which a datagram meets them; `ALL[r as usize] == r`.
+    /// All reasons, in the order of the checks; `ALL[r as usize] == r`.
     pub const ALL: [Self; 6] = [
         Self::BadFourcc,
         Self::TooLong,
@@ -26,16 +32,22 @@ impl Reject {
         Self::ClockSkew,
         Self::BadRequest,
     ];
+}
 
-    /// What an administrator reads in the log: the fact, then what usually causes it.
-    pub const fn explain(self) -> &'static str {
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BadFourcc => "not a confd datagram (no plj0 magic)",
-            Self::TooLong => "longer than 61440 bytes",
-            Self::BadEnvelope => "malformed envelope (not a JSON object of msg, salt and hmac)",
-            Self::BadHmac => "bad signature (the client uses another hmac.key)",
-            Self::ClockSkew => "clock skew over 300 s (check the client's and this host's clock)",
-            Self::BadRequest => "signed, but not a valid request",
+            Self::BadFourcc => f.write_str("not a confd datagram (no plj0 magic)"),
+            Self::TooLong => write!(f, "longer than {REQUEST_BYTES_MAX} bytes"),
+            Self::BadEnvelope => {
+                f.write_str("malformed envelope (not a JSON object of msg, salt and hmac)")
+            }
+            Self::BadHmac => f.write_str("bad signature (the client uses another hmac.key)"),
+            Self::ClockSkew => write!(
+                f,
+                "clock skew over {SKEW_SECONDS_MAX} s (check the client's and this host's clock)"
+            ),
+            Self::BadRequest => f.write_str("signed, but not a valid request"),
         }
     }
 }

@@ -6,55 +6,8 @@
 
 use simd_json::{Node, StaticNode};
 
+pub use super::request_type::RequestType;
 use super::{Parser, fast_path};
-
-/// What is asked (`ConfdRequestType`), by its number on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum RequestType {
-    /// `ReqPing`: is the daemon there? Answers the configuration's version.
-    Ping,
-    /// `ReqNodeRoleByName`: 0 master, 1 candidate, 2 offline, 3 drained, 4 regular.
-    NodeRoleByName,
-    /// `ReqNodePipByInstPip`: the primary node's address, by an instance's address (and its link).
-    NodePipByInstPip,
-    /// `ReqClusterMaster`: the master's name, or fields of it.
-    ClusterMaster,
-    /// `ReqNodePipList`: all nodes' primary addresses.
-    NodePipList,
-    /// `ReqMcPipList`: all master candidates' primary addresses.
-    McPipList,
-    /// `ReqInstIpsList`: all instances' addresses on a link.
-    InstIpsList,
-    /// `ReqNodeDrbd`: a node's DRBD minors.
-    NodeDrbd,
-    /// `ReqNodeInstances`: a node's primary and secondary instances.
-    NodeInstances,
-    /// `ReqInstanceDisks`: an instance's disks.
-    InstanceDisks,
-    /// `ReqConfigQuery`: any value of the configuration, by its path.
-    ConfigQuery,
-    /// `ReqDataCollectors`: which data collectors run, and how often.
-    DataCollectors,
-}
-
-impl RequestType {
-    /// All types; `ALL[t as usize] == t`.
-    pub const ALL: [Self; 12] = [
-        Self::Ping,
-        Self::NodeRoleByName,
-        Self::NodePipByInstPip,
-        Self::ClusterMaster,
-        Self::NodePipList,
-        Self::McPipList,
-        Self::InstIpsList,
-        Self::NodeDrbd,
-        Self::NodeInstances,
-        Self::InstanceDisks,
-        Self::ConfigQuery,
-        Self::DataCollectors,
-    ];
-}
 
 /// A request that passed all checks; borrowed from its datagram.
 #[derive(Debug, Clone, Copy)]
@@ -213,8 +166,7 @@ fn read_query<'a>(value: &'a Node<'a>, children: &'a [Node<'a>]) -> Option<Query
 }
 
 fn request_type(value: &Node<'_>) -> Option<RequestType> {
-    let index = whole_number(value)?;
-    RequestType::ALL.get(usize::try_from(index).ok()?).copied()
+    RequestType::from_number(whole_number(value)?.try_into().ok()?)
 }
 
 /// Whether these are fields: numbers, or what Ganeti's own `confd-client` sends in their place.

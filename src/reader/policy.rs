@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use super::OnBadConfig;
 use super::file::ReadError;
 use crate::config;
+use crate::printable::printable_start;
 use crate::snapshot::{Loaded, Snapshot};
 
 /// How much of what is wrong inside a file is told, in characters.
@@ -127,7 +128,7 @@ impl Policy {
         match failure {
             LoadFailure::Invalid(error) => load(format!(
                 "parsing configuration: {}",
-                printable(&error.to_string())
+                printable_start(&error.to_string(), DETAIL_CHARS_MAX)
             )),
             LoadFailure::Unreadable(why) => match *why {
                 // It vanished between the two calls, which is no news of its own.
@@ -146,22 +147,6 @@ impl Policy {
             },
         }
     }
-}
-
-/// `detail` in one line of bounded length, for a log and a datagram: names from a broken file may be anything.
-fn printable(detail: &str) -> String {
-    let escape = |c: char| -> String {
-        if c.is_control() {
-            c.escape_default().collect()
-        } else {
-            c.into()
-        }
-    };
-    let mut line: String = detail.chars().take(DETAIL_CHARS_MAX).map(escape).collect();
-    if detail.chars().nth(DETAIL_CHARS_MAX).is_some() {
-        line.push_str("...");
-    }
-    line
 }
 
 /// An I/O error as the reference prints it (`Show IOException` in GHC's `GHC.IO.Exception`).
@@ -316,13 +301,17 @@ mod tests {
 
     #[test]
     fn details_are_one_bounded_line() {
-        assert_eq!(printable("/a\n\u{e9}\0"), "/a\\n\u{e9}\\u{0}");
-        let long = printable(&"x".repeat(DETAIL_CHARS_MAX + 1));
-        assert_eq!(long.len(), DETAIL_CHARS_MAX + 3);
-        assert_eq!(
-            printable(&"x".repeat(DETAIL_CHARS_MAX)).len(),
-            DETAIL_CHARS_MAX
-        );
+        let policy = policy(OnBadConfig::KeepLast);
+        let answer = |what: &str| {
+            let (path, what) = (String::new(), what.to_owned());
+            let answer = policy.answer(&LoadFailure::Invalid(config::Error { path, what }));
+            let (_, detail) = answer.split_once("configuration: ").expect("a detail");
+            detail.to_owned()
+        };
+        assert_eq!(answer("/a\n\u{e9}\0"), "/a\\n\u{e9}\\u{0}");
+        let longest = "x".repeat(DETAIL_CHARS_MAX);
+        assert_eq!(answer(&longest), longest);
+        assert_eq!(answer(&(longest.clone() + "y")), longest + "...");
     }
 
     #[test]

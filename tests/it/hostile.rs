@@ -628,7 +628,9 @@ fn check_log(log: &str, totals: &Totals, time: Duration) {
     let lines_max = reports as usize * Reject::ALL.len();
     assert!(lines.len() <= lines_max, "{} lines", lines.len());
     for reason in Reject::ALL {
-        let counts = lines.iter().filter(|line| line.contains(reason.explain()));
+        let counts = lines
+            .iter()
+            .filter(|line| line.contains(&reason.to_string()));
         let count = |line: &&&str| -> u64 {
             let (_, after) = line.split_once("Ignored ").expect("it was found by this");
             let digits = after.split(' ').next();

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::super::Error;
-use super::super::mix::TYPE_NAMES;
 use super::super::stats::{Stats, Tally, Times, share};
 use super::{PERCENTILES, Report};
+use crate::protocol::request::RequestType;
 
 impl Report<'_> {
     /// The document, and a newline.
@@ -56,9 +56,9 @@ impl Report<'_> {
 
 fn stats(stats: &Stats) -> Value {
     let mut types = Map::new();
-    for (name, of_type) in TYPE_NAMES.iter().zip(&stats.by_type) {
+    for (kind, of_type) in RequestType::ALL.into_iter().zip(&stats.by_type) {
         if of_type.sent > 0 {
-            types.insert((*name).to_owned(), tally(of_type));
+            types.insert(kind.name().to_owned(), tally(of_type));
         }
     }
     json!({

@@ -13,11 +13,11 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::machine::Machine;
-use super::mix::TYPE_NAMES;
 use super::requirements::CheckedRequirement;
 use super::results::Results;
 use super::stats::Tally;
-use super::{EXIT_NOT_HELD, Nanos, Options, SILENCE};
+use super::{EXIT_NOT_HELD, Nanos, Options, silence_causes};
+use crate::protocol::request::RequestType;
 
 /// The percentiles that are printed.
 const PERCENTILES: [f64; 6] = [50.0, 90.0, 95.0, 99.0, 99.9, 99.99];
@@ -114,7 +114,7 @@ impl Report<'_> {
         } else if counts.refused > 0 {
             "not one answer, and the port refuses: no confd listens there".into()
         } else {
-            format!("not one answer. {SILENCE}")
+            format!("not one answer. {}", silence_causes())
         })
     }
 
@@ -174,8 +174,8 @@ impl Report<'_> {
     /// The types that were asked for and the targets, each if there are several, with their names.
     fn tallies(&self) -> Vec<(String, &Tally)> {
         let load = &self.results.load;
-        let types = TYPE_NAMES.iter().map(ToString::to_string);
-        let mut tallies: Vec<_> = types.zip(&load.by_type).collect();
+        let types = RequestType::ALL.map(|kind| kind.name().to_owned());
+        let mut tallies: Vec<_> = types.into_iter().zip(&load.by_type).collect();
         tallies.retain(|(_, tally)| tally.sent > 0);
         if tallies.len() == 1 {
             tallies.clear();
