@@ -72,6 +72,14 @@
 //! three, `engine` and `reader` know `responder`, `daemon` knows all. `client` knows `protocol`, and reads a node's files through `node_files` and `reader`; `demo` knows whom it
 //! serves with; `load` knows `protocol`, and asks for names through `client`; `ctl` knows `client` and `load`.
 
+#![cfg_attr(
+    not(feature = "testing"),
+    allow(
+        unreachable_pub,
+        reason = "`testing` is what makes some items reachable"
+    )
+)]
+
 pub mod client;
 pub mod config;
 pub mod ctl;
@@ -85,4 +93,7 @@ pub mod protocol;
 pub mod reader;
 pub mod responder;
 pub mod snapshot;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 mod text;

@@ -26,14 +26,12 @@
 mod cluster;
 mod disk;
 mod document;
-#[cfg(feature = "fuzzing")]
-pub mod door;
 mod filter;
 mod group;
 mod instance;
 mod network;
 mod node;
-mod number;
+pub(crate) mod number;
 mod params;
 mod pieces;
 mod schema;

@@ -85,7 +85,7 @@ fn exponent(text: &[u8]) -> i64 {
 }
 
 /// The number as a Haskell `Int`: rounded half to even, wrapped to signed 64 bits.
-pub(super) fn int(text: &[u8]) -> i64 {
+pub fn int(text: &[u8]) -> i64 {
     let decimal = Decimal::parse(text);
     let horner = |sum: u64, digit: &u8| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
     let mut value = decimal.split().0.iter().fold(0, horner);
@@ -103,12 +103,12 @@ pub(super) fn int(text: &[u8]) -> i64 {
 }
 
 /// Whether the number is an integer, and that integer's text is what [`integer`] writes.
-pub(super) fn is_integral(text: &[u8]) -> bool {
+pub fn is_integral(text: &[u8]) -> bool {
     Decimal::parse(text).exponent >= 0
 }
 
 /// Writes the number as a Haskell `Integer`: rounded half to even, all its digits.
-pub(super) fn integer(text: &[u8], out: &mut Vec<u8>) {
+pub fn integer(text: &[u8], out: &mut Vec<u8>) {
     let decimal = Decimal::parse(text);
     if decimal.exponent >= 0 {
         return write_integral(&decimal, out);
@@ -125,7 +125,7 @@ pub(super) fn integer(text: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Writes the number as a free-form value: an integer in full, everything else as the nearest double.
-pub(super) fn rational(text: &[u8], out: &mut Vec<u8>) {
+pub fn rational(text: &[u8], out: &mut Vec<u8>) {
     let decimal = Decimal::parse(text);
     if decimal.exponent >= 0 {
         write_integral(&decimal, out);
@@ -149,7 +149,7 @@ fn write_integral(decimal: &Decimal, out: &mut Vec<u8>) {
 }
 
 /// The nearest double; infinity if there is none.
-pub(super) fn nearest(text: &[u8]) -> f64 {
+pub fn nearest(text: &[u8]) -> f64 {
     std::str::from_utf8(text)
         .ok()
         .and_then(|text| text.parse().ok())
@@ -157,7 +157,7 @@ pub(super) fn nearest(text: &[u8]) -> f64 {
 }
 
 /// Writes a double: an integral one as an integer in full, everything else by [`show`].
-pub(super) fn double(value: f64, out: &mut Vec<u8>) {
+pub fn double(value: f64, out: &mut Vec<u8>) {
     if value.is_infinite() {
         write_infinity(value.is_sign_negative(), out);
     } else if value.fract() != 0.0 {
@@ -176,7 +176,7 @@ fn write_infinity(negative: bool, out: &mut Vec<u8>) {
 }
 
 /// Writes a time in seconds after its way through the reference's picoseconds, which is not always the same number.
-pub(super) fn time(seconds: f64, out: &mut Vec<u8>) {
+pub fn time(seconds: f64, out: &mut Vec<u8>) {
     const PICO: f64 = 1e12;
     let picoseconds = (seconds * PICO).round_ties_even();
     if picoseconds.abs() < 1e38 {

@@ -52,13 +52,13 @@ impl PendingReply {
 
 /// Replies that leave in one send; often just one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SendGroup {
+pub struct SendGroup {
     /// The slot of the first reply.
-    pub(super) head: u16,
+    pub head: u16,
     /// How many replies.
-    pub(super) count: usize,
+    pub count: usize,
     /// Length of each reply; the last may be shorter.
-    pub(super) segment_bytes: usize,
+    pub segment_bytes: usize,
     tail: u16,
     bytes: usize,
     open: bool,

@@ -26,7 +26,7 @@ const fn space(data: usize) -> usize {
 
 /// The address a reply leaves from: the one that was asked, or whatever the kernel picks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum LocalAddr {
+pub enum LocalAddr {
     /// The socket is bound to one address, or the datagram was sent to a group.
     #[default]
     Any,
@@ -38,16 +38,16 @@ pub(super) enum LocalAddr {
 
 /// What the control data of a received datagram says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct RecvControl {
+pub struct RecvControl {
     /// The local address that was asked.
-    pub(super) source: LocalAddr,
+    pub source: LocalAddr,
     /// Datagrams this socket has lost because its queue was full, modulo 2^32, if any were.
-    pub(super) overruns: Option<u32>,
+    pub overruns: Option<u32>,
 }
 
 impl RecvControl {
     /// Reads control data; what is not understood is skipped, what is garbled ends the reading.
-    pub(super) fn parse(mut control: &[u8]) -> Self {
+    pub fn parse(mut control: &[u8]) -> Self {
         let mut received = Self::default();
         while let Some((level, kind, data, rest)) = split_message(control) {
             match (level, kind) {
@@ -110,7 +110,7 @@ fn split_message(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
 /// The control data of one reply, or of a train of replies.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
-pub(super) struct SendControl {
+pub struct SendControl {
     bytes: [u8; SENT_BYTES],
     len: usize,
 }
@@ -123,7 +123,7 @@ impl SendControl {
     };
 
     /// Control data that sends from `source`, cut into datagrams of `segment_bytes` if given.
-    pub(super) fn new(source: LocalAddr, segment_bytes: Option<u16>) -> Self {
+    pub fn new(source: LocalAddr, segment_bytes: Option<u16>) -> Self {
         let mut control = Self::EMPTY;
         match source {
             LocalAddr::Any => {}
@@ -151,7 +151,7 @@ impl SendControl {
     }
 
     /// The bytes of `msg_control`; empty if there is nothing to say.
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 

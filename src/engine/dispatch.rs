@@ -14,17 +14,19 @@ use crate::protocol::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reject};
 use crate::responder::{Datagram, Served};
 
 /// A datagram as an engine received it.
-pub(super) struct Received<'a> {
-    pub(super) peer: Peer,
+pub struct Received<'a> {
+    /// The sender.
+    pub peer: Peer,
     /// The address it was sent to, from which the reply is to leave.
-    pub(super) source: LocalAddr,
+    pub source: LocalAddr,
     /// The kernel cut it.
-    pub(super) truncated: bool,
+    pub truncated: bool,
     /// The socket's drop counter, if it was told.
-    pub(super) overruns: Option<u32>,
+    pub overruns: Option<u32>,
     /// The datagram in its first `len` bytes, then the parser's padding.
-    pub(super) buffer: &'a mut [u8],
-    pub(super) len: usize,
+    pub buffer: &'a mut [u8],
+    /// The datagram's length in bytes.
+    pub len: usize,
 }
 
 /// One worker's means of answering.

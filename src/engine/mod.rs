@@ -36,14 +36,12 @@
 //! | `uring` | queueing receive, send and poll | what they point to is pinned until the kernel is done with it, which it tells by a completion, or for a silent send by having taken the submission queue: `slots` invariant 2, `recv_buffers` invariant 3, and the drop order above |
 //! | `mmsg` | recvmmsg, sendmmsg, poll; bytes of a datagram as a slice; copies of the slots' messages | the kernel is done with everything when the call returns |
 //! | `socket`, `event` | setsockopt, eventfd | one live integer; a descriptor nobody else has |
-//! | `door`, `uring::recv_buffers` | for `fuzz/` and tests: the kernel's part, reading what it is pointed to, writing to buffers | no kernel knows this memory; what is read of a send is pinned: `slots` invariant 2, asked of `states` |
+//! | `testing`, `uring::recv_buffers` | for `fuzz/` and tests: the kernel's part, reading what it is pointed to, writing to buffers | no kernel knows this memory; what is read of a send is pinned: `slots` invariant 2, asked of `states` |
 
 mod batch;
 mod control;
 mod counters;
 mod dispatch;
-#[cfg(feature = "fuzzing")]
-pub mod door;
 mod errno;
 mod event;
 mod memory;
@@ -51,6 +49,8 @@ mod mmsg;
 mod peer;
 mod slots;
 mod socket;
+#[cfg(feature = "testing")]
+pub(crate) mod testing;
 mod uring;
 
 use std::fmt;

@@ -18,7 +18,7 @@ const _: () = assert!(NAME_BYTES >= INET_BYTES);
 /// Where a datagram came from, and where its reply goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(8))]
-pub(super) struct Peer {
+pub struct Peer {
     /// A `sockaddr_in` or `sockaddr_in6`, then zeros.
     bytes: [u8; NAME_BYTES],
     len: u8,
@@ -27,7 +27,7 @@ pub(super) struct Peer {
 impl Peer {
     /// The address in the bytes of a `msg_name`, or `None` if a reply could not be sent there: another family, cut
     /// short, or port 0 (which anybody may write into a datagram).
-    pub(super) fn parse(name: &[u8]) -> Option<Self> {
+    pub fn parse(name: &[u8]) -> Option<Self> {
         let family = u16::from_ne_bytes(*name.first_chunk()?);
         let len = match i32::from(family) {
             libc::AF_INET => INET_BYTES,
@@ -47,7 +47,7 @@ impl Peer {
     }
 
     /// The `sockaddr` for the kernel.
-    pub(super) fn name(&self) -> &[u8] {
+    pub fn name(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 
@@ -60,7 +60,7 @@ impl Peer {
     }
 
     /// The address for people: an IPv4-mapped one as the IPv4 address it is.
-    pub(super) fn socket_addr(&self) -> SocketAddr {
+    pub fn socket_addr(&self) -> SocketAddr {
         let b = &self.bytes;
         let port = u16::from_be_bytes([b[2], b[3]]);
         if usize::from(self.len) == INET_BYTES {

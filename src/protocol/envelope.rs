@@ -12,7 +12,7 @@ use crate::text::{self, ONES, Sink};
 pub struct Envelope<'a> {
     /// The message in its first `message_len` bytes, then the parser's padding.
     pub message: &'a mut [u8],
-    /// How long the message is, in bytes.
+    /// The message's length in bytes.
     pub message_len: usize,
     /// The sender's clock in a request, the request's `rsalt` in a reply; UTF-8.
     pub salt: &'a [u8],
@@ -22,10 +22,13 @@ pub struct Envelope<'a> {
 
 /// Where an envelope's strings stand: the message in a buffer of its own, the others in the text.
 #[derive(Debug)]
-pub(crate) struct EnvelopeSpans {
-    pub(crate) message_len: usize,
-    pub(crate) salt: Range<usize>,
-    pub(crate) hmac: Range<usize>,
+pub struct EnvelopeSpans {
+    /// The message's length in bytes.
+    pub message_len: usize,
+    /// The salt, between its quotes.
+    pub salt: Range<usize>,
+    /// The signature's digits, between their quotes.
+    pub hmac: Range<usize>,
 }
 
 impl<'a> Envelope<'a> {
@@ -89,7 +92,7 @@ impl<'a> Envelope<'a> {
 
 impl EnvelopeSpans {
     /// As [`Envelope::parse`], whatever the spelling.
-    pub(super) fn parse(
+    pub fn parse(
         parser: &mut Parser,
         text: &mut [u8],
         len: usize,

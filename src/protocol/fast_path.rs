@@ -6,7 +6,8 @@
 //! and what ours send.
 //!
 //! Everything else is left to [`super::Parser`], and so is everything that is wrong: what is read here is read there the
-//! same, and what is not read here is only slower. `differential` holds the two equal.
+//! same, and what is not read here is only slower. `tests/it/fast_path.rs` and the
+//! property `envelope` compare the two.
 
 use std::ops::Range;
 
@@ -17,7 +18,7 @@ use crate::text;
 /// The places of the envelope that the first `len` bytes of `text` are, with its message in `message`; `None` if it is not a plain one.
 ///
 /// Behind these bytes there may be anything, but must be something: strings are scanned eight bytes at a time.
-pub(crate) fn envelope(text: &[u8], len: usize, message: &mut [u8]) -> Option<EnvelopeSpans> {
+pub fn envelope(text: &[u8], len: usize, message: &mut [u8]) -> Option<EnvelopeSpans> {
     let (mut message_len, mut salt, mut hmac) = (None, None, None);
     let mut cursor = Cursor::new(text, len);
     cursor.members(|cursor| {
@@ -40,7 +41,7 @@ pub(crate) fn envelope(text: &[u8], len: usize, message: &mut [u8]) -> Option<En
 }
 
 /// The request that the first `len` bytes of `text` are, as in [`envelope`]; `None` if it is not a plain one.
-pub(crate) fn request(text: &[u8], len: usize) -> Option<Request<'_>> {
+pub fn request(text: &[u8], len: usize) -> Option<Request<'_>> {
     let (mut protocol, mut kind, mut query, mut rsalt) = (None, None, None, None);
     let mut cursor = Cursor::new(text, len);
     cursor.members(|cursor| {

@@ -23,10 +23,8 @@
 //! Source: `Ganeti.Confd.Server`, `Ganeti.Confd.Utils` (`parseRequest`, `signMessage`), `Ganeti.Confd.Types`, `Ganeti.HashUtils`.
 #![forbid(unsafe_code)]
 
-#[cfg(any(test, feature = "fuzzing"))]
-mod differential;
 pub mod envelope;
-mod fast_path;
+pub(crate) mod fast_path;
 mod key;
 mod parser;
 mod reject;
@@ -34,8 +32,6 @@ pub mod reply;
 pub mod request;
 mod request_type;
 
-#[cfg(any(test, feature = "fuzzing"))]
-pub use differential::Differential;
 pub use key::{EmptyKey, Key};
 pub use parser::Parser;
 pub use reject::Reject;

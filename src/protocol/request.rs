@@ -112,7 +112,7 @@ impl<'a> Request<'a> {
     }
 
     /// As [`Self::read`], whatever the spelling.
-    pub(super) fn parse<R>(
+    pub fn parse<R>(
         parser: &mut Parser,
         text: &mut [u8],
         len: usize,

@@ -28,7 +28,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Kernels before 6.13 stamp times by the clock tick (1 to 10 ms), so two writes to one inode in one tick may look alike:
 /// that is why [`super::schedule::Hint::Changed`] outranks equal identities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileId {
+pub struct FileId {
     dev: u64,
     ino: u64,
     size: u64,
@@ -46,8 +46,8 @@ impl FileId {
     }
 
     /// Version `n` of a file that keeps its size.
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn of_test(n: i64) -> Self {
+    #[cfg(any(test, feature = "testing"))]
+    pub fn of_test(n: i64) -> Self {
         Self {
             dev: 1,
             ino: 2,
@@ -60,7 +60,7 @@ impl FileId {
 
 /// Why there is no content to judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReadError {
+pub enum ReadError {
     /// `stat` refused.
     Stat(Errno),
     /// `open` refused.

@@ -25,13 +25,11 @@
 #![forbid(unsafe_code)]
 
 mod background;
-#[cfg(feature = "fuzzing")]
-pub mod door;
-mod file;
+pub(crate) mod file;
 mod key;
-mod policy;
+pub(crate) mod policy;
 mod retired;
-mod schedule;
+pub(crate) mod schedule;
 mod status;
 mod watch;
 

@@ -25,7 +25,7 @@ const DETAIL_CHARS_MAX: usize = 1_000;
 
 /// Why a look at `config.data` gave nothing to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum LoadFailure {
+pub enum LoadFailure {
     /// There is nothing to judge.
     Unreadable(ReadError),
     /// It was read, and is no configuration.
@@ -34,20 +34,20 @@ pub(super) enum LoadFailure {
 
 /// What to do after a look.
 #[derive(Debug, Default)]
-pub(super) struct Decision {
+pub struct Decision {
     /// The snapshot to publish; `None` to serve on what is served.
-    pub(super) publish: Option<Snapshot>,
+    pub publish: Option<Snapshot>,
     /// The error answer that `publish` gives, if it is one.
-    pub(super) unavailable: Option<String>,
+    pub unavailable: Option<String>,
     /// What went wrong, if it is not what the last look already said.
-    pub(super) error: Option<String>,
+    pub error: Option<String>,
     /// What is odd, if it is not what the last load already said.
-    pub(super) warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// What is remembered from look to look.
 #[derive(Debug)]
-pub(super) struct Policy {
+pub struct Policy {
     /// `config.data` as the administrator wrote it.
     path: String,
     on_bad_config: OnBadConfig,
@@ -61,7 +61,7 @@ pub(super) struct Policy {
 
 impl Policy {
     /// The policy for the file `path`, of which nothing has been seen.
-    pub(super) fn new(path: String, on_bad_config: OnBadConfig) -> Self {
+    pub fn new(path: String, on_bad_config: OnBadConfig) -> Self {
         Self {
             path,
             on_bad_config,
@@ -72,7 +72,7 @@ impl Policy {
     }
 
     /// A good configuration was loaded.
-    pub(super) fn loaded(&mut self, loaded: Loaded) -> Decision {
+    pub fn loaded(&mut self, loaded: Loaded) -> Decision {
         self.good = true;
         self.failure = None;
         let warnings = if loaded.warnings == self.warnings {
@@ -92,7 +92,7 @@ impl Policy {
     ///
     /// A file that cannot be read is tried again without having changed, so that is only said when it is news; a file
     /// that was judged has changed since, so that is always said. Neither happens more than about once a second.
-    pub(super) fn failed(&mut self, failure: LoadFailure) -> Decision {
+    pub fn failed(&mut self, failure: LoadFailure) -> Decision {
         let answer = self.answer(&failure);
         let news = self.failure.as_ref() != Some(&answer);
         let readable = matches!(failure, LoadFailure::Invalid(_));

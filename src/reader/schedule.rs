@@ -26,7 +26,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 
 /// What may have happened to the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hint {
+pub enum Hint {
     /// It has new content, even if its identity says otherwise.
     Changed,
     /// It is gone, or another.
@@ -37,7 +37,7 @@ pub(super) enum Hint {
 
 /// What the caller does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
     /// Nothing.
     Wait,
     /// Read and judge the file, then call [`Schedule::loaded`] or [`Schedule::read_failed`].
@@ -48,7 +48,7 @@ pub(super) enum Step {
 
 /// The schedule of one file.
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub struct Schedule {
     /// What was last loaded or reported; `None` if that must be tried again.
     seen: Option<Result<FileId, ReadError>>,
     /// Whether to load even what has been seen.
@@ -59,7 +59,7 @@ pub(super) struct Schedule {
 
 impl Schedule {
     /// A file nothing is known of: to be looked at `now`.
-    pub(super) fn new(now: Instant) -> Self {
+    pub fn new(now: Instant) -> Self {
         Self {
             seen: None,
             changed: false,
@@ -69,12 +69,12 @@ impl Schedule {
     }
 
     /// When to [check](Self::check) next.
-    pub(super) fn next_check(&self) -> Instant {
+    pub fn next_check(&self) -> Instant {
         self.look_at
     }
 
     /// Takes note of `hint`.
-    pub(super) fn hint(&mut self, now: Instant, hint: Hint) {
+    pub fn hint(&mut self, now: Instant, hint: Hint) {
         self.changed |= hint == Hint::Changed;
         let delay = if hint == Hint::Touched {
             SETTLE
@@ -85,7 +85,7 @@ impl Schedule {
     }
 
     /// Decides about what `stat` found `now`, with the next look at most `poll` away.
-    pub(super) fn check(
+    pub fn check(
         &mut self,
         now: Instant,
         found: Result<FileId, ReadError>,
@@ -116,7 +116,7 @@ impl Schedule {
     }
 
     /// The load is over: `id` was read, and found good or bad.
-    pub(super) fn loaded(&mut self, now: Instant, id: FileId) {
+    pub fn loaded(&mut self, now: Instant, id: FileId) {
         self.seen = Some(Ok(id));
         self.rest_until = now + LOAD_INTERVAL_MIN;
         self.look_at = now;
@@ -124,7 +124,7 @@ impl Schedule {
 
     /// The load is over: nothing could be read. One that was being written is tried again after the rest, others when
     /// they change, or at the next poll.
-    pub(super) fn read_failed(&mut self, now: Instant, why: ReadError) {
+    pub fn read_failed(&mut self, now: Instant, why: ReadError) {
         self.seen = None;
         self.rest_until = now + LOAD_INTERVAL_MIN;
         if why == ReadError::Changing {

@@ -17,12 +17,10 @@
 
 mod answer_writer;
 mod directory;
-#[cfg(feature = "fuzzing")]
-pub mod door;
 mod haskell_show;
 mod index;
 mod links;
-mod path;
+pub(crate) mod path;
 mod queries;
 
 pub(crate) use answer_writer::{AnswerWriter, ReadyAnswer};

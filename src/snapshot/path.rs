@@ -8,7 +8,7 @@
 //! Source: `Ganeti.JSON` (`readContainer`, `pointerFromString`, `nestedAccessByKey`); its leniency is kept byte for byte.
 
 /// The tokens of a path, still with their `~0` and `~1`; `None` if it is no path at all.
-pub(super) fn tokens(path: &str) -> Option<impl Iterator<Item = &str>> {
+pub fn tokens(path: &str) -> Option<impl Iterator<Item = &str>> {
     let mut rest = path.strip_prefix('/').map(Some)?;
     // The first token must be one, even if only by being empty at the end.
     if !rest.is_some_and(|text| text.is_empty() || token_len(text) > 0) {
@@ -41,7 +41,7 @@ fn token_len(text: &str) -> usize {
 }
 
 /// Writes the text that a token means, in canonical form, to `out`.
-pub(super) fn canonical_token(token: &str, out: &mut Vec<u8>) {
+pub fn canonical_token(token: &str, out: &mut Vec<u8>) {
     out.clear();
     let mut rest = token;
     while let Some(tilde) = rest.find('~') {
@@ -57,7 +57,7 @@ pub(super) fn canonical_token(token: &str, out: &mut Vec<u8>) {
 }
 
 /// The array index a token means: its leading digits, modulo 2^64 as a signed number; whatever follows is ignored.
-pub(super) fn index(token: &str) -> Option<usize> {
+pub fn index(token: &str) -> Option<usize> {
     let digits = token.bytes().take_while(u8::is_ascii_digit);
     let horner = |sum: u64, digit: u8| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
     token

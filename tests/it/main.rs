@@ -9,6 +9,7 @@ mod daemon;
 mod differences;
 mod differential;
 mod engine;
+mod fast_path;
 mod ganeti_tools;
 mod hostile;
 mod hosts;

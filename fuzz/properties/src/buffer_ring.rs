@@ -3,10 +3,12 @@
 //! reads of a send is what was handed on, until the kernel is done with it.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::mem;
 
-use ganeti_confd::engine::door::{self, Entry, ReceiveRing, SendSlots, Sent, Train};
 use ganeti_confd::protocol::REPLY_BYTES_MAX;
+use ganeti_confd::testing::engine::{
+    LocalAddr, Peer, Published, RecvBuffers, SendControl, SendGroup, SendSlots, Sent,
+};
 
 use crate::choices::Choices;
 
@@ -33,7 +35,9 @@ pub fn check(bytes: &[u8]) {
 
 /// Receive buffers, and where the model says each of them is.
 struct Receiving {
-    ring: ReceiveRing,
+    buffers: RecvBuffers,
+    /// Buffers taken by the kernel since start, modulo 2^16.
+    head: u16,
     count: u16,
     /// Published, in the order in which the kernel will take them.
     published: VecDeque<u16>,
@@ -49,7 +53,8 @@ impl Receiving {
     fn new(choices: &mut Choices<'_>) -> Self {
         let count = 1 << choices.usize(0..7);
         Self {
-            ring: ReceiveRing::new(count).expect("memory for a few buffers"),
+            buffers: RecvBuffers::new(count).expect("memory for a few buffers"),
+            head: 0,
             count,
             published: (0..count).collect(),
             taken: Vec::new(),
@@ -93,41 +98,45 @@ impl Receiving {
     }
 
     fn take(&mut self) {
-        let expected = self.published.pop_front().map(|id| Entry {
+        let expected = self.published.pop_front().map(|id| Published {
             id,
-            offset: usize::from(id) * ReceiveRing::STRIDE,
+            offset: usize::from(id) * RecvBuffers::STRIDE,
             len: 61_549,
         });
-        assert_eq!(self.ring.take(), expected);
+        assert_eq!(self.buffers.published(self.head), expected);
+        self.head = self.head.wrapping_add(u16::from(expected.is_some()));
         self.taken.extend(expected.map(|entry| entry.id));
     }
 
     fn complete(&mut self, at: usize, written: usize) {
         let id = self.taken.swap_remove(at);
-        let seen = self.ring.complete(id, written, |seen| seen.is_some());
+        let lease = self.buffers.lease(id, written);
+        let mut lease = lease.unwrap_or_else(|| panic!("the kernel has buffer {id}"));
         // Nobody wrote a sender's name to it.
-        assert_eq!(seen, Some(false), "buffer {id}");
+        assert!(lease.received().is_none(), "buffer {id}");
+        drop(lease);
         self.given_back.push(id);
     }
 
     /// A completion for a buffer that there is not, or that the kernel does not have.
     fn complete_strange(&mut self, choices: &mut Choices<'_>) {
         let id = self.count.saturating_add(u16::from(choices.u8()) << 8);
-        assert_eq!(self.ring.complete(id, 0, |_| ()), None);
+        assert!(self.buffers.lease(id, 0).is_none());
         if choices.once_in(4)
             && let Some(id) = self.taken.pop()
         {
-            assert_eq!(self.ring.keep(id), Some(()));
+            let lease = self.buffers.lease(id, 0);
+            mem::forget(lease.expect("the kernel has it"));
             self.kept.push(id);
         }
         for id in &self.kept {
-            let again = self.ring.complete(*id, 0, |_| ());
-            assert_eq!(again, None, "buffer {id} is ours already");
+            let again = self.buffers.lease(*id, 0);
+            assert!(again.is_none(), "buffer {id} is ours already");
         }
     }
 
     fn publish(&mut self) {
-        self.ring.publish();
+        self.buffers.publish();
         self.published.extend(self.given_back.drain(..));
     }
 
@@ -159,8 +168,8 @@ struct Sending {
     slots: SendSlots,
     count: usize,
     peers: usize,
-    /// Replies whose trains the kernel has.
-    sent: Vec<(Train, Vec<Written>)>,
+    /// The replies of each send that the kernel has.
+    sent: Vec<Vec<Written>>,
     /// Replies written so far.
     replies: usize,
 }
@@ -189,7 +198,7 @@ impl Sending {
         while let Some(last) = self.sent.len().checked_sub(1) {
             self.finish(last);
         }
-        assert!(self.slots.is_quiet());
+        assert!(self.slots.is_idle());
         let mut free: Vec<_> = std::iter::from_fn(|| self.slots.take()).collect();
         free.sort_unstable();
         assert!(free.into_iter().eq(0..self.count as u16), "a slot is lost");
@@ -197,7 +206,7 @@ impl Sending {
 
     /// Fills slots, and sends what is in them.
     fn batch(&mut self, choices: &mut Choices<'_>) {
-        let busy: usize = self.sent.iter().map(|(_, replies)| replies.len()).sum();
+        let busy: usize = self.sent.iter().map(Vec::len).sum();
         let mut written: Vec<Written> = Vec::new();
         let grouped = !choices.once_in(8);
         for _ in 0..choices.usize(0..self.count + 2) {
@@ -205,7 +214,7 @@ impl Sending {
                 assert_eq!(busy + written.len(), self.count, "a slot is lost");
                 break;
             };
-            let in_use = self.sent.iter().flat_map(|(_, replies)| replies);
+            let in_use = self.sent.iter().flatten();
             let twice = in_use.chain(&written).any(|reply| reply.slot == slot);
             assert!(!twice, "slot {slot} is handed out twice");
             if choices.once_in(12) {
@@ -220,56 +229,54 @@ impl Sending {
             };
             self.replies += 1;
             self.slots.bytes_mut(slot)[..reply.len].fill(reply.fill);
-            let (name, source) = (name(reply.peer), source(reply.peer));
-            self.slots.push(slot, &name, source, reply.len, grouped);
+            let peer = Peer::parse(&name(reply.peer)).expect("a peer's name");
+            self.slots.push(slot, peer, source(reply.peer), reply.len, grouped);
             written.push(reply);
         }
         self.send(&written, grouped);
         self.slots.clear();
     }
 
-    /// Hands the batch's trains on to the kernel.
+    /// Hands the batch's groups to the kernel.
     fn send(&mut self, written: &[Written], grouped: bool) {
-        let trains = self.slots.trains();
         let mut left = written.to_vec();
-        for train in trains {
-            let members = self.slots.members(train.head, train.count);
-            assert_eq!(members.len(), train.count);
+        for group in self.slots.groups().to_vec() {
+            let members = self.slots.members(group.head, group.count);
+            assert_eq!(members.len(), group.count);
             let replies: Vec<_> = members
                 .iter()
                 .map(|slot| {
                     let at = left.iter().position(|reply| reply.slot == *slot);
-                    let at = at.unwrap_or_else(|| panic!("slot {slot} leaves twice"));
-                    // Nothing of this peer may be overtaken.
+                    let at = at.unwrap_or_else(|| panic!("slot {slot} is sent twice"));
+                    // No reply may overtake an earlier one to the same peer.
                     let peer = left[at].peer;
                     let first = left.iter().position(|reply| reply.peer == peer);
-                    assert_eq!(first, Some(at), "peer {peer} gets its replies out of order");
+                    assert_eq!(first, Some(at), "replies to peer {peer} are out of order");
                     left.remove(at)
                 })
                 .collect();
-            assert!(grouped || train.count == 1);
-            assert_train(&train, &replies);
-            self.slots.pin(train.head, train.count);
-            assert_eq!(self.slots.sending(train.head), Some(train.count));
+            assert!(grouped || group.count == 1);
+            assert_group(&group, &replies);
+            self.slots.pin(group.head, group.count);
+            assert_eq!(self.slots.sending(group.head), Some(group.count));
             for slot in &members[1..] {
                 assert_eq!(self.slots.sending(*slot), None, "slot {slot} is no head");
             }
-            self.sent.push((train, replies));
+            self.sent.push(replies);
         }
-        assert_eq!(left, [], "replies that never leave");
-        assert_eq!(self.slots.is_quiet(), self.sent.is_empty());
+        assert_eq!(left, [], "replies that are never sent");
+        assert_eq!(self.slots.is_idle(), self.sent.is_empty());
     }
 
-    /// A completion may name any slot.
+    /// Looks up any slot, as a completion may name it.
     fn look_up(&self, choices: &mut Choices<'_>) {
         let slot = choices.usize(0..self.count + 2) as u16;
-        let sent = self.sent.iter().find(|(train, _)| train.head == slot);
-        let count = sent.map(|(train, _)| train.count);
-        assert_eq!(self.slots.sending(slot), count, "slot {slot}");
+        let sent = self.sent.iter().find(|replies| replies[0].slot == slot);
+        assert_eq!(self.slots.sending(slot), sent.map(Vec::len), "slot {slot}");
         assert_eq!(self.slots.sending(!slot), None);
     }
 
-    /// The kernel is done with some sends, in any order; others stay, while the next batches are filled.
+    /// Completes some sends, in any order; the others stay in flight while the next batches are filled.
     fn finish_some(&mut self, choices: &mut Choices<'_>) {
         for _ in 0..choices.usize(0..self.sent.len() + 1) {
             let at = choices.usize(0..self.sent.len());
@@ -281,72 +288,62 @@ impl Sending {
         }
     }
 
-    /// There was no room in the socket's queue.
+    /// The socket's send queue was full, so the send is repeated.
     fn send_again(&mut self, at: usize) {
-        let (train, _) = self.sent[at];
-        self.slots.pin(train.head, train.count);
+        let replies = &self.sent[at];
+        self.slots.pin(replies[0].slot, replies.len());
     }
 
-    /// The kernel does not take a train; its replies leave one by one.
+    /// The kernel refuses a group; its replies are sent one by one.
     fn refuse(&mut self, at: usize) {
-        let (_, replies) = self.sent.swap_remove(at);
-        for reply in replies {
+        for reply in self.sent.swap_remove(at) {
             self.slots.pin(reply.slot, 1);
-            let train = Train {
-                head: reply.slot,
-                count: 1,
-                segment_bytes: reply.len,
-            };
-            self.sent.push((train, vec![reply]));
+            self.sent.push(vec![reply]);
         }
     }
 
     fn finish(&mut self, at: usize) {
-        let (train, replies) = self.sent.swap_remove(at);
-        assert_eq!(self.slots.sending(train.head), Some(train.count));
-        assert_eq!(self.slots.read(train.head), Some(expected(&replies)));
-        self.slots.release(train.head, train.count);
-        assert_eq!(self.slots.sending(train.head), None);
+        let replies = self.sent.swap_remove(at);
+        let (head, count) = (replies[0].slot, replies.len());
+        assert_eq!(self.slots.sending(head), Some(count));
+        assert_eq!(self.slots.read(head), Some(expected(&replies)));
+        self.slots.release(head, count);
+        assert_eq!(self.slots.sending(head), None);
     }
 }
 
-fn assert_train(train: &Train, replies: &[Written]) {
-    let shown = || format!("{train:?}: {replies:?}");
-    let (last, others) = replies.split_last().expect("a train has replies");
-    assert!(
-        replies.iter().all(|reply| reply.peer == last.peer),
-        "{}",
-        shown()
-    );
-    assert!(
-        others.iter().all(|reply| reply.len == train.segment_bytes),
-        "{}",
-        shown()
-    );
-    assert!(last.len <= train.segment_bytes, "{}", shown());
+/// Checks the rules of `UDP_SEGMENT` (udp(7)).
+fn assert_group(group: &SendGroup, replies: &[Written]) {
+    let shown = || format!("{group:?}: {replies:?}");
+    let (last, others) = replies.split_last().expect("a group has replies");
+    let segment_bytes = group.segment_bytes;
+    let one_peer = replies.iter().all(|reply| reply.peer == last.peer);
+    assert!(one_peer, "{}", shown());
+    let full = others.iter().all(|reply| reply.len == segment_bytes);
+    assert!(full && last.len <= segment_bytes, "{}", shown());
     assert!(replies.len() <= SEGMENTS_MAX, "{}", shown());
-    let bytes: usize = replies.iter().map(|reply| reply.len).sum();
-    let alone = others.is_empty();
-    assert!(
-        alone || (train.segment_bytes <= SEGMENT_BYTES_MAX && last.len > 0),
-        "{}",
-        shown()
-    );
-    assert!(alone || bytes <= REPLY_BYTES_MAX, "{}", shown());
+    if !others.is_empty() {
+        assert!(segment_bytes <= SEGMENT_BYTES_MAX, "{}", shown());
+        assert!(last.len > 0, "{}", shown());
+        let bytes: usize = replies.iter().map(|reply| reply.len).sum();
+        assert!(bytes <= REPLY_BYTES_MAX, "{}", shown());
+    }
 }
 
-/// What the kernel must read of a send of these replies: a train tells the length of its segments.
+/// What the kernel must read of a send of `replies`; a group of several has the size of its segments.
 fn expected(replies: &[Written]) -> Sent {
     let first = replies[0];
     let segment_bytes = (replies.len() > 1).then_some(first.len as u16);
     Sent {
         name: name(first.peer),
-        control: door::sent_control(source(first.peer), segment_bytes),
+        control: SendControl::new(source(first.peer), segment_bytes)
+            .as_bytes()
+            .to_vec(),
         replies: replies.iter().map(|r| vec![r.fill; r.len]).collect(),
     }
 }
 
-/// The length of a reply; often one of a few, so that trains come to be.
+/// The length of a reply; often one of a few, so that replies can share a send.
 fn length(choices: &mut Choices<'_>) -> usize {
     match choices.usize(0..8) {
         0..3 => 100,
@@ -356,12 +353,15 @@ fn length(choices: &mut Choices<'_>) -> usize {
     }
 }
 
-/// Where a peer's replies leave from: two peers in a row differ in nothing else.
-fn source(peer: usize) -> Option<IpAddr> {
-    [None, Some([127, 0, 0, 2].into())][peer % 2]
+/// The local address of a peer's replies; consecutive peers may differ only in this.
+fn source(peer: usize) -> LocalAddr {
+    match peer % 2 {
+        0 => LocalAddr::Any,
+        _ => LocalAddr::V4([127, 0, 0, 2].into()),
+    }
 }
 
-/// The `sockaddr` of a peer: of either family.
+/// A peer's `sockaddr`, of either family.
 fn name(peer: usize) -> Vec<u8> {
     let peer = peer / 2;
     let port = (1_000 + peer as u16).to_be_bytes();

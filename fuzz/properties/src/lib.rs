@@ -23,6 +23,7 @@ pub mod config_mutation;
 pub mod datagram;
 pub mod engines;
 pub mod envelope;
+pub mod fast_path;
 pub mod generate;
 pub mod kept;
 pub mod model;

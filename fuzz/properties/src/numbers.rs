@@ -4,8 +4,8 @@
 
 use std::sync::LazyLock;
 
-use ganeti_confd::config::door;
 use ganeti_confd::snapshot::Snapshot;
+use ganeti_confd::testing::number;
 use num_bigint::BigInt;
 use serde_json::{Value, json};
 
@@ -41,17 +41,31 @@ fn hold(text: &str) {
         return;
     };
     let printed = Kind::ALL.map(|kind| kind.printed(&number));
-    let ours = |write: fn(&[u8]) -> Vec<u8>| {
-        String::from_utf8(write(text.as_bytes())).expect("numbers are ASCII")
+    let ours = |write: fn(&[u8], &mut Vec<u8>)| {
+        let mut out = Vec::new();
+        write(text.as_bytes(), &mut out);
+        String::from_utf8(out).expect("numbers are ASCII")
     };
     let is_integral = number.as_integral().is_some();
-    assert_eq!(door::is_integral(text.as_bytes()), is_integral, "{text}");
+    assert_eq!(number::is_integral(text.as_bytes()), is_integral, "{text}");
     for (write, kind) in [
-        (door::rational as fn(&[u8]) -> Vec<u8>, Kind::Any),
-        (|text| door::int(text).to_string().into_bytes(), Kind::Int),
-        (door::integer, Kind::Integer),
-        (door::double, Kind::Double),
-        (door::time, Kind::Time),
+        (
+            number::rational as fn(&[u8], &mut Vec<u8>),
+            Kind::Any,
+        ),
+        (
+            |text, out| out.extend(number::int(text).to_string().bytes()),
+            Kind::Int,
+        ),
+        (number::integer, Kind::Integer),
+        (
+            |text, out| number::double(number::nearest(text), out),
+            Kind::Double,
+        ),
+        (
+            |text, out| number::time(number::nearest(text), out),
+            Kind::Time,
+        ),
     ] {
         assert_eq!(ours(write), printed[kind as usize], "{text} as {kind:?}");
     }

@@ -8,7 +8,8 @@ use std::sync::{Arc, LazyLock};
 
 use ganeti_confd::protocol::Key;
 use ganeti_confd::responder::Served;
-use ganeti_confd::snapshot::{Snapshot, door};
+use ganeti_confd::snapshot::Snapshot;
+use ganeti_confd::testing::path as tested;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -50,13 +51,16 @@ pub fn check(bytes: &[u8]) {
 /// Holds one path against the model.
 fn ask(path: &str, served: &Served, top: &Printed) {
     let tokens = tokens(path);
-    let ours = door::tokens(path).map(|tokens| tokens.into_iter().map(str::to_owned).collect());
+    let ours = tested::tokens(path).map(|tokens| tokens.map(str::to_owned).collect());
     assert_eq!(ours, tokens, "tokens of {path:?}");
     for token in tokens.iter().flatten() {
         let text = Value::from(decoded(token)).to_string();
-        let ours = String::from_utf8(door::canonical_token(token)).expect("still UTF-8");
+        // Content of an earlier token, which must not show.
+        let mut ours = b"earlier".to_vec();
+        tested::canonical_token(token, &mut ours);
+        let ours = String::from_utf8(ours).expect("still UTF-8");
         assert_eq!(format!("\"{ours}\""), text, "{token:?}");
-        assert_eq!(door::index(token), index(token), "{token:?}");
+        assert_eq!(tested::index(token), index(token), "{token:?}");
     }
     let found = tokens.as_deref().and_then(|tokens| top.walk(tokens));
     let expected = match found {

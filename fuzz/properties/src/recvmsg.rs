@@ -8,8 +8,8 @@
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ganeti_confd::engine::door::{self, ReceiveRing};
 use ganeti_confd::protocol::PADDING;
+use ganeti_confd::testing::engine::{LocalAddr, Peer, RecvBuffers, RecvControl, SendControl};
 
 const HEADER_BYTES: usize = 16;
 const NAME_BYTES: usize = 28;
@@ -25,7 +25,7 @@ const MSG_TRUNC: u32 = 0x20;
 #[derive(Debug, PartialEq)]
 struct Found<'a> {
     peer: SocketAddr,
-    source: Option<IpAddr>,
+    source: LocalAddr,
     overruns: Option<u32>,
     truncated: bool,
     payload: &'a [u8],
@@ -33,13 +33,16 @@ struct Found<'a> {
 
 /// The buffer, and what is written to it: zeros behind the input, whatever was there before.
 struct Kernel {
-    ring: ReceiveRing,
+    buffers: RecvBuffers,
+    /// Buffers taken since start, modulo 2^16.
+    head: u16,
     image: Vec<u8>,
 }
 
 thread_local! {
     static KERNEL: RefCell<Kernel> = RefCell::new(Kernel {
-        ring: ReceiveRing::new(2).expect("memory for two buffers"),
+        buffers: RecvBuffers::new(2).expect("memory for two buffers"),
+        head: 0,
         image: vec![0; KERNEL_BYTES],
     });
 }
@@ -60,52 +63,59 @@ pub fn check(bytes: &[u8]) {
 
 impl Kernel {
     fn deliver(&mut self, bytes: &[u8], written: usize) {
-        let Self { ring, image } = self;
-        let entry = ring.take().expect("one buffer is published at least");
+        let Self {
+            buffers,
+            head,
+            image,
+        } = self;
+        let entry = buffers.published(*head).expect("one buffer is published at least");
+        *head = head.wrapping_add(1);
         assert_eq!(entry.len, KERNEL_BYTES);
         image[..bytes.len()].copy_from_slice(bytes);
-        ring.write(entry.id, &image[..bytes.len()]);
+        buffers.write(entry.id, &image[..bytes.len()]);
         let expected = find(&image[..written.min(KERNEL_BYTES)]);
-        let known = ring.complete(entry.id, written, |seen| {
-            let Some(seen) = seen else {
-                return assert_eq!(None, expected);
-            };
-            assert!(seen.buffer.len() >= seen.len + PADDING, "no padding");
-            let found = Found {
-                peer: seen.peer,
-                source: seen.source,
-                overruns: seen.overruns,
-                truncated: seen.truncated,
-                payload: &seen.buffer[..seen.len],
-            };
-            assert_eq!(Some(found), expected);
+        let lease = buffers.lease(entry.id, written);
+        let mut lease = lease.expect("the kernel has the buffer");
+        let found = lease.received().map(|received| {
+            let padded = received.buffer.len() >= received.len + PADDING;
+            assert!(padded, "no padding");
+            Found {
+                peer: received.peer.socket_addr(),
+                source: received.source,
+                overruns: received.overruns,
+                truncated: received.truncated,
+                payload: &received.buffer[..received.len],
+            }
         });
-        assert_eq!(known, Some(()), "the buffer is the kernel's");
+        assert_eq!(found, expected);
+        drop(lease);
         image[..bytes.len()].fill(0);
-        ring.publish();
+        buffers.publish();
         // So that the next input finds what this one found.
-        ring.write(entry.id, &image[..bytes.len()]);
+        buffers.write(entry.id, &image[..bytes.len()]);
     }
 }
 
 /// Reads `bytes` as control messages by themselves, and reads what is sent back from there.
 fn control(bytes: &[u8]) {
-    let (source, overruns) = door::control(bytes);
+    let RecvControl { source, overruns } = RecvControl::parse(bytes);
     assert_eq!((source, overruns), read_control(bytes));
     let segment = overruns.map(|count| count as u16);
-    let sent = door::sent_control(source, segment);
-    assert_eq!(read_messages(&sent), messages(source, segment));
+    let sent = SendControl::new(source, segment);
+    let sent = sent.as_bytes();
+    assert_eq!(read_messages(sent), messages(source, segment));
     assert_eq!(sent.len() % 8, 0, "the kernel expects whole messages");
-    assert_eq!(door::control(&sent).0, source);
+    assert_eq!(RecvControl::parse(sent).source, source);
 }
 
 /// The control messages that a send must have: which address, and which segment size.
-fn messages(source: Option<IpAddr>, segment: Option<u16>) -> Vec<(i32, i32, Vec<u8>)> {
-    let source = source.map(|source| match source {
+fn messages(source: LocalAddr, segment: Option<u16>) -> Vec<(i32, i32, Vec<u8>)> {
+    let source = match source {
+        LocalAddr::Any => None,
         // No interface; the header's address is the kernel's affair.
-        IpAddr::V4(v4) => (0, 8, [[0; 4], v4.octets(), [0; 4]].concat()),
-        IpAddr::V6(v6) => (41, 50, [&v6.octets()[..], &[0; 4]].concat()),
-    });
+        LocalAddr::V4(v4) => Some((0, 8, [[0; 4], v4.octets(), [0; 4]].concat())),
+        LocalAddr::V6(v6) => Some((41, 50, [&v6.octets()[..], &[0; 4]].concat())),
+    };
     // SOL_UDP, UDP_SEGMENT.
     let segment = segment.map(|bytes| (17, 103, bytes.to_ne_bytes().to_vec()));
     source.into_iter().chain(segment).collect()
@@ -117,7 +127,8 @@ fn name(bytes: &[u8]) {
         let len = if bytes[0] == 2 { 16 } else { NAME_BYTES };
         (peer, bytes[..len].to_vec())
     });
-    assert_eq!(door::peer(bytes), expected);
+    let peer = Peer::parse(bytes).map(|peer| (peer.socket_addr(), peer.name().to_vec()));
+    assert_eq!(peer, expected);
 }
 
 fn find(image: &[u8]) -> Option<Found<'_>> {
@@ -171,8 +182,8 @@ fn read_messages(mut rest: &[u8]) -> Vec<(i32, i32, Vec<u8>)> {
 }
 
 /// The local address and the drop counter, each as the last message that has it says.
-fn read_control(bytes: &[u8]) -> (Option<IpAddr>, Option<u32>) {
-    let (mut source, mut overruns) = (None, None);
+fn read_control(bytes: &[u8]) -> (LocalAddr, Option<u32>) {
+    let (mut source, mut overruns) = (LocalAddr::Any, None);
     for (level, kind, data) in read_messages(bytes) {
         match (level, kind) {
             // IPPROTO_IP, IP_PKTINFO: interface, local address, the header's address.
@@ -196,12 +207,16 @@ fn read_control(bytes: &[u8]) -> (Option<IpAddr>, Option<u32>) {
 }
 
 /// The address, if a reply can leave from it.
-fn usable(address: IpAddr) -> Option<IpAddr> {
+fn usable(address: IpAddr) -> LocalAddr {
     let no_host = match address.to_canonical() {
         IpAddr::V4(v4) => {
             v4 == Ipv4Addr::UNSPECIFIED || v4 == Ipv4Addr::BROADCAST || v4.octets()[0] >> 4 == 14
         }
         IpAddr::V6(v6) => v6 == Ipv6Addr::UNSPECIFIED || v6.octets()[0] == 0xff,
     };
-    (!no_host).then_some(address)
+    match address {
+        _ if no_host => LocalAddr::Any,
+        IpAddr::V4(v4) => LocalAddr::V4(v4),
+        IpAddr::V6(v6) => LocalAddr::V6(v6),
+    }
 }

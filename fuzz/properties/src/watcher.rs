@@ -8,8 +8,12 @@
 
 use std::time::{Duration, Instant};
 
+use ganeti_confd::config;
 use ganeti_confd::reader::OnBadConfig;
-use ganeti_confd::reader::door::{Hint, Look, Told, Trouble, Watcher};
+use ganeti_confd::snapshot::{Loaded, Snapshot};
+use ganeti_confd::testing::reader::{
+    Decision, Errno, FileId, Hint, LoadFailure, Policy, ReadError, Schedule, Step,
+};
 
 use crate::choices::Choices;
 
@@ -24,6 +28,15 @@ const REST: Duration = Duration::from_secs(1);
 
 /// From the creation or re-labelling of a file to the look at it.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// `stat` finds no file.
+const MISSING: ReadError = ReadError::Stat(Errno::ENOENT);
+
+/// The file was removed between `stat` and `open`.
+const VANISHED: ReadError = ReadError::Open(Errno::ENOENT);
+
+/// The file may not be opened.
+const DENIED: ReadError = ReadError::Open(Errno::EACCES);
 
 /// What the path leads to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,11 +69,12 @@ enum Served {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Failure {
     Bad,
-    Trouble(Trouble),
+    Unreadable(ReadError),
 }
 
 struct World {
-    watcher: Watcher,
+    schedule: Schedule,
+    policy: Policy,
     keep_last: bool,
     now: Instant,
     start: Instant,
@@ -73,7 +87,7 @@ struct World {
     /// The last outcome that was told.
     outcome: Option<Result<Content, Failure>>,
     /// What the last look or load found, if a look must find something else now to be worth a load.
-    known: Option<Result<i64, Trouble>>,
+    known: Option<Result<i64, ReadError>>,
     /// Whether an event told of new content since the last load began.
     changed: bool,
     load_ended: Option<Instant>,
@@ -110,7 +124,8 @@ impl World {
             false => OnBadConfig::Error,
         };
         Self {
-            watcher: Watcher::new(start, on_bad_config),
+            schedule: Schedule::new(start),
+            policy: Policy::new("config.data".to_owned(), on_bad_config),
             keep_last,
             now: start,
             start,
@@ -199,15 +214,15 @@ impl World {
 
     fn hear_now(&mut self, hint: Hint) {
         self.hints += 1;
-        let before = self.watcher.look_at();
-        self.watcher.hint(self.now, hint);
-        assert!(self.watcher.look_at() <= before, "an event puts a look off");
+        let before = self.schedule.next_check();
+        self.schedule.hint(self.now, hint);
+        assert!(self.schedule.next_check() <= before, "an event puts a look off");
         let delay = match hint {
             Hint::Touched => SETTLE,
             Hint::Changed | Hint::Moved => Duration::ZERO,
         };
         assert!(
-            self.watcher.look_at() <= self.now + delay,
+            self.schedule.next_check() <= self.now + delay,
             "{hint:?} is not looked into"
         );
         self.changed |= hint == Hint::Changed;
@@ -225,8 +240,8 @@ impl World {
     }
 
     fn pass_until(&mut self, then: Instant, choices: &mut Choices<'_>) {
-        while self.watcher.look_at() <= then {
-            self.now = self.now.max(self.watcher.look_at());
+        while self.schedule.next_check() <= then {
+            self.now = self.now.max(self.schedule.next_check());
             self.look(choices);
         }
         self.now = self.now.max(then);
@@ -239,31 +254,32 @@ impl World {
     fn look(&mut self, choices: &mut Choices<'_>) {
         self.looks += 1;
         let found = match self.file {
-            File::Missing => Err(Trouble::Missing),
-            File::Directory => Err(Trouble::Directory),
+            File::Missing => Err(MISSING),
+            File::Directory => Err(ReadError::Directory),
             File::Denied(version) | File::Content(Content { version, .. }) => Ok(version),
         };
-        let looked = self.watcher.look(self.now, found, POLL);
+        let step = self.schedule.check(self.now, found.map(FileId::of_test), POLL);
         assert!(
-            self.watcher.look_at() <= self.now + POLL,
+            self.schedule.next_check() <= self.now + POLL,
             "a look beyond the poll"
         );
-        match looked {
-            Look::Wait => self.assert_nothing_to_do(found),
-            Look::Load => {
+        match step {
+            Step::Wait => self.assert_nothing_to_do(found),
+            Step::Load => {
                 self.known = Some(found);
                 self.load(choices);
             }
-            Look::Told(told) => {
+            Step::Report(why) => {
+                let decision = self.policy.failed(LoadFailure::Unreadable(why));
                 self.reports += 1;
                 self.known = Some(found);
                 self.changed = false;
                 let trouble = found.expect_err("what can be read is not reported");
-                if trouble != Trouble::Missing {
+                if trouble != MISSING {
                     assert!(self.now >= self.rest_until(), "a report in the rest");
                     self.reported = Some(self.now);
                 }
-                self.hear_of(Err(Failure::Trouble(trouble)), &told);
+                self.hear_of(Err(Failure::Unreadable(trouble)), &decision);
             }
         }
         self.assert_calm();
@@ -276,19 +292,19 @@ impl World {
     }
 
     /// Nothing was done about what was `found`: it is known, or its time comes when the rest is over.
-    fn assert_nothing_to_do(&mut self, found: Result<i64, Trouble>) {
+    fn assert_nothing_to_do(&mut self, found: Result<i64, ReadError>) {
         if self.known == Some(found) && !(self.changed && found.is_ok()) {
             self.changed = false;
             return;
         }
         assert_ne!(
             found,
-            Err(Trouble::Missing),
+            Err(MISSING),
             "a file goes missing, and nothing is said"
         );
         let rest = self.rest_until();
         assert!(self.now < rest, "{found:?} is news, and nothing is done");
-        assert!(self.watcher.look_at() <= rest, "{found:?} is put off");
+        assert!(self.schedule.next_check() <= rest, "{found:?} is put off");
     }
 
     /// The file is read, which takes a while, in which it may change.
@@ -307,33 +323,49 @@ impl World {
         let changed = self.file != before;
         let outcome = match before {
             _ if self.file == File::Missing && choices.bool() => {
-                Err(Failure::Trouble(Trouble::Vanished))
+                Err(Failure::Unreadable(VANISHED))
             }
             File::Content(_) if changed && choices.bool() => {
-                Err(Failure::Trouble(Trouble::Changing))
+                Err(Failure::Unreadable(ReadError::Changing))
             }
             // A file that was replaced meanwhile is read whole, as it was.
             File::Content(content) if content.good => Ok(content),
             File::Content(_) => Err(Failure::Bad),
-            _ => Err(Failure::Trouble(Trouble::Denied)),
+            _ => Err(Failure::Unreadable(DENIED)),
         };
-        let told = match (outcome, before) {
-            (Err(Failure::Trouble(trouble)), _) => {
+        let decision = match (outcome, before) {
+            (Err(Failure::Unreadable(trouble)), _) => {
                 // To be tried again even if it looks the same.
                 self.known = None;
-                self.watcher.unread(self.now, trouble)
+                self.schedule.read_failed(self.now, trouble);
+                self.policy.failed(LoadFailure::Unreadable(trouble))
             }
             (_, File::Content(Content { version, good, .. })) => {
-                self.watcher.judged(self.now, version, good)
+                self.schedule.loaded(self.now, FileId::of_test(version));
+                self.judge(good)
             }
             (outcome, file) => unreachable!("{outcome:?} of {file:?}"),
         };
         self.load_ended = Some(self.now);
-        self.hear_of(outcome, &told);
+        self.hear_of(outcome, &decision);
+    }
+
+    /// The policy's decision on a file that was read.
+    fn judge(&mut self, good: bool) -> Decision {
+        if good {
+            return self.policy.loaded(Loaded {
+                snapshot: Snapshot::unavailable("in place of a configuration"),
+                warnings: Vec::new(),
+            });
+        }
+        self.policy.failed(LoadFailure::Invalid(config::Error {
+            path: String::new(),
+            what: "not valid".to_owned(),
+        }))
     }
 
     /// What was published and logged, against what must be.
-    fn hear_of(&mut self, outcome: Result<Content, Failure>, told: &Told) {
+    fn hear_of(&mut self, outcome: Result<Content, Failure>, decision: &Decision) {
         self.told.push(self.now);
         // One for the last rest, and both for this one.
         if let [.., first, _, _, last] = self.told[..] {
@@ -341,7 +373,7 @@ impl World {
         }
         let outcome = outcome.map_err(|failure| match failure {
             // When it was noticed is no news.
-            Failure::Trouble(Trouble::Vanished) => Failure::Trouble(Trouble::Missing),
+            Failure::Unreadable(VANISHED) => Failure::Unreadable(MISSING),
             other => other,
         });
         let news = self.outcome != Some(outcome);
@@ -351,8 +383,8 @@ impl World {
             Err(failure) => {
                 let had_good = matches!(self.served, Served::Config(_));
                 let keep = match failure {
-                    Failure::Trouble(Trouble::Missing) => false,
-                    Failure::Trouble(Trouble::Changing) => true,
+                    Failure::Unreadable(MISSING) => false,
+                    Failure::Unreadable(ReadError::Changing) => true,
                     _ => self.keep_last,
                 };
                 match had_good && keep {
@@ -361,7 +393,7 @@ impl World {
                 }
             }
         };
-        let published = told.publish.as_ref().map(Result::is_ok);
+        let published = (decision.publish.is_some()).then_some(decision.unavailable.is_none());
         // An error that is served already need not be published again.
         let again = matches!(served, Served::Error(_)) && served == self.served;
         assert!(
@@ -370,10 +402,10 @@ impl World {
         );
         self.served = served;
         match outcome {
-            Ok(_) => assert_eq!(told.error, None),
-            Err(_) if news => assert!(told.error.is_some(), "{outcome:?} is not said"),
+            Ok(_) => assert_eq!(decision.error, None),
+            Err(_) if news => assert!(decision.error.is_some(), "{outcome:?} is not said"),
             Err(Failure::Bad) => {}
-            Err(_) => assert_eq!(told.error, None, "{outcome:?} is said again"),
+            Err(_) => assert_eq!(decision.error, None, "{outcome:?} is said again"),
         }
     }
 
@@ -396,9 +428,9 @@ impl World {
         let mut none = Choices::from_bytes(&[]);
         self.pass_until(self.now + POLL + REST, &mut none);
         let expected = match self.file {
-            File::Missing => Err(Failure::Trouble(Trouble::Missing)),
-            File::Directory => Err(Failure::Trouble(Trouble::Directory)),
-            File::Denied(_) => Err(Failure::Trouble(Trouble::Denied)),
+            File::Missing => Err(Failure::Unreadable(MISSING)),
+            File::Directory => Err(Failure::Unreadable(ReadError::Directory)),
+            File::Denied(_) => Err(Failure::Unreadable(DENIED)),
             File::Content(content) if content.good => Ok(content),
             File::Content(_) => Err(Failure::Bad),
         };

@@ -21,9 +21,7 @@
 //! * a train that the kernel refuses: [`Worker::sent`] sends its replies one by one;
 //! * operations in flight at the end: [`Worker`]'s `Drop`.
 
-#[cfg(feature = "fuzzing")]
-pub(super) mod door;
-mod recv_buffers;
+pub(super) mod recv_buffers;
 mod ring;
 
 use std::collections::VecDeque;

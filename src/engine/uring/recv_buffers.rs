@@ -33,7 +33,7 @@ const STRIDE: usize = memory::stride(KERNEL_BYTES + PADDING);
 const _: () = assert!(size_of::<BufRingEntry>() == 16);
 
 /// The receive buffers of one worker.
-pub(super) struct RecvBuffers {
+pub struct RecvBuffers {
     entries: Mapping,
     data: Mapping,
     /// Tells the kernel how each buffer is laid out; read at every (re-)arming.
@@ -49,7 +49,7 @@ impl RecvBuffers {
     pub(super) const GROUP: u16 = 0;
 
     /// Takes memory for `count` buffers, a power of two, and gives all to the kernel.
-    pub(super) fn new(count: u16) -> io::Result<Self> {
+    pub fn new(count: u16) -> io::Result<Self> {
         assert!(count.is_power_of_two() && count <= 1 << 15);
         let mut header = Box::new(empty_header());
         header.msg_namelen = NAME_BYTES as libc::socklen_t;
@@ -85,7 +85,7 @@ impl RecvBuffers {
     }
 
     /// The datagram in buffer `id`, of which the kernel wrote `written` bytes; `None` if the kernel does not have that buffer.
-    pub(super) fn lease(&mut self, id: u16, written: usize) -> Option<Lease<'_>> {
+    pub fn lease(&mut self, id: u16, written: usize) -> Option<Lease<'_>> {
         let ours = self.ours.get_mut(usize::from(id))?;
         if *ours {
             return None;
@@ -99,7 +99,7 @@ impl RecvBuffers {
     }
 
     /// Lets the kernel see the buffers that were given back.
-    pub(super) fn publish(&mut self) {
+    pub fn publish(&mut self) {
         // SAFETY: the first entry is mapped and zeroed at least.
         let tail = unsafe { BufRingEntry::tail(self.entry(0)) };
         // SAFETY: the tail is an aligned 16-bit field inside the mapping, which lives as long as `self`; the kernel only
@@ -136,21 +136,25 @@ impl RecvBuffers {
 }
 
 /// What the kernel sees of a published buffer.
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "testing"))]
 #[derive(Debug, PartialEq)]
-pub(super) struct Published {
-    pub(super) id: u16,
-    pub(super) offset: usize,
-    pub(super) len: usize,
+pub struct Published {
+    /// The buffer's number.
+    pub id: u16,
+    /// Bytes from the first buffer to this one.
+    pub offset: usize,
+    /// Bytes that the kernel may write.
+    pub len: usize,
 }
 
 /// The kernel's part, for buffers that were never registered with a ring.
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "testing"))]
 impl RecvBuffers {
-    pub(super) const STRIDE: usize = STRIDE;
+    /// Bytes from one buffer to the next.
+    pub const STRIDE: usize = STRIDE;
 
     /// The entry behind `head` others, if it is published.
-    pub(super) fn published(&self, head: u16) -> Option<Published> {
+    pub fn published(&self, head: u16) -> Option<Published> {
         // SAFETY: the first entry is mapped and zeroed at least.
         let tail = unsafe { BufRingEntry::tail(self.entry(0)) };
         // SAFETY: the tail is an aligned 16-bit field inside the mapping; no kernel knows it, and `&self` keeps writers out.
@@ -169,7 +173,7 @@ impl RecvBuffers {
     }
 
     /// Writes to the start of buffer `id`, as the kernel would.
-    pub(super) fn write(&mut self, id: u16, bytes: &[u8]) {
+    pub fn write(&mut self, id: u16, bytes: &[u8]) {
         let start = usize::from(id) * STRIDE;
         // SAFETY: no kernel knows these buffers, and `&mut self` keeps leases out.
         let buffer = unsafe { self.data.bytes_mut(start..start + STRIDE) };
@@ -178,7 +182,7 @@ impl RecvBuffers {
 }
 
 /// A received datagram; dropping it gives its buffer back.
-pub(super) struct Lease<'a> {
+pub struct Lease<'a> {
     buffers: &'a mut RecvBuffers,
     id: u16,
     written: usize,
@@ -186,7 +190,7 @@ pub(super) struct Lease<'a> {
 
 impl Lease<'_> {
     /// What the kernel wrote; `None` if it makes no sense or cannot be answered.
-    pub(super) fn received(&mut self) -> Option<Received<'_>> {
+    pub fn received(&mut self) -> Option<Received<'_>> {
         let start = usize::from(self.id) * STRIDE;
         // SAFETY: the buffer is ours while the lease lives (invariant 1, kept by `ours`).
         let buffer = unsafe { self.buffers.data.bytes_mut(start..start + STRIDE) };
