@@ -296,7 +296,7 @@ impl Reader {
         };
         match result {
             Ok(key) => {
-                let changed = !key::same_key(&key, current);
+                let changed = key != *current;
                 self.log_key(changed);
                 changed.then_some(key)
             }
