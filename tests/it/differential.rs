@@ -12,7 +12,7 @@ use crate::common::{Kind, Reply, Subject, now, sign_hex, skip, subjects};
 use crate::conformance::committed_configs;
 use fastrand::Rng;
 use properties::generate::values::pick;
-use properties::generate::{Fault, Generator, Json, Style, disguise};
+use properties::generate::{Fault, Generator, Json, Style, encodings};
 use requests::{Asked, Requests};
 use std::collections::HashMap;
 use std::fs;
@@ -140,7 +140,7 @@ fn text_beyond_ascii() {
     for _ in 0..DISGUISED_CONFIGS {
         let seed = run.rng.u64(..);
         let mut tree = Generator::new(seed).config();
-        disguise::sprinkle(&mut tree, &mut run.rng);
+        encodings::sprinkle(&mut tree, &mut run.rng);
         let style = Style::any(&mut run.rng);
         let reference = tree.write(
             &mut run.rng,
@@ -149,7 +149,7 @@ fn text_beyond_ascii() {
                 ..style
             },
         );
-        let subject = disguise::reveal_all(&tree).write(&mut run.rng, style);
+        let subject = encodings::reveal_all(&tree).write(&mut run.rng, style);
         run.compare(&Case {
             subject: subject.into_bytes(),
             rule: Rule::Disguised,
@@ -423,7 +423,7 @@ fn requests(case: &Case, key: &[u8], seed: u64) -> Vec<Asked> {
 fn revealed_datagram(asked: &Asked, key: &[u8], seed: u64) -> Vec<u8> {
     let rng = &mut Rng::with_seed(seed ^ asked.tag as u64);
     let style = Style::any(rng);
-    let message = disguise::reveal_all(&asked.message).write(rng, style);
+    let message = encodings::reveal_all(&asked.message).write(rng, style);
     let salt = now().to_string();
     let hmac = sign_hex(key, format!("{salt}{message}").as_bytes());
     let envelope = Json::object([
@@ -495,7 +495,7 @@ fn agree(case: &Case, asked: &Asked, expected: Heard, got: Heard) -> bool {
         Rule::Incomplete => matches!(asked.type_number, Some(8..=10)) || got == expected,
         Rule::Unknown => message(&got).map(|got| without_unknown(&got)) == message(&expected),
         Rule::Disguised => {
-            message(&got) == message(&expected).map(|expected| disguise::reveal_quoted(&expected))
+            message(&got) == message(&expected).map(|expected| encodings::reveal_quoted(&expected))
         }
     }
 }

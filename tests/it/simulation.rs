@@ -1,14 +1,14 @@
-//! A simulated life of the daemon's pure parts: datagrams of friends and foes, reloads, clocks that jump and keys that change, in
-//! random order, against a model that says beforehand what becomes of every datagram, to the byte.
+//! Simulated runs of the daemon's pure parts: valid and invalid datagrams, reloads, clock jumps and
+//! key changes in random order. A model predicts the outcome of every datagram, to the byte.
 //!
-//! What runs is what runs in the daemon: [`Responder`], [`Snapshot::load`], and [`Served`] handed over through an `ArcSwap` and a
-//! `Cache` that is looked at once per batch. The reader is a rule of three: publish what is good, and keep what is served or publish
-//! an error where it is not.
+//! The code under test is the daemon's: [`Responder`], [`Snapshot::load`], and [`Served`] published
+//! through an `ArcSwap` and read through a `Cache` once per batch. The reader is reduced to its
+//! rule: publish a good configuration; after a bad one, keep the last good one or publish an error.
 //!
-//! A life is a seed, and a failure prints it: `SIMULATION_SEED=123 cargo test --test it simulation` lives it again, and
-//! `SIMULATION_SEED=0..100000` lives many.
+//! A seed determines a run, and a failure prints it. `SIMULATION_SEED=123 cargo test --test it
+//! simulation` repeats that run, `SIMULATION_SEED=0..100000` does many.
 
-mod letters;
+mod datagrams;
 mod model;
 
 use std::ops::Range;
@@ -21,22 +21,22 @@ use ganeti_confd::protocol::{Key, PADDING, REPLY_BYTES_MAX, Reject, SKEW_SECONDS
 use ganeti_confd::responder::{Datagram, Responder, Served};
 use ganeti_confd::snapshot::Snapshot;
 
-use self::letters::{Form, KEYS, Letter};
+use self::datagrams::{Form, KEYS, SimDatagram};
 use self::model::Cluster;
 use crate::common::reply_datagram;
 
-/// Lives without `SIMULATION_SEED`: some seconds in a debug build.
+/// Runs without `SIMULATION_SEED`: some seconds in a debug build.
 const SEEDS: Range<u64> = 0..2_000;
 const STEPS: usize = 24;
 
-/// Datagrams remembered, to be sent again.
-const LETTERS_MAX: usize = 16;
+/// Datagrams remembered for replays.
+const REMEMBERED_MAX: usize = 16;
 
-/// 2026-11-22 in seconds since the epoch; any will do.
+/// The simulated clock's start, in seconds since the epoch; any value will do.
 const START: u64 = 1_795_354_392;
 
 #[test]
-fn every_datagram_meets_the_fate_that_the_model_foretells() {
+fn every_datagram_meets_the_fate_that_the_model_expect_outcomes() {
     let mut worker = Worker {
         responder: Responder::new(),
         out: vec![0; REPLY_BYTES_MAX],
@@ -46,10 +46,10 @@ fn every_datagram_meets_the_fate_that_the_model_foretells() {
     let all = seeds == SEEDS;
     for seed in seeds {
         let mut place = Place { seed, step: 0 };
-        let mut life = Life::new(seed);
+        let mut run = Run::new(seed);
         for step in 0..STEPS {
             place.step = step;
-            life.step(&mut worker);
+            run.step(&mut worker);
         }
     }
     println!("{:?}", worker.seen);
@@ -69,7 +69,7 @@ fn seeds() -> Range<u64> {
     }
 }
 
-/// Where in which life we are: said when it ends badly, wherever that is.
+/// The current seed and step, printed if the test panics.
 struct Place {
     seed: u64,
     step: usize,
@@ -83,27 +83,28 @@ impl Drop for Place {
     }
 }
 
-/// What one worker thread keeps, from one life to the next as well: nothing of a datagram may be left in it.
+/// One worker's state. It is kept from run to run, because no datagram may leave anything in it.
 struct Worker {
     responder: Responder,
     out: Vec<u8>,
     seen: Seen,
 }
 
-/// What happened, so that a simulation in which nothing happens is noticed.
+/// Counts of what happened, to detect a simulation that covers too little.
 #[derive(Debug, Default)]
 struct Seen {
     rejects: [usize; Reject::ALL.len()],
     /// Replies by type and status.
     replies: [[usize; 2]; 12],
-    /// Replies while there was nothing to serve.
+    /// Replies while there was no configuration.
     unavailable: usize,
-    /// Replies to requests from the very edge of the window, and silence one second beyond it.
+    /// Replies to requests exactly at the limit of the clock window.
     at_edge: usize,
+    /// Requests dropped one second beyond that limit.
     beyond_edge: usize,
-    /// Replies from what was published when the batch began, though something else was by then.
+    /// Replies from the snapshot of the batch's start, although a newer one was published by then.
     overtaken: usize,
-    /// Replies to a datagram that was answered before.
+    /// Replies to a datagram that had been answered before.
     replayed: usize,
 }
 
@@ -111,7 +112,7 @@ impl Seen {
     fn check(&self) {
         let replies = self.replies.iter().enumerate();
         let each = replies.flat_map(|(kind, [ok, error])| match kind {
-            // These can only fail when there is nothing to serve.
+            // These fail only when there is no configuration.
             0 | 4 | 5 | 11 => vec![*ok],
             _ => vec![*ok, *error],
         });
@@ -124,36 +125,34 @@ impl Seen {
         ];
         let all = each.chain(self.rejects).chain(others);
         for count in all {
-            assert!(
-                count >= 50,
-                "something happens {count} times only: {self:?}"
-            );
+            assert!(count >= 50, "a case occurred only {count} times: {self:?}");
         }
     }
 }
 
-/// What the model says is served.
+/// What is served according to the model.
 #[derive(Clone)]
 struct Truth {
     key: usize,
-    /// Or the error that all requests get.
+    /// The cluster, or the error answer to every request.
     cluster: Result<Rc<Cluster>, String>,
 }
 
-/// One life: the world round the worker, and the model of it.
-struct Life {
+/// One run: the worker's environment, and the model of it.
+struct Run {
     rng: Rng,
     now: u64,
-    /// The cluster as the file has it, or will have it next.
+    /// The cluster in the file, or in its next version.
     file: Cluster,
     keep_last: bool,
     truth: Truth,
     published: Arc<ArcSwap<Served>>,
     cache: Cache<Arc<ArcSwap<Served>>, Arc<Served>>,
-    letters: Vec<(Letter, bool)>,
+    /// Datagrams to send again, and whether they were answered.
+    remembered: Vec<(SimDatagram, bool)>,
 }
 
-impl Life {
+impl Run {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let file = Cluster::new(&mut rng);
@@ -162,7 +161,7 @@ impl Life {
             key: Arc::new(Key::new(KEYS[0]).expect("keys have bytes")),
             snapshot: Arc::new(Snapshot::unavailable(&why)),
         }));
-        let mut life = Self {
+        let mut run = Self {
             now: START,
             keep_last: rng.bool(),
             rng,
@@ -173,10 +172,10 @@ impl Life {
             },
             cache: Cache::new(Arc::clone(&published)),
             published,
-            letters: Vec::new(),
+            remembered: Vec::new(),
         };
-        life.reload();
-        life
+        run.reload();
+        run
     }
 
     fn step(&mut self, worker: &mut Worker) {
@@ -187,12 +186,12 @@ impl Life {
         }
     }
 
-    /// Time passes, or somebody sets the clock.
+    /// Time passes, or the clock is set.
     fn jump(&mut self) {
         let skew = SKEW_SECONDS_MAX;
         let by = [1, 60, skew - 1, skew, skew + 1, 2 * skew, 86_400][self.rng.usize(..7)];
         self.now = match self.rng.u8(..16) {
-            // A host without a battery wakes up in 1970.
+            // A host without a clock battery starts in 1970.
             0 => by,
             1 => START,
             2..=7 => self.now.saturating_sub(by),
@@ -200,7 +199,7 @@ impl Life {
         };
     }
 
-    /// Something new is published, or something bad is not.
+    /// The reader finds a good or bad file, or another key.
     fn change(&mut self) {
         match self.rng.u8(..8) {
             0 | 1 => self.break_file(),
@@ -218,7 +217,7 @@ impl Life {
         self.truth.cluster = Ok(Rc::new(self.file.clone()));
     }
 
-    /// A bad file: what was good before is served on, if there is such and the policy wants it.
+    /// A bad file: the last good configuration stays if there is one and the policy keeps it.
     fn break_file(&mut self) {
         self.file.advance(&mut self.rng);
         let mut text = self.file.text();
@@ -254,24 +253,24 @@ impl Life {
         }));
     }
 
-    /// What a worker does on waking: one look at what is published, one at the clock, and the datagrams that are there. While it is
-    /// at it, the reader may publish.
+    /// Answers a batch as a worker does: reads the published snapshot and the clock once. The
+    /// reader may publish in between.
     fn batch(&mut self, worker: &mut Worker) {
         let served = Arc::clone(self.cache.load());
         let truth = self.truth.clone();
         let mut overtaken = false;
         for _ in 0..self.rng.usize(1..5) {
-            let (letter, is_replay) = self.letter(truth.key);
-            let answered = worker.answer(&letter, self.now, &served, &truth);
+            let (datagram, is_replay) = self.datagram(truth.key);
+            let answered = worker.answer(&datagram, self.now, &served, &truth);
             if let Some((reply, rsalt)) = &answered {
                 worker.seen.overtaken += usize::from(overtaken);
                 worker.seen.replayed += usize::from(is_replay);
                 if self.rng.u8(..8) == 0 {
-                    let letter = Letter::reflected(reply.clone(), truth.key, rsalt);
-                    self.remember(letter, false);
+                    let datagram = SimDatagram::reflected(reply.clone(), truth.key, rsalt);
+                    self.remember(datagram, false);
                 }
             }
-            self.remember(letter, answered.is_some());
+            self.remember(datagram, answered.is_some());
             if self.rng.u8(..32) == 0 {
                 self.change();
                 overtaken = true;
@@ -279,63 +278,64 @@ impl Life {
         }
     }
 
-    /// A datagram, and whether it was answered before: a new one, an old one, a piece of an old one.
-    fn letter(&mut self, key: usize) -> (Letter, bool) {
-        match (self.rng.u8(..8), self.rng.choice(&self.letters)) {
+    /// A new datagram, an old one, or part of an old one; and whether it was answered before.
+    fn datagram(&mut self, key: usize) -> (SimDatagram, bool) {
+        match (self.rng.u8(..8), self.rng.choice(&self.remembered)) {
             (0 | 1, Some(known)) => known.clone(),
             (2, Some((known, _))) => (known.truncated(&mut self.rng), false),
-            _ => (Letter::any(&mut self.rng, self.now, key), false),
+            _ => (SimDatagram::any(&mut self.rng, self.now, key), false),
         }
     }
 
-    fn remember(&mut self, letter: Letter, answered: bool) {
-        if self.letters.len() < LETTERS_MAX {
-            self.letters.push((letter, answered));
+    fn remember(&mut self, datagram: SimDatagram, answered: bool) {
+        if self.remembered.len() < REMEMBERED_MAX {
+            self.remembered.push((datagram, answered));
         } else {
-            let at = self.rng.usize(..LETTERS_MAX);
-            self.letters[at] = (letter, answered);
+            let at = self.rng.usize(..REMEMBERED_MAX);
+            self.remembered[at] = (datagram, answered);
         }
     }
 }
 
 impl Worker {
-    /// Has `letter` answered, and holds what comes of it against what must; gives the reply and its salt.
+    /// Answers `sent` and compares the outcome with the model's. Returns the reply and its salt.
     fn answer(
         &mut self,
-        letter: &Letter,
+        sent: &SimDatagram,
         now: u64,
         served: &Served,
         truth: &Truth,
     ) -> Option<(Vec<u8>, String)> {
-        let mut buffer = letter.bytes.clone();
+        let mut buffer = sent.bytes.clone();
         let len = buffer.len();
-        // Whatever was in the receive buffer before.
+        // Bytes of an earlier datagram in the receive buffer.
         buffer.resize(len + PADDING, b'"');
         let datagram = Datagram::new(&mut buffer, len);
         let outcome = self.responder.respond(datagram, now, served, &mut self.out);
 
-        let told = || letter.bytes.escape_ascii().to_string();
-        let (kind, status, reply, rsalt) = match (outcome, self.seen.foretell(letter, now, truth)) {
-            (Err(reject), Err(expected)) => {
-                assert_eq!(reject, expected, "{}", told());
-                self.seen.rejects[reject as usize] += 1;
-                return None;
-            }
-            (Ok(reply), Ok((kind, status, expected, rsalt))) => {
-                let bytes = &self.out[..reply.len];
-                assert!(
-                    bytes == expected,
-                    "{} and not {} to {}",
-                    bytes.escape_ascii(),
-                    expected.escape_ascii(),
-                    told()
-                );
-                assert_eq!((reply.kind, reply.too_large), (kind, false));
-                (kind, status, expected, rsalt)
-            }
-            (Ok(_), Err(expected)) => panic!("answered, though {expected:?}: {}", told()),
-            (Err(reject), Ok(_)) => panic!("{reject:?}, though all is well: {}", told()),
-        };
+        let shown = || sent.bytes.escape_ascii().to_string();
+        let (kind, status, reply, rsalt) =
+            match (outcome, self.seen.expect_outcome(sent, now, truth)) {
+                (Err(reject), Err(expected)) => {
+                    assert_eq!(reject, expected, "{}", shown());
+                    self.seen.rejects[reject as usize] += 1;
+                    return None;
+                }
+                (Ok(reply), Ok((kind, status, expected, rsalt))) => {
+                    let bytes = &self.out[..reply.len];
+                    assert!(
+                        bytes == expected,
+                        "{} instead of {} to {}",
+                        bytes.escape_ascii(),
+                        expected.escape_ascii(),
+                        shown()
+                    );
+                    assert_eq!((reply.kind, reply.too_large), (kind, false));
+                    (kind, status, expected, rsalt)
+                }
+                (Ok(_), Err(expected)) => panic!("answered instead of {expected:?}: {}", shown()),
+                (Err(reject), Ok(_)) => panic!("{reject:?} instead of an answer: {}", shown()),
+            };
         match truth.cluster {
             Ok(_) => self.seen.replies[usize::from(kind)][usize::from(status)] += 1,
             Err(_) => self.seen.unavailable += 1,
@@ -345,14 +345,15 @@ impl Worker {
 }
 
 impl Seen {
-    /// What must become of `letter`: a type, a status, a reply and its salt; or silence.
-    fn foretell(
+    /// The predicted outcome of `datagram`: type, status, reply and its salt, or the reason for
+    /// none.
+    fn expect_outcome(
         &mut self,
-        letter: &Letter,
+        datagram: &SimDatagram,
         now: u64,
         truth: &Truth,
     ) -> Result<(u8, u8, Vec<u8>, String), Reject> {
-        let (key, sent, asked) = match &letter.form {
+        let (key, sent, asked) = match &datagram.form {
             Form::Unreadable(reject) => return Err(*reject),
             Form::Signed { key, sent, asked } => (key, sent, asked),
         };

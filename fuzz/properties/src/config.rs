@@ -11,7 +11,7 @@ use crate::datagram::Worker;
 use crate::pointer::served_snapshot;
 use crate::sample::{KEY, NOW};
 use crate::signed_request::enveloped;
-use crate::wire;
+use crate::reference_parser;
 
 /// Names asked about, at the most: large files are mostly more of the same.
 const NAMES_MAX: usize = 12;
@@ -64,7 +64,7 @@ pub fn check(bytes: &[u8]) {
             let message = json!({ "protocol": 1, "type": kind, "query": query, "rsalt": "R" });
             let request = enveloped(&NOW.to_string(), &message.to_string());
             let reply = worker.respond(&request, NOW, &served);
-            wire::assert_reply(reply.expect("signed and fresh"), "R", KEY);
+            reference_parser::assert_reply(reply.expect("signed and fresh"), "R", KEY);
         }
     });
 }

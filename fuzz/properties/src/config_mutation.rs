@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use crate::choices::Choices;
 use crate::config::has_place;
 use crate::datagram::Worker;
-use crate::generate::{Fault, Generator, Json, Style, disguise};
-use crate::kept;
+use crate::generate::{Fault, Generator, Json, Style, encodings};
+use crate::preserved;
 use crate::model::{Answer, Cluster, parsed};
 use crate::pointer::{TOP, served_snapshot};
 use crate::sample::{KEY, NOW};
 use crate::signed_request::enveloped;
-use crate::wire::{self, Dict, Query};
+use crate::reference_parser::{self, Dict, Query};
 
 /// Changes to one configuration.
 const CHANGES_MAX: usize = 6;
@@ -51,8 +51,8 @@ pub fn check(bytes: &[u8]) {
     }
     let mut rng = Rng::with_seed(u16::from_le_bytes([c, d]).into());
     if rng.u8(..4) == 0 {
-        disguise::sprinkle(&mut tree, &mut rng);
-        tree = disguise::reveal_all(&tree);
+        encodings::sprinkle(&mut tree, &mut rng);
+        tree = encodings::reveal_all(&tree);
     }
     let style = Style::any(&mut rng);
     let text = tree.write(&mut rng, style);
@@ -67,7 +67,7 @@ pub fn check(bytes: &[u8]) {
     let printed = Printed::of(&served);
     for (name, section) in &printed.0 {
         let said = tree.member(name).unwrap_or(&Json::Null);
-        let why = kept::lost(said, Some(&parsed(section)));
+        let why = preserved::lost(said, Some(&parsed(section)));
         assert_eq!(why, None, "{name}: {text}");
     }
     let again = Snapshot::load(printed.text().as_bytes())
@@ -153,9 +153,9 @@ fn ask(served: &Served, kind: u8, query: &Query) -> Answer {
     let request = enveloped(&NOW.to_string(), &message.to_string());
     let message = WORKER.with_borrow_mut(|worker| {
         let reply = worker.respond(&request, NOW, served);
-        wire::assert_reply(reply.expect("signed and fresh"), "R", KEY)
+        reference_parser::assert_reply(reply.expect("signed and fresh"), "R", KEY)
     });
-    let answer: wire::Answer = serde_json::from_str(&message).expect("checked already");
+    let answer: reference_parser::Answer = serde_json::from_str(&message).expect("checked already");
     Answer {
         status: u8::from(answer.status == 1),
         answer: answer.answer.get().to_owned(),

@@ -7,7 +7,7 @@ use ganeti_confd::protocol::{PADDING, REPLY_BYTES_MAX, Reject};
 use ganeti_confd::responder::{Datagram, Responder, Served};
 
 use crate::sample::{self, KEY, NOW};
-use crate::wire;
+use crate::reference_parser;
 
 /// A responder, with the buffers that a worker has.
 #[derive(Debug)]
@@ -52,11 +52,11 @@ thread_local! {
 
 /// Answers `bytes`, and judges them.
 pub fn check(bytes: &[u8]) {
-    let expected = wire::judge(bytes, NOW, KEY);
+    let expected = reference_parser::judge(bytes, NOW, KEY);
     WORKER.with_borrow_mut(|worker| {
         match (worker.respond(bytes, NOW, sample::served()), expected) {
             (Ok(reply), Ok(request)) => {
-                wire::assert_reply(reply, &request.rsalt, KEY);
+                reference_parser::assert_reply(reply, &request.rsalt, KEY);
             }
             (Err(reason), Err(expected)) => {
                 assert_eq!(reason, expected, "{}", bytes.escape_ascii());

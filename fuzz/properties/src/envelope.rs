@@ -8,7 +8,7 @@ use ganeti_confd::protocol::envelope::Envelope;
 use ganeti_confd::protocol::{PADDING, Parser, REQUEST_BYTES_MAX, Reject};
 
 use crate::fast_path;
-use crate::wire;
+use crate::reference_parser;
 
 /// What an earlier datagram may have left behind this one.
 const BEHIND: [[u8; PADDING]; 4] = [
@@ -36,7 +36,7 @@ pub fn check(bytes: &[u8]) {
 }
 
 fn envelope(parser: &mut Parser, bytes: &[u8], behind: &[u8; PADDING]) {
-    let expected = wire::Envelope::read(bytes);
+    let expected = reference_parser::Envelope::read(bytes);
     let mut text = [bytes, behind].concat();
     let mut message = vec![0; text.len()];
     let ours = Envelope::parse(parser, &mut text, bytes.len(), &mut message);
@@ -61,7 +61,7 @@ fn envelope(parser: &mut Parser, bytes: &[u8], behind: &[u8; PADDING]) {
 fn request(parser: &mut Parser, bytes: &[u8], behind: &[u8; PADDING]) {
     let expected = std::str::from_utf8(bytes)
         .ok()
-        .and_then(wire::Request::read);
+        .and_then(reference_parser::Request::read);
     let mut text = [bytes, behind].concat();
     let shown = || bytes.escape_ascii();
     let taken = Request::read(parser, &mut text, bytes.len(), |ours| {

@@ -25,16 +25,16 @@ pub mod engines;
 pub mod envelope;
 pub mod fast_path;
 pub mod generate;
-pub mod kept;
+pub mod preserved;
 pub mod model;
 pub mod numbers;
 pub mod pointer;
 pub mod recvmsg;
 pub mod sample;
 pub mod signed_request;
-pub mod spelling;
+pub mod json_variants;
 pub mod watcher;
-pub mod wire;
+pub mod reference_parser;
 
 /// A property: panics if it does not hold for what the bytes mean.
 pub type Property = fn(&[u8]);

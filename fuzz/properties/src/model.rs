@@ -9,7 +9,7 @@ use std::fmt::Write;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::wire::{Dict, Query};
+use crate::reference_parser::{Dict, Query};
 
 /// Status, answer and serial.
 #[derive(Debug, PartialEq)]

@@ -17,7 +17,7 @@ use crate::choices::Choices;
 use crate::datagram::Worker;
 use crate::sample::{self, KEY, NOW};
 use crate::signed_request::enveloped;
-use crate::wire;
+use crate::reference_parser;
 
 /// Where chosen documents stand in the configuration: a container, so its members are printed in the order of their keys.
 const PLACE: &str = "/cluster/default_iallocator_params";
@@ -82,7 +82,7 @@ pub(crate) fn query(served: &Served, path: &str) -> String {
     let datagram = enveloped(&NOW.to_string(), &message.to_string());
     WORKER.with_borrow_mut(|worker| {
         let reply = worker.respond(&datagram, NOW, served);
-        wire::assert_reply(reply.expect("signed and fresh"), "R", KEY)
+        reference_parser::assert_reply(reply.expect("signed and fresh"), "R", KEY)
     })
 }
 
@@ -146,7 +146,7 @@ impl Printed {
     fn read(text: &str) -> Self {
         let inside = match text.as_bytes()[0] {
             b'{' => {
-                let members = wire::members(text).expect("an object");
+                let members = reference_parser::members(text).expect("an object");
                 let members = members.into_iter();
                 Inside::Members(members.map(|(key, value)| (key, Self::of(value))).collect())
             }

@@ -9,8 +9,8 @@ use crate::choices::Choices;
 use crate::datagram::Worker;
 use crate::engines::Engines;
 use crate::sample::{self, KEY, NOW};
-use crate::spelling;
-use crate::wire::{self, Request};
+use crate::json_variants;
+use crate::reference_parser::{self, Request};
 
 /// How often the engines are asked as well: it takes longer than all the rest.
 const ENGINES_ONCE_IN: usize = 32;
@@ -35,7 +35,7 @@ pub fn check(bytes: &[u8]) {
     let Message { text, .. } = choose(&mut choices);
     let salt = salt(&mut choices);
     let datagram = datagram(&mut choices, &salt, &text);
-    let expected = wire::judge(&datagram, NOW, KEY);
+    let expected = reference_parser::judge(&datagram, NOW, KEY);
     let shown = || datagram.escape_ascii();
     let with_engines = choices.once_in(ENGINES_ONCE_IN);
     WORKER.with_borrow_mut(|worker| {
@@ -53,7 +53,7 @@ pub fn check(bytes: &[u8]) {
             .respond(&datagram, NOW, sample::served())
             .expect("answered again")
             .to_vec();
-        wire::assert_reply(&reply, &request.rsalt, KEY);
+        reference_parser::assert_reply(&reply, &request.rsalt, KEY);
         let plain = plain(&request);
         let datagram = enveloped(&NOW.to_string(), &plain);
         let again = worker.respond(&datagram, NOW, sample::served());
@@ -82,8 +82,8 @@ fn choose(choices: &mut Choices<'_>) -> Message {
     let rsalt = text(choices);
     let mut members = vec![
         ("protocol".to_owned(), protocol(choices)),
-        ("type".to_owned(), spelling::number(choices, kind)),
-        ("rsalt".to_owned(), spelling::string(choices, &rsalt)),
+        ("type".to_owned(), json_variants::number(choices, kind)),
+        ("rsalt".to_owned(), json_variants::string(choices, &rsalt)),
     ];
     if let Some(query) = query(choices, kind) {
         members.push(("query".to_owned(), query));
@@ -91,7 +91,7 @@ fn choose(choices: &mut Choices<'_>) -> Message {
     if choices.once_in(16) {
         spoil(choices, &mut members);
     }
-    let mut text = spelling::object(choices, members);
+    let mut text = json_variants::object(choices, members);
     if choices.once_in(16) {
         edit(choices, &mut text);
     }
@@ -121,7 +121,7 @@ fn query(choices: &mut Choices<'_>, kind: i64) -> Option<String> {
             } else {
                 word(choices)
             };
-            spelling::string(choices, &name)
+            json_variants::string(choices, &name)
         }
         3 | 4 => dict(choices),
         5 => return None,
@@ -145,21 +145,21 @@ fn dict(choices: &mut Choices<'_>) -> String {
                 .to_owned(),
             ("2", count) => list(choices, count % 4, |choices| {
                 let ip = word(choices);
-                spelling::string(choices, &ip)
+                json_variants::string(choices, &ip)
             }),
             ("3", 13) => r#"["0","1","2"]"#.to_owned(),
             ("3", count) => list(choices, count % 4, |choices| {
                 let field = choices.usize(0..4) as i64;
-                spelling::number(choices, field)
+                json_variants::number(choices, field)
             }),
             _ => {
                 let word = word(choices);
-                spelling::string(choices, &word)
+                json_variants::string(choices, &word)
             }
         };
         members.push((key.to_owned(), value));
     }
-    spelling::object(choices, members)
+    json_variants::object(choices, members)
 }
 
 fn list(
@@ -168,7 +168,7 @@ fn list(
     mut value: impl FnMut(&mut Choices<'_>) -> String,
 ) -> String {
     let values: Vec<_> = (0..len).map(|_| value(choices)).collect();
-    let comma = format!("{},{}", spelling::white(choices), spelling::white(choices));
+    let comma = format!("{},{}", json_variants::white(choices), json_variants::white(choices));
     format!("[{}]", values.join(&comma))
 }
 
@@ -250,25 +250,25 @@ fn salt(choices: &mut Choices<'_>) -> String {
 
 /// The datagram of `message`, with its envelope in a spelling of choice.
 fn datagram(choices: &mut Choices<'_>, salt: &str, message: &str) -> Vec<u8> {
-    let tag = wire::tag(KEY, salt, message);
+    let tag = reference_parser::tag(KEY, salt, message);
     let tag = if choices.once_in(8) {
         tag.to_uppercase()
     } else {
         tag
     };
     let members = vec![
-        ("msg".to_owned(), spelling::string(choices, message)),
-        ("salt".to_owned(), spelling::string(choices, salt)),
-        ("hmac".to_owned(), spelling::string(choices, &tag)),
+        ("msg".to_owned(), json_variants::string(choices, message)),
+        ("salt".to_owned(), json_variants::string(choices, salt)),
+        ("hmac".to_owned(), json_variants::string(choices, &tag)),
     ];
     let mut datagram = b"plj0".to_vec();
-    datagram.extend_from_slice(spelling::object(choices, members).as_bytes());
+    datagram.extend_from_slice(json_variants::object(choices, members).as_bytes());
     datagram
 }
 
 /// The datagram of `message` as serde_json writes it.
 pub fn enveloped(salt: &str, message: &str) -> Vec<u8> {
-    let hmac = wire::tag(KEY, salt, message);
+    let hmac = reference_parser::tag(KEY, salt, message);
     let envelope = json!({ "msg": message, "salt": salt, "hmac": hmac });
     format!("plj0{envelope}").into_bytes()
 }

@@ -147,12 +147,12 @@ fn a_silence_where_another_answers_is_a_disagreement() {
 fn hear_pings(socket: &std::net::UdpSocket) {
     let mut buffer = vec![0; 65_536];
     while let Ok((len, from)) = socket.recv_from(&mut buffer) {
-        let request = properties::wire::judge(&buffer[..len], now(), KEY);
+        let request = properties::reference_parser::judge(&buffer[..len], now(), KEY);
         let Some(request) = request.ok().filter(|request| request.kind == 0) else {
             continue;
         };
         let message = r#"{"protocol":1,"status":0,"answer":3000000,"serial":0}"#;
-        let hmac = properties::wire::tag(KEY, &request.rsalt, message);
+        let hmac = properties::reference_parser::tag(KEY, &request.rsalt, message);
         let reply = serde_json::json!({ "hmac": hmac, "msg": message, "salt": request.rsalt });
         let _ = socket.send_to(format!("plj0{reply}").as_bytes(), from);
     }

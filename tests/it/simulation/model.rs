@@ -1,9 +1,10 @@
-//! What the simulation knows of a cluster, in maps of its own: the text of `config.data` is written from them, and so is the answer
-//! to every question. Nothing here knows how the daemon reads or indexes a file.
+//! The simulation's model of a cluster: plain maps, from which both `config.data` and the answer to
+//! every question are written. It shares no code with the daemon.
 //!
-//! Every value that is asked for carries the generation of its cluster, so that an answer made of two generations is none of either.
+//! Every value that a question can return names its cluster's generation, so that an answer that
+//! mixes two generations equals the model's answer for neither.
 //!
-//! Source: the reference's queries (`Ganeti.Confd.Server`) and its ways with names (`Ganeti.Config`).
+//! Source: the reference's queries (`Ganeti.Confd.Server`) and name lookup (`Ganeti.Config`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,9 +17,9 @@ const NODES_MAX: usize = 5;
 const INSTANCES_MAX: usize = 5;
 /// Changes from one generation to the next, and before the first.
 const CHANGES_MAX: usize = 12;
-/// The cluster's own link, and the other one.
+/// The cluster's default link, and another.
 const LINKS: [&str; 2] = ["br0", "br1"];
-/// Few addresses, so that instances share one now and then.
+/// Few addresses, so that instances sometimes share one.
 const IPS: [&str; 6] = [
     "10.0.0.1",
     "10.0.0.2",
@@ -51,7 +52,7 @@ struct Node {
 #[derive(Clone, Debug)]
 struct Instance {
     name: String,
-    /// Keys of nodes, of which some are gone.
+    /// A node's key; the node may no longer exist.
     primary: String,
     /// The nodes of its DRBD disk.
     drbd: Option<[String; 2]>,
@@ -66,12 +67,12 @@ pub(super) struct Cluster {
     generation: u64,
     nodes: BTreeMap<String, Node>,
     instances: BTreeMap<String, Instance>,
-    /// The key of a node.
+    /// A node's key.
     master: String,
     xen: bool,
 }
 
-/// What is asked, with the keys of the protocol.
+/// A question, as the protocol's type and query.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
     pub(super) kind: u8,
@@ -94,7 +95,7 @@ fn node_key(number: usize) -> String {
     format!("n{number}-key")
 }
 
-/// Some are abbreviated alike.
+/// Some names have the same abbreviation.
 fn node_name(number: usize) -> String {
     format!("node{}.{}.example", number / 2, ["a", "b"][number % 2])
 }
@@ -122,7 +123,7 @@ impl Cluster {
         cluster
     }
 
-    /// The next generation: some things come, go or change; or none, and only the serial says so.
+    /// The next generation: objects are added, removed or changed; perhaps only the serial changes.
     pub(super) fn advance(&mut self, rng: &mut Rng) {
         self.generation += 1;
         for _ in 0..rng.usize(..CHANGES_MAX) {
@@ -163,7 +164,7 @@ impl Cluster {
             7 => drop(self.nodes.remove(&node_key(node))),
             8 => drop(self.instances.remove(&instance_key(instance))),
             _ => {
-                // Mostly one that is there; a cluster whose master is gone is served as well.
+                // Usually an existing node; a cluster without its master is served as well.
                 let there: Vec<_> = self.nodes.keys().cloned().collect();
                 self.master = match there.is_empty() || rng.u8(..8) == 0 {
                     true => node_key(node),
@@ -186,7 +187,7 @@ impl Cluster {
         self.tag("master-ip")
     }
 
-    /// `config.data`, with no more than queries need. No text in it needs an escape.
+    /// `config.data` with only what queries need. No text in it needs an escape.
     pub(super) fn text(&self) -> String {
         fn entries<'a>(
             keys: impl Iterator<Item = &'a String>,
@@ -236,7 +237,7 @@ impl Cluster {
         )
     }
 
-    /// An instance, as it is printed as well: in the order of `Ganeti.Objects`, with all that has a default.
+    /// An instance in canonical form: keys in the order of `Ganeti.Objects`, defaults included.
     fn instance(&self, key: &str) -> String {
         let instance = &self.instances[key];
         let ip = instance.ip.map(|ip| format!(r#","ip":"{ip}""#));
@@ -258,7 +259,7 @@ impl Cluster {
         )
     }
 
-    /// The one disk of an instance, under the same key; printed as it is written, too.
+    /// The instance's only disk, under the same key, in canonical form.
     fn disk(&self, key: &str) -> String {
         let (dev_type, logical_id) = match &self.instances[key].drbd {
             Some([a, b]) => {
@@ -360,7 +361,7 @@ impl Cluster {
         self.ok(json!(role))
     }
 
-    /// The key of the instance that has `ip` on `link`: the last one.
+    /// The last instance that has `ip` on `link`.
     fn holder(&self, link: &str, ip: &str) -> Option<&Instance> {
         self.instances
             .values()
@@ -503,13 +504,14 @@ impl Cluster {
     }
 }
 
-/// The minors of an instance's DRBD disk, on its two nodes.
+/// The minors of an instance's DRBD disk on its two nodes.
 fn minors_of(key: &str) -> [u64; 2] {
     let number = key.bytes().map(u64::from).sum();
     [number, number + 1]
 }
 
-/// The key of the object that `name` means: a key, a name, or what stands before a dot in one name alone.
+/// The key of the object that `name` refers to: a key, a name, or a name's unique prefix up to a
+/// dot.
 fn find<'a>(
     names: impl Iterator<Item = (&'a str, &'a str)> + Clone,
     name: &str,
@@ -549,7 +551,7 @@ fn not_found(before: &str, what: &str, name: &str, why: &str) -> Answer {
     )))
 }
 
-/// An object where a string belongs, as Haskell shows it.
+/// An object query in place of a string, in Haskell's `show` format.
 fn shown(query: &Query) -> String {
     let Query::Dict {
         link,
@@ -581,7 +583,7 @@ fn shown(query: &Query) -> String {
 }
 
 impl Question {
-    /// About something that is, was, will or will never be.
+    /// A question about an object that exists, existed, will exist or never does.
     pub(super) fn any(rng: &mut Rng) -> Self {
         let kind = rng.u8(..12);
         let query = match rng.u8(..8) {

@@ -17,7 +17,7 @@ use clap::{Parser, ValueEnum};
 use ganeti_confd::protocol::REPLY_BYTES_MAX;
 use properties::sample::{KEY, NOW};
 use properties::signed_request;
-use properties::wire::{self, Answer, Envelope};
+use properties::reference_parser::{self, Answer, Envelope};
 
 /// Inputs under way at once. Their sockets' buffers bound it, and the daemon's.
 const WINDOW: usize = 16;
@@ -233,7 +233,7 @@ impl Input {
         };
         Ok(Self {
             file: file.to_owned(),
-            is_request: wire::judge(&datagram, now(), key).is_ok(),
+            is_request: reference_parser::judge(&datagram, now(), key).is_ok(),
             datagram,
         })
     }
@@ -248,7 +248,7 @@ fn now() -> u64 {
 /// A message in an envelope that is ASCII as far as that can be: the reference takes bytes as Latin-1, and pairs of escapes for two
 /// characters.
 fn signed(key: &[u8], salt: &str, message: &str) -> Vec<u8> {
-    let hmac = wire::tag(key, salt, message);
+    let hmac = reference_parser::tag(key, salt, message);
     let envelope = serde_json::json!({ "msg": message, "salt": salt, "hmac": hmac }).to_string();
     let mut datagram = "plj0".to_owned();
     for c in envelope.chars() {
@@ -271,7 +271,7 @@ fn signed_anew(datagram: &[u8], key: &[u8]) -> Vec<u8> {
         Ok(sent) => (now() + sent).saturating_sub(NOW).to_string(),
         Err(_) => envelope.salt.replace(&NOW.to_string(), &now().to_string()),
     };
-    let hmac = wire::tag(key, &salt, &envelope.msg);
+    let hmac = reference_parser::tag(key, &salt, &envelope.msg);
     let respelled = String::from_utf8_lossy(datagram)
         .replacen(&envelope.hmac, &hmac, 1)
         .replace(&format!("\"{}\"", envelope.salt), &format!("\"{salt}\""))

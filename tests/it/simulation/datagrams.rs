@@ -1,4 +1,5 @@
-//! Datagrams, each with what must become of it whenever it arrives: that depends on the key, the clock and the cluster of that moment.
+//! Datagrams with what the model needs to predict their outcome, which depends on the key, the
+//! clock and the cluster at the time of arrival.
 
 use fastrand::Rng;
 use ganeti_confd::protocol::{REQUEST_BYTES_MAX, Reject};
@@ -8,30 +9,30 @@ use super::model::Question;
 use crate::common::{quote_ascii, sign_hex};
 use properties::generate::values::pick;
 
-/// Keys that the cluster has had or will have. One is longer than a block of SHA-1; in one a single byte differs from another's.
+/// Keys of the cluster. One is longer than a SHA-1 block; two differ in a single byte.
 pub(super) const KEYS: [&[u8]; 4] = [b"first key\n", b"first kez\n", b"2", &[0xa5; 80]];
 
-/// From the clock of who reads to that of who wrote, in seconds: mostly at an edge of what is taken.
+/// The sender's clock minus the daemon's, in seconds: mostly at a limit of the accepted window.
 const SKEWS: [i64; 12] = [0, 0, 0, 0, 1, -299, 299, -300, 300, -301, 301, 100_000];
 
-/// A datagram, and what the model knows of it.
+/// A datagram and what the model knows about it.
 #[derive(Clone, Debug)]
-pub(super) struct Letter {
+pub(super) struct SimDatagram {
     pub(super) bytes: Vec<u8>,
     pub(super) form: Form,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum Form {
-    /// It gets no answer, whatever the key and the clock.
+    /// Dropped for this reason, independent of key and clock.
     Unreadable(Reject),
-    /// It can be read as a signed message.
+    /// A readable signed message.
     Signed {
-        /// Which of [`KEYS`] signed it, if one did.
+        /// The index in [`KEYS`] of the key that signed it; `None` if the signature is invalid.
         key: Option<usize>,
-        /// Its time, if its salt is one.
+        /// The sender's time, if the salt is one.
         sent: Option<u64>,
-        /// What it asks for and the `rsalt`, if it is a request.
+        /// The question and the `rsalt`, if the message is a request.
         asked: Option<(Question, String)>,
     },
 }
@@ -52,7 +53,7 @@ impl Parts {
         }
     }
 
-    /// A datagram in one of the ways that clients write them, and ways that only a proper parser reads.
+    /// Writes a datagram in a layout that clients use, or in one that only a complete parser reads.
     fn write(&self, rng: &mut Rng) -> Vec<u8> {
         let [message, salt, hmac] = [&self.message, &self.salt, &self.hmac].map(|s| quote_ascii(s));
         match rng.u8(..4) {
@@ -68,8 +69,8 @@ impl Parts {
     }
 }
 
-impl Letter {
-    /// A datagram of somebody whose clock is about `now` and whose key is mostly `key`.
+impl SimDatagram {
+    /// A datagram from a sender whose clock is near `now` and whose key is usually `key`.
     pub(super) fn any(rng: &mut Rng, now: u64, key: usize) -> Self {
         match rng.u8(..24) {
             0 => Self::wrong_fourcc(rng, now, key),
@@ -88,7 +89,7 @@ impl Letter {
         }
     }
 
-    /// A request in order; whether it is in time is left to the skew.
+    /// A valid request; the clock skew decides whether it is accepted.
     fn good(rng: &mut Rng, now: u64, key: usize) -> Self {
         let (parts, form) = question(rng, now, key);
         Self {
@@ -115,22 +116,22 @@ impl Letter {
         Self::unreadable(bytes, Reject::BadFourcc)
     }
 
-    /// As long as may be, which is nothing wrong, or longer.
+    /// Padded to the longest request that is accepted, or beyond it.
     fn padded(rng: &mut Rng, now: u64, key: usize) -> Self {
-        let mut letter = Self::good(rng, now, key);
-        // Long texts take long: not too often.
+        let mut datagram = Self::good(rng, now, key);
+        // Long texts are slow, so they are rare.
         if rng.u8(..8) > 0 {
-            return letter;
+            return datagram;
         }
         let over = rng.usize(..2) * rng.usize(1..4_000);
-        letter.bytes.resize(REQUEST_BYTES_MAX + over, b' ');
+        datagram.bytes.resize(REQUEST_BYTES_MAX + over, b' ');
         if over > 0 {
-            letter.form = Form::Unreadable(Reject::TooLong);
+            datagram.form = Form::Unreadable(Reject::TooLong);
         }
-        letter
+        datagram
     }
 
-    /// The strings are all right; how they are put together is not.
+    /// Valid strings in an invalid envelope.
     fn bad_envelope(rng: &mut Rng, now: u64, key: usize) -> Self {
         let (parts, _) = question(rng, now, key);
         let [message, salt, hmac] =
@@ -152,7 +153,7 @@ impl Letter {
         Self::unreadable(format!("plj0{text}"), Reject::BadEnvelope)
     }
 
-    /// Signed by nobody.
+    /// With an invalid signature.
     fn forged(rng: &mut Rng, now: u64, key: usize) -> Self {
         let (mut parts, form) = question(rng, now, key);
         match rng.u8(..6) {
@@ -184,7 +185,8 @@ impl Letter {
         }
     }
 
-    /// Salt and message are signed with nothing between them, so where one ends is not: neither of them is whole then.
+    /// With the boundary between salt and message moved. The signature covers their concatenation,
+    /// so it is still valid.
     fn moved_border(rng: &mut Rng, now: u64, key: usize) -> Self {
         let (mut parts, _) = question(rng, now, key);
         let sent = if rng.bool() {
@@ -205,7 +207,7 @@ impl Letter {
         }
     }
 
-    /// Signed, with a salt that is no time, or one only for a lenient reader.
+    /// Signed, with a salt that is not a time, or only to a lenient reader.
     fn bad_salt(rng: &mut Rng, now: u64, key: usize) -> Self {
         let (question, rsalt) = (Question::any(rng), any_rsalt(rng, now));
         let (salt, sent) = match rng.u8(..10) {
@@ -231,7 +233,7 @@ impl Letter {
         }
     }
 
-    /// Signed, and no request.
+    /// Signed, but not a request.
     fn bad_request(rng: &mut Rng, now: u64, key: usize) -> Self {
         let sent = skewed(rng, now);
         let mut message = Question::any(rng).message("r");
@@ -279,7 +281,8 @@ impl Letter {
         }
     }
 
-    /// Some of its bytes from the start on; of one that cannot be read, all of them, for less might be readable.
+    /// A prefix of this datagram. An unreadable one is returned whole, because a prefix of it might
+    /// be readable.
     pub(super) fn truncated(&self, rng: &mut Rng) -> Self {
         if let Form::Unreadable(_) = self.form {
             return self.clone();
@@ -293,7 +296,7 @@ impl Letter {
         Self::unreadable(cut, reject)
     }
 
-    /// A reply under `key` with this salt, sent back to where it came from: as well signed as a request, but none.
+    /// A reply of the daemon under `key` and this salt, sent back to it: signed, but not a request.
     pub(super) fn reflected(reply: Vec<u8>, key: usize, rsalt: &str) -> Self {
         let digits = rsalt.bytes().all(|byte| byte.is_ascii_digit());
         Self {
@@ -307,7 +310,7 @@ impl Letter {
     }
 }
 
-/// A request, the time in its salt more or less `now`.
+/// A request whose salt is a time near `now`.
 fn question(rng: &mut Rng, now: u64, key: usize) -> (Parts, Form) {
     let (question, rsalt, sent) = (Question::any(rng), any_rsalt(rng, now), skewed(rng, now));
     let message = question.message(&rsalt).to_string();
@@ -327,12 +330,12 @@ fn skewed(rng: &mut Rng, now: u64) -> u64 {
     now.saturating_add_signed(pick(rng, &SKEWS))
 }
 
-/// A type that there is not.
+/// A request type that does not exist.
 fn pick_type(rng: &mut Rng) -> Value {
     [json!(12), json!(-1), json!(0.5), json!("0"), Value::Null][rng.usize(..5)].clone()
 }
 
-/// Anything; now and then a time, with which a reply could be sent back as a request.
+/// Any `rsalt`; sometimes a time, so that the reply could be sent back as a request.
 fn any_rsalt(rng: &mut Rng, now: u64) -> String {
     match rng.u8(..8) {
         0 => String::new(),
