@@ -1,4 +1,4 @@
-//! `confdctl bench`: hands the servers and the key to the load generator.
+//! `confdctl bench`: passes the servers and the key to the load generator.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -8,16 +8,16 @@ use super::options::Common;
 use super::target::Target;
 use crate::load;
 
-/// Loads the first address of every server. The exit statuses are the load generator's own.
+/// Runs the load generator against the first address of every server; returns its exit status.
 pub(super) fn run(common: &Common, options: &load::Options) -> ExitCode {
-    let site = match Target::find(common) {
-        Ok(site) => site,
-        Err(failure) => {
-            eprintln_prefixed(failure);
+    let target = match Target::find(common) {
+        Ok(target) => target,
+        Err(error) => {
+            eprintln_prefixed(error);
             return ExitCode::FAILURE;
         }
     };
-    let (candidates, key) = site.targets();
+    let (candidates, key) = target.candidates_and_key();
     let addresses = candidates.iter().map(|candidate| candidate.addresses()[0]);
     let addresses: Vec<SocketAddr> = addresses.collect();
     load::run(options, &addresses, &key, common.json).unwrap_or_else(|error| {

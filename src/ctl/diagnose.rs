@@ -1,87 +1,96 @@
-//! What no answer can mean, and what to do about it.
+//! Why a query may have had no answer, and what to do about it.
 //!
-//! Confd answers nobody whose key is wrong or whose clock is off, so everything that goes wrong looks alike from here.
+//! Confd sends no reply to a request with a wrong key or a wrong clock, so the client cannot
+//! distinguish these from a daemon that is not running. The text lists the possible causes.
 
 use super::target::KeySource;
 use crate::client::{CandidateResult, CandidateStatus, Outcome};
 
-/// The explanation, likeliest first; `may_be_large` if the answer grows with the cluster.
+/// Lists the possible causes, the most likely first.
+///
+/// `may_be_large`: the size of the answer grows with the cluster, so it may not fit a datagram.
 pub(super) fn explain(
     outcome: &Outcome,
-    contacts: &[&CandidateResult],
+    results: &[&CandidateResult],
     key: &KeySource,
     may_be_large: bool,
 ) -> String {
-    let port = contacts
+    let port = results
         .first()
-        .map_or(0, |contact| contact.candidate.addresses()[0].port());
-    let is_silent = |contact: &&CandidateResult| matches!(contact.state, CandidateStatus::Silent);
-    let mut meanings = vec![
-        "ganeti-confd does not run there, or the host is no master candidate (any more).\n\
-         There: /usr/lib/ganeti/daemon-util check ganeti-confd. On the master: gnt-node list -o name,pip,role"
+        .map_or(0, |result| result.candidate.addresses()[0].port());
+    let is_silent = |result: &&CandidateResult| matches!(result.state, CandidateStatus::Silent);
+    let mut causes = vec![
+        "ganeti-confd is not running there, or the host is not a master candidate (any more).\n\
+         On that host: /usr/lib/ganeti/daemon-util check ganeti-confd. \
+         On the master: gnt-node list -o name,pip,role"
             .to_owned(),
     ];
-    if contacts.iter().any(is_silent) {
-        meanings.push(other_key(key));
-        meanings
-            .push("The clocks are more than 5 minutes apart. \"confdctl probe\" tells.".to_owned());
+    if results.iter().any(is_silent) {
+        causes.push(wrong_key(key));
+        causes.push(
+            "The clocks differ by more than 5 minutes. \"confdctl probe\" compares them."
+                .to_owned(),
+        );
     }
-    meanings.push(format!(
-        "A firewall, here, there or between, does not let udp/{port} and its replies pass."
+    causes.push(format!(
+        "A firewall here, there or in between drops udp/{port} or its replies."
     ));
-    if may_be_large && contacts.iter().any(is_silent) {
-        meanings.push(
-            "The answer is too large for a datagram: Ganeti's own ganeti-confd is silent then.\n\
+    if may_be_large && results.iter().any(is_silent) {
+        causes.push(
+            "The answer is too large for a datagram: Ganeti's own ganeti-confd does not reply then.\n\
              Try \"confdctl query ping\"; if that is answered, ask for less at once."
                 .to_owned(),
         );
     }
     let mut text = format!(
-        "no answer within {:.1} s{}\nWhat that can mean, likeliest first:",
+        "no answer within {:.1} s{}\nPossible causes, the most likely first:",
         outcome.elapsed().as_secs_f64(),
-        list(contacts)
+        unanswered(results)
     );
-    for (number, meaning) in (1..).zip(meanings) {
-        text += &format!("\n {number}. {}", meaning.replace('\n', "\n    "));
+    for (number, cause) in (1..).zip(causes) {
+        text += &format!("\n {number}. {}", cause.replace('\n', "\n    "));
     }
     text
 }
 
-fn other_key(key: &KeySource) -> String {
+fn wrong_key(key: &KeySource) -> String {
     match key {
         KeySource::File(path) => format!(
-            "The key is another one: confd is silent to a wrong key. Used here: {path}\n\
+            "The key is wrong: confd does not answer requests signed with another key.\n\
              Compare \"sha1sum {path}\" here with /var/lib/ganeti/hmac.key there; every byte counts.",
             path = path.display()
         ),
-        KeySource::Environment => "The key is another one: confd is silent to a wrong key. Used here: CONFD_KEY\n\
-             Every byte of hmac.key counts, and $(cat FILE) drops its final newline: set CONFD_KEY_FILE instead."
-            .to_owned(),
-        KeySource::Demo => "The key is another one: confd is silent to a wrong key.".to_owned(),
+        KeySource::Environment => {
+            "The key in CONFD_KEY is wrong: confd does not answer requests signed with another key.\n\
+             Every byte of hmac.key counts, and $(cat FILE) drops its final newline: \
+             set CONFD_KEY_FILE instead."
+                .to_owned()
+        }
+        KeySource::Demo => "The key is wrong.".to_owned(),
     }
 }
 
-/// One line for each candidate that did not answer, a line feed before each.
-pub(super) fn list(contacts: &[&CandidateResult]) -> String {
-    let line = |contact: &&CandidateResult| {
-        let what = match &contact.state {
+/// One line for each candidate that did not answer, each preceded by a line feed.
+pub(super) fn unanswered(results: &[&CandidateResult]) -> String {
+    let line = |result: &&CandidateResult| {
+        let state = match &result.state {
             CandidateStatus::Answered { .. } => return None,
             CandidateStatus::Unreachable(why) => format!("unreachable: {}", reason(why)),
-            CandidateStatus::Silent => match contact.sent {
-                1 => "silent, asked once".to_owned(),
-                times => format!("silent, asked {times} times"),
+            CandidateStatus::Silent => match result.sent {
+                1 => "no reply to 1 request".to_owned(),
+                sent => format!("no reply to {sent} requests"),
             },
         };
-        Some(format!("\n  {}: {what}", contact.candidate))
+        Some(format!("\n  {}: {state}", result.candidate))
     };
-    contacts.iter().filter_map(line).collect()
+    results.iter().filter_map(line).collect()
 }
 
-/// A reason without the number that the standard library adds to it.
+/// An I/O error's text without the number that the standard library appends.
 pub(super) fn reason(why: &str) -> String {
     let text = why.split(" (os error").next().unwrap_or(why);
     if text == "Connection refused" {
-        return "nobody listens there (connection refused)".to_owned();
+        return "connection refused, no daemon listens there".to_owned();
     }
     text.to_owned()
 }

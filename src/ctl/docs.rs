@@ -1,4 +1,4 @@
-//! Completions and man pages, from the definitions that the command lines are read by.
+//! Shell completions and man pages, generated from the definitions of the command lines.
 
 use std::fs;
 use std::io;
@@ -12,11 +12,11 @@ use super::exit::{CommandError, Exit, print};
 use super::options::Options;
 use crate::daemon;
 
-/// Prints a shell's completions.
+/// Prints the completion script for `shell`.
 ///
 /// # Errors
 ///
-/// Standard output fails.
+/// Standard output cannot be written.
 pub(super) fn completions(shell: Shell) -> Result<Exit, CommandError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Options::command(), "confdctl", &mut script);
@@ -24,11 +24,11 @@ pub(super) fn completions(shell: Shell) -> Result<Exit, CommandError> {
     Ok(Exit::Answered)
 }
 
-/// Writes the man pages below `dir`, to `man1` and `man8`, and prints which.
+/// Writes the man pages to `man1` and `man8` below `dir`, and prints their paths.
 ///
 /// # Errors
 ///
-/// A file cannot be written; standard output fails.
+/// A file or standard output cannot be written.
 pub(super) fn man(dir: &Path) -> Result<Exit, CommandError> {
     let mut command = Options::command();
     command.build();
@@ -80,7 +80,7 @@ fn write_page(
     Ok(())
 }
 
-/// A page's name has room for one line; all of it is the description then.
+/// Moves all but the first line of `about` to the description: the NAME section holds one line.
 fn with_one_line_about(command: Command) -> Command {
     let about = command.get_about().map(ToString::to_string);
     let about = about.unwrap_or_default();
@@ -88,7 +88,8 @@ fn with_one_line_about(command: Command) -> Command {
     command.about(first).long_about(about)
 }
 
-/// Help text as sections: a paragraph that starts with a line like `Files:` is one, and keeps its lines.
+/// Converts help text to roff. A paragraph that starts with a line like `Files:` becomes a section;
+/// line breaks are preserved.
 fn sections(help: &str) -> String {
     let mut page = String::new();
     for paragraph in help.split("\n\n") {
@@ -107,7 +108,7 @@ fn sections(help: &str) -> String {
     page
 }
 
-/// A line as it is, for roff: no character of it is a command.
+/// Escapes a line so that roff prints it unchanged.
 fn verbatim(line: &str) -> String {
     let line = line.replace('\\', "\\e").replace('-', "\\-");
     format!("\\&{line}\n")

@@ -1,4 +1,4 @@
-//! How `confdctl` ends: exit statuses, and what is said on standard error.
+//! Exit statuses of `confdctl`, and output to standard output and standard error.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -6,32 +6,32 @@ use std::process::ExitCode;
 
 use crate::client::Error;
 
-/// How it ends; the numbers are the exit statuses that `--help` explains.
+/// The exit statuses that `--help` documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Exit {
-    /// Answered.
+    /// The query was answered.
     Answered = 0,
     /// The cluster answered with an error.
     ClusterError = 1,
-    /// A mistake on the command line.
+    /// The command line is wrong.
     Usage = 2,
-    /// No answer.
+    /// No candidate answered.
     NoAnswer = 3,
-    /// This host's files or sockets fail.
+    /// A file or a socket of this host failed.
     Local = 4,
 }
 
 impl From<Exit> for ExitCode {
-    fn from(ending: Exit) -> Self {
-        Self::from(ending as u8)
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
     }
 }
 
-/// Why it ends without having done what it was asked for: one line, what to do about it included.
+/// Why a command failed: an exit status, and a message that includes the remedy.
 #[derive(Debug)]
 pub(super) struct CommandError {
-    pub(super) ending: Exit,
+    pub(super) exit: Exit,
     text: String,
 }
 
@@ -42,25 +42,25 @@ impl fmt::Display for CommandError {
 }
 
 impl CommandError {
-    pub(super) fn new(ending: Exit, text: impl Into<String>) -> Self {
+    pub(super) fn new(exit: Exit, text: impl Into<String>) -> Self {
         Self {
-            ending,
+            exit,
             text: text.into(),
         }
     }
 
-    /// What a client says before anything was sent.
+    /// Converts an error of the client library.
     pub(super) fn of_client(error: &Error) -> Self {
-        let ending = match error {
+        let exit = match error {
             Error::RequestTooLarge => Exit::Usage,
             Error::Answered(_) | Error::Unreadable { .. } => Exit::ClusterError,
             Error::Silence(_) | Error::TooFewReplies(_) => Exit::NoAnswer,
             Error::NoCandidates | Error::EmptyKey(_) | Error::Socket(_) => Exit::Local,
         };
-        Self::new(ending, error.to_string())
+        Self::new(exit, error.to_string())
     }
 
-    /// Standard output fails. If nobody reads it any more, that is no failure: [`eprintln_prefixed`] never prints this.
+    /// Converts an error of standard output. A closed pipe is success without a message.
     pub(super) fn of_output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::new(Exit::Answered, "");
@@ -72,20 +72,20 @@ impl CommandError {
     }
 }
 
-/// Prints lines on standard error, the program's name in front.
+/// Prints `confdctl: TEXT` on standard error; prints nothing if the text is empty.
 pub(super) fn eprintln_prefixed(text: impl fmt::Display) {
     let text = text.to_string();
     if !text.is_empty() {
-        // A closed standard error is no reason to end otherwise.
+        // A closed standard error does not change the exit status.
         let _ = writeln!(io::stderr(), "confdctl: {text}");
     }
 }
 
-/// Prints on standard output.
+/// Prints on standard output and flushes it.
 ///
 /// # Errors
 ///
-/// It is full, or closed.
+/// The device is full, or the pipe is closed.
 pub(super) fn print(text: &str) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());

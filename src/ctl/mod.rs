@@ -1,29 +1,30 @@
-//! `confdctl`: asks and probes from the command line, through [`crate::client`].
+//! `confdctl`: queries and probes a cluster from the command line, through [`crate::client`].
 //!
 //! ```text
 //! options    the command line; completions and man pages are generated from it
 //!   |
-//! site       whom to ask and with which key: options, environment, the node's files
+//! target     which servers to use and with which key: options, environment, the node's files
 //!   |
-//! query      one question: the answer, or what its absence can mean (silence), as a table or JSON
-//! probe      the candidates' health, as a monitoring plugin; watch: again and again
+//! query      one query: the answer as a table or as JSON, or a diagnosis if there is none
+//! probe      the health of the candidates, in the format of monitoring plugins, once or repeatedly
 //! bench      the load generator, crate::load
+//! docs       completions and man pages
 //! ```
 //!
-//! Standard output gets answers and nothing else, so that programs can read it; standard error gets what is odd about them.
-//! A pipe that nobody reads any more ends the program without a word.
+//! Standard output carries results only, so that programs can read it. Warnings and errors go to
+//! standard error. A closed pipe ends the program without a message.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod diagnose;
 mod docs;
 mod exit;
+mod format;
 mod options;
 mod probe;
 mod query;
 mod table;
 mod target;
-mod watch;
 
 use std::process::ExitCode;
 
@@ -32,23 +33,25 @@ use clap::Parser as _;
 use exit::{CommandError, Exit, eprintln_prefixed};
 use options::{Command, Options};
 
-/// Runs `confdctl` with this process's command line and environment.
+/// Runs `confdctl` with the command line and the environment of this process.
 pub fn main() -> ExitCode {
     let options = match Options::try_parse() {
         Ok(options) => options,
-        Err(error) => return refused(&error),
+        Err(error) => return usage_error(&error),
     };
     match &options.command {
-        Command::Query(query) => ended(query::run(&options.common, query)),
+        Command::Query(query) => report(query::run(&options.common, query)),
         Command::Probe(probe) => probe::run(&options.common, probe),
         Command::Bench(bench) => bench::run(&options.common, bench),
-        Command::Completions { shell } => ended(docs::completions(*shell)),
-        Command::Man { dir } => ended(docs::man(dir)),
+        Command::Completions { shell } => report(docs::completions(*shell)),
+        Command::Man { dir } => report(docs::man(dir)),
     }
 }
 
-/// Prints help, or what is wrong with the command line. To monitoring systems, which run `probe`, the latter is UNKNOWN.
-fn refused(error: &clap::Error) -> ExitCode {
+/// Prints the help text or the usage error, and returns the exit status for it.
+///
+/// A usage error of `probe` is UNKNOWN (3), because 2 means CRITICAL to a monitoring system.
+fn usage_error(error: &clap::Error) -> ExitCode {
     let _ = error.print();
     if error.exit_code() == 0 {
         ExitCode::SUCCESS
@@ -59,11 +62,11 @@ fn refused(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Says why it has failed, if it has.
-fn ended(result: Result<Exit, CommandError>) -> ExitCode {
-    let ending = result.unwrap_or_else(|failure| {
-        eprintln_prefixed(&failure);
-        failure.ending
+/// Prints the error, if there is one, and returns the exit status.
+fn report(result: Result<Exit, CommandError>) -> ExitCode {
+    let exit = result.unwrap_or_else(|error| {
+        eprintln_prefixed(&error);
+        error.exit
     });
-    ending.into()
+    exit.into()
 }

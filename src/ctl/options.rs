@@ -1,4 +1,4 @@
-//! The command line of `confdctl`. Completions and man pages are made from it as well.
+//! The command line of `confdctl`. Completions and man pages are generated from it as well.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,40 +10,41 @@ use crate::load;
 use crate::protocol::SKEW_SECONDS_MAX;
 
 const ABOUT: &str =
-    "Asks the master candidates of a Ganeti cluster about its configuration, through ganeti-confd.";
+    "Queries the configuration of a Ganeti cluster through ganeti-confd on its master candidates.";
 
 const AFTER_HELP: &str = "\
 Examples:
-  confdctl --demo query master            ask a built-in sample cluster; needs nothing
+  confdctl --demo query master            a built-in sample cluster; needs nothing else
   confdctl query master                   on a node: who is master?
-  confdctl query node-of 192.0.2.7        on which node does this address run?
+  confdctl query node-of 192.0.2.7        on which node is the instance with this address?
   confdctl query config /cluster/enabled_hypervisors
   confdctl query --all master             what does each candidate say?
   confdctl probe                          is each candidate up, up to date, and on time?
   confdctl --server 192.0.2.1 --key-file hmac.key --json query nodes
 
-Whom is asked, and with which key:
-  Without options, on a node, what Ganeti's files say (below $GANETI_ROOTDIR):
+Servers and key:
+  Without options, on a node, from Ganeti's files (below $GANETI_ROOTDIR):
     /var/lib/ganeti/ssconf_master_candidates_ips  the master candidates
     /var/lib/ganeti/hmac.key                      the key
-  The port is that of ganeti-confd/udp in /etc/services, else 1814.
+  The port is that of ganeti-confd/udp in /etc/services, or 1814.
 
 Environment:
-  CONFD_SERVERS   as --server, separated by commas
-  CONFD_KEY_FILE  as --key-file
-  CONFD_KEY       the key itself, before CONFD_KEY_FILE; every byte counts, and
-                  $(cat FILE) would drop the final newline of hmac.key
+  CONFD_SERVERS   like --server, separated by commas
+  CONFD_KEY_FILE  like --key-file
+  CONFD_KEY       the key itself; takes precedence over CONFD_KEY_FILE. Every byte
+                  counts: $(cat FILE) drops the final newline of hmac.key
+  ganeti-confd --demo prints the values for its sample cluster.
 
 Exit status:
   0  answered
   1  the cluster answered with an error: unknown node, no such path ...
-  2  a mistake on the command line
+  2  the command line is wrong
   3  no answer
-  4  this host's files or sockets fail
-  confdctl bench: see its own help
-  confdctl probe: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, as monitoring plugins do";
+  4  a file or a socket of this host failed
+  confdctl bench: see confdctl bench --help
+  confdctl probe: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, like a monitoring plugin";
 
-/// What was asked for on the command line.
+/// The command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "confdctl",
@@ -63,11 +64,12 @@ pub(super) struct Options {
     pub(super) command: Command,
 }
 
-/// What all commands take, before or behind the command's name.
+/// Options of all commands, accepted before or after the command's name.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Common options")]
 pub(super) struct Common {
-    /// Ask this host, an address or a name; may be repeated [default: the node's list of master candidates]
+    /// Query this host, an address or a name; may be repeated [default: the node's list of master
+    /// candidates]
     #[arg(
         long = "server",
         value_name = "ADDR[:PORT]",
@@ -81,7 +83,7 @@ pub(super) struct Common {
     #[arg(long, value_name = "FILE", global = true, value_hint = ValueHint::FilePath)]
     pub(super) key_file: Option<PathBuf>,
 
-    /// Wait this long for answers at most: 2, 2s, 500ms [default: 10s; probe: 5s]
+    /// Wait at most this long for answers: 2, 2s, 500ms [default: 10s; probe: 5s]
     #[arg(long, value_name = "TIME", global = true, value_parser = time)]
     pub(super) timeout: Option<Duration>,
 
@@ -89,34 +91,34 @@ pub(super) struct Common {
     #[arg(long, global = true)]
     pub(super) json: bool,
 
-    /// Ask a built-in sample cluster of 3 nodes and 10 instances
+    /// Use a built-in sample cluster of 3 nodes and 10 instances
     #[arg(long, global = true)]
     pub(super) demo: bool,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Ask one question
+    /// Send one query and print the answer
     Query(QueryOptions),
-    /// Check each candidate's serial, clock and round trip, as a monitoring plugin
+    /// Check the serial, clock and round trip of each candidate, as a monitoring plugin
     Probe(ProbeOptions),
-    /// Load servers, and measure how they answer
+    /// Load servers with queries and measure throughput, latency and loss
     Bench(Box<load::Options>),
-    /// Print a shell's completions
+    /// Print the completion script for a shell
     Completions {
-        /// Which shell's
+        /// The shell
         shell: Shell,
     },
     /// Write man pages for confdctl, its commands, and ganeti-confd
     Man {
-        /// Where to write them: to man1 and man8 below this directory
+        /// Write to man1 and man8 below this directory
         #[arg(value_hint = ValueHint::DirPath)]
         dir: PathBuf,
     },
 }
 
-/// What to ask, and how much to show.
+/// Options of `query`.
 #[derive(Debug, Args)]
 #[command(
     subcommand_required = true,
@@ -124,7 +126,7 @@ pub(super) enum Command {
     disable_help_subcommand = true
 )]
 pub(super) struct QueryOptions {
-    /// Ask all candidates, and show each one's answer, serial and round trip
+    /// Query all candidates and show the answer, serial and round trip of each
     #[arg(long, global = true)]
     pub(super) all: bool,
 
@@ -132,74 +134,75 @@ pub(super) struct QueryOptions {
     pub(super) query: Query,
 }
 
-/// What can be asked.
+/// The queries.
 #[derive(Debug, Subcommand)]
 pub(super) enum Query {
-    /// The master node's name
+    /// The name of the master node
     Master {
-        /// Its name, the cluster's address, and its primary address
+        /// Its name, the cluster's address and its primary address
         #[arg(long)]
         addresses: bool,
     },
-    /// What a node is: master, candidate, offline, drained or regular
+    /// The role of a node: master, candidate, offline, drained or regular
     Role {
-        /// Name, uuid, or an unambiguous start of the name (which calls the master a candidate)
+        /// Name, UUID or an unambiguous prefix of the name (with a prefix, the master's role is
+        /// "candidate")
         node: String,
     },
-    /// All nodes' primary addresses
+    /// The primary addresses of all nodes
     Nodes,
-    /// All master candidates' primary addresses
+    /// The primary addresses of all master candidates
     Candidates,
-    /// The instances whose primary or secondary node this is
+    /// The instances that have this node as primary or secondary
     InstancesOn {
-        /// Name, uuid, or an unambiguous start of the name
+        /// Name, UUID or an unambiguous prefix of the name
         node: String,
     },
-    /// An instance's disks
+    /// The disks of an instance
     Disks {
-        /// Name, uuid, or an unambiguous start of the name
+        /// Name, UUID or an unambiguous prefix of the name
         instance: String,
     },
-    /// A node's DRBD minors
+    /// The DRBD minors of a node
     Drbd {
-        /// Name, uuid, or an unambiguous start of the name
+        /// Name, UUID or an unambiguous prefix of the name
         node: String,
     },
-    /// The primary address of the node that runs the instance with this address
+    /// The primary address of the primary node of the instance with this address
     NodeOf {
-        /// The instance's address; of several, each is answered, unknown ones with "-"
+        /// The instance's address; with several, unknown ones are shown as "-"
         #[arg(required = true, value_name = "IP")]
         ips: Vec<String>,
-        /// On this link [default: the cluster's default link]
+        /// Look on this link [default: the cluster's default link]
         #[arg(long)]
         link: Option<String>,
     },
-    /// All instances' addresses on a link
+    /// The addresses of all instances on a link
     Ips {
-        /// On this link [default: the cluster's default link]
+        /// Look on this link [default: the cluster's default link]
         #[arg(long)]
         link: Option<String>,
     },
-    /// Any value of the configuration
+    /// The value at a path in the configuration
     Config {
-        /// Like /cluster/cluster_name
+        /// A path like /cluster/cluster_name
         path: String,
     },
-    /// The monitoring daemon's data collectors
+    /// The data collectors of the monitoring daemon
     Collectors,
-    /// Whether confd answers: the configuration's version
+    /// The version of the configuration, to see whether confd answers
     Ping,
 }
 
-/// What to check, and how often.
+/// Options of `probe`.
 #[derive(Debug, Args)]
 #[command(after_help = probe_help(), max_term_width = 100)]
 pub(super) struct ProbeOptions {
-    /// Also ask what Ganeti's confd-client checks, query by query
+    /// Also run the queries that Ganeti's confd-client checks
     #[arg(long)]
     pub(super) checks: bool,
 
-    /// Again and again until Ctrl-C or q, every so many seconds [default: 2]
+    /// Repeat at this interval until Ctrl-C or q [default: 2]
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = interval)]
     pub(super) watch: Option<Duration>,
 }
@@ -207,18 +210,19 @@ pub(super) struct ProbeOptions {
 fn probe_help() -> String {
     format!(
         "\
-The first line is a monitoring plugin's: state, summary, performance data. Then one line per candidate.
+The first line has the format of monitoring plugins: state, summary, performance data. Then there
+is one line per candidate.
 
 Exit status:
   0  OK
-  1  WARNING: a candidate is down, behind, calls another node master, or its
-     clock is more than 60 s off; or one of --checks fails
-  2  CRITICAL: fewer candidates answer than make an answer safe
-  3  UNKNOWN: this host's files or sockets fail, or a wrong command line
+  1  WARNING: a candidate is down, has an old configuration, reports another
+     master, or its clock is more than 60 s off; or one of --checks failed
+  2  CRITICAL: fewer candidates answer than the safe number
+  3  UNKNOWN: a file or socket of this host failed, or the command line is wrong
 
-A candidate answers only clients whose clock is at most {SKEW_SECONDS_MAX} s from its own.
-Clocks are compared by pings that pretend other times, up to 26 hours off: some
-150 small datagrams to a candidate, 700 to a silent one."
+A candidate answers only requests whose clock is at most {SKEW_SECONDS_MAX} s from its own. The
+clocks are compared with pings that carry other times, up to 26 hours off: about
+150 small datagrams to a candidate, 700 to one that does not answer."
     )
 }
 
@@ -231,18 +235,18 @@ fn time(text: &str) -> Result<Duration, String> {
     seconds
         .or_else(|| humantime::parse_duration(text).ok())
         .filter(|time| !time.is_zero() && *time <= TIME_MAX)
-        .ok_or_else(|| "give a time like 10, 10s or 500ms, at most a day".to_owned())
+        .ok_or_else(|| "expected a time like 10, 10s or 500ms, at most a day".to_owned())
 }
 
-/// Nobody waits longer, and sums of times stay far from what an `Instant` holds.
+/// The longest time accepted, so that adding it to an `Instant` cannot overflow.
 const TIME_MAX: Duration = Duration::from_secs(86_400);
 
-/// As [`time`], but not shorter than candidates should be asked.
+/// As [`time`], but at least [`INTERVAL_MIN`].
 fn interval(text: &str) -> Result<Duration, String> {
     time(text).and_then(|time| {
         if time < INTERVAL_MIN {
             return Err(format!(
-                "give at least {}",
+                "must be at least {}",
                 humantime::format_duration(INTERVAL_MIN)
             ));
         }
@@ -250,6 +254,7 @@ fn interval(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// The shortest `--watch` interval; a shorter one would load the candidates.
 const INTERVAL_MIN: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
@@ -260,7 +265,7 @@ mod tests {
     use crate::protocol::request::RequestType;
 
     #[test]
-    fn clap_finds_no_contradiction() {
+    fn the_definition_is_consistent() {
         Options::command().debug_assert();
     }
 
@@ -289,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn common_options_go_before_or_behind() {
+    fn common_options_may_precede_or_follow_the_command() {
         let parse = |line: &str| Options::try_parse_from(line.split(' ')).expect(line);
         for line in [
             "confdctl --json --timeout 2 --server a,b --server c query --all role node1",

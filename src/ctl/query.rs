@@ -1,13 +1,13 @@
-//! `confdctl query`: asks, and shows the answer that counts, or everybody's.
+//! `confdctl query`: sends one query and prints the answer, or the answer of each candidate.
 
 use std::io::{self, IsTerminal as _};
-use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::diagnose;
 use super::exit::{CommandError, Exit, eprintln_prefixed, print};
+use super::format::{json_line, milliseconds, version};
 use super::options::{Common, Query, QueryOptions};
 use super::table::Table;
 use super::target::Target;
@@ -22,28 +22,29 @@ use crate::protocol::reply::Status;
 ///
 /// # Errors
 ///
-/// This host's files or sockets, or the command line; not what the cluster answers.
+/// A file or a socket of this host fails, or options exclude each other. An error that the cluster
+/// answers is an exit status.
 pub(super) fn run(common: &Common, options: &QueryOptions) -> Result<Exit, CommandError> {
-    let site = Target::find(common)?;
-    let asking = QueryRun {
-        client: site.client()?,
-        site,
+    let target = Target::find(common)?;
+    let run = QueryRun {
+        client: target.client()?,
+        target,
         common,
         options,
     };
-    asking.ask_any()
+    run.dispatch()
 }
 
-/// What all questions have in common.
+/// What all queries have in common.
 struct QueryRun<'a> {
     client: ConfdClient,
-    site: Target,
+    target: Target,
     common: &'a Common,
     options: &'a QueryOptions,
 }
 
 impl QueryRun<'_> {
-    fn ask_any(&self) -> Result<Exit, CommandError> {
+    fn dispatch(&self) -> Result<Exit, CommandError> {
         match &self.options.query {
             Query::Master { addresses: false } => self.ask(&question::cluster_master(), line),
             Query::Master { addresses: true } => self.ask(&question::master_addresses(), master),
@@ -67,7 +68,7 @@ impl QueryRun<'_> {
             Query::Ips { link } => self.ask(&question::instance_ips(link.as_deref()), lines),
             Query::Config { path } => self.ask(&question::config(path), value),
             Query::Collectors => self.ask(&question::data_collectors(), collectors),
-            Query::Ping => self.ask(&question::ping(), version),
+            Query::Ping => self.ask(&question::ping(), |number| line(version(number))),
         }
     }
 
@@ -81,15 +82,15 @@ impl QueryRun<'_> {
         settings
     }
 
-    /// Asks, and prints what comes of it.
+    /// Sends the query and prints the result.
     fn ask<T>(
         &self,
         question: &Question<T>,
         show: impl Fn(T) -> String,
     ) -> Result<Exit, CommandError> {
-        let survey = self.client.query_all_with(question, self.settings());
-        let outcome = survey.map_err(|error| CommandError::of_client(&error))?;
-        let contacts = in_order(&outcome, &self.client.candidates());
+        let outcome = self.client.query_all_with(question, self.settings());
+        let outcome = outcome.map_err(|error| CommandError::of_client(&error))?;
+        let results = in_order(&outcome, &self.client.candidates());
         let answer = match outcome.best().and_then(CandidateResult::reply) {
             Some(reply) => question.read(reply).map_err(Some),
             None => Err(None),
@@ -102,22 +103,22 @@ impl QueryRun<'_> {
         if self.common.json {
             print(&json(
                 &outcome,
-                self.options.all.then_some(&contacts),
+                self.options.all.then_some(&results),
                 error.as_deref(),
             ))?;
         } else if self.options.all {
-            print(&side_by_side(&contacts).for_stdout())?;
+            print(&side_by_side(&results).for_stdout())?;
         }
-        warn(&outcome, &contacts);
-        let plain = !self.common.json && !self.options.all;
+        warn(&outcome, &results);
+        let is_text = !self.common.json && !self.options.all;
         match answer {
-            Ok(answer) if plain => self.print_answer(&show(answer)),
+            Ok(answer) if is_text => self.print_answer(&show(answer)),
             Ok(_) => Ok(Exit::Answered),
             Err(None) => {
                 eprintln_prefixed(diagnose::explain(
                     &outcome,
-                    &contacts,
-                    &self.site.key_source,
+                    &results,
+                    &self.target.key_source,
                     self.may_be_large(),
                 ));
                 Ok(Exit::NoAnswer)
@@ -137,7 +138,7 @@ impl QueryRun<'_> {
         Ok(Exit::Answered)
     }
 
-    /// The error that was answered, with what was asked for.
+    /// The error that was answered, with the argument of the query.
     fn describe(&self, error: &Error) -> String {
         let error = error.to_string();
         if let Some(details) = details(&error) {
@@ -154,7 +155,7 @@ impl QueryRun<'_> {
         }
     }
 
-    /// Whether the answer grows with the cluster.
+    /// Whether the size of the answer grows with the cluster.
     fn may_be_large(&self) -> bool {
         !matches!(
             self.options.query,
@@ -163,55 +164,56 @@ impl QueryRun<'_> {
     }
 }
 
-/// The news in one of the reference's texts about a name that it does not know (`Ganeti.Config`, shown in two ways).
+/// The part of the reference's error about an unknown name that is worth printing. `Ganeti.Config`
+/// shows such an error in two ways.
 fn details(error: &str) -> Option<&str> {
-    let told = error.split_once("error details:\n").map(|(_, rest)| rest);
-    told.or_else(|| {
+    let details = error.split_once("error details:\n");
+    details.map(|(_, rest)| rest).or_else(|| {
         let (_, shown) = error.split_once("OpPrereqError \"")?;
         shown.split_once("\" ECode").map(|(details, _)| details)
     })
 }
 
-/// The contacts in the order that the candidates were named in.
+/// The results in the order in which the candidates were named.
 fn in_order<'a>(outcome: &'a Outcome, candidates: &[Candidate]) -> Vec<&'a CandidateResult> {
-    let mut contacts: Vec<&CandidateResult> = outcome.results().iter().collect();
-    contacts.sort_by_key(|contact| candidates.iter().position(|it| *it == contact.candidate));
-    contacts
+    let mut results: Vec<&CandidateResult> = outcome.results().iter().collect();
+    results.sort_by_key(|result| candidates.iter().position(|it| *it == result.candidate));
+    results
 }
 
-/// What is odd about an answer, on standard error.
-fn warn(outcome: &Outcome, contacts: &[&CandidateResult]) {
+/// Prints a warning if there are too few answers or they differ.
+fn warn(outcome: &Outcome, results: &[&CandidateResult]) {
     let Some(best) = outcome.best().and_then(CandidateResult::reply) else {
         return;
     };
     if !outcome.is_enough() {
         eprintln_prefixed(format!(
-            "warning: {} of {} candidates answered, {} make an answer safe; this one may be old{}",
+            "warning: {} of {} candidates answered, the safe number is {}; the answer may be old{}",
             outcome.replies(),
-            contacts.len(),
+            results.len(),
             outcome.needed(),
-            diagnose::list(contacts),
+            diagnose::unanswered(results),
         ));
     }
     if !outcome.is_consistent() {
         let mut text = format!(
-            "warning: candidates answer differently under serial {}; on the master: gnt-cluster redist-conf",
+            "warning: candidates give different answers with serial {}; on the master: gnt-cluster redist-conf",
             best.serial
         );
-        let alike = |contact: &&&CandidateResult| {
-            contact
+        let same_serial = |result: &&&CandidateResult| {
+            result
                 .reply()
                 .is_some_and(|reply| (reply.status, reply.serial) == (best.status, best.serial))
         };
-        for contact in contacts.iter().filter(alike) {
-            let answer = contact.reply().map_or("", |reply| reply.answer.get());
-            text += &format!("\n  {}: {}", contact.candidate, shortened(answer));
+        for result in results.iter().filter(same_serial) {
+            let answer = result.reply().map_or("", |reply| reply.answer.get());
+            text += &format!("\n  {}: {}", result.candidate, shortened(answer));
         }
         eprintln_prefixed(text);
     }
 }
 
-/// As much of an answer as fits a line.
+/// The first characters of an answer, for one line.
 fn shortened(answer: &str) -> String {
     const CHARACTERS_MAX: usize = 60;
     let mut text: String = answer.chars().take(CHARACTERS_MAX).collect();
@@ -221,11 +223,11 @@ fn shortened(answer: &str) -> String {
     text
 }
 
-fn side_by_side(contacts: &[&CandidateResult]) -> Table {
+fn side_by_side(results: &[&CandidateResult]) -> Table {
     let mut table = Table::new(["CANDIDATE", "SERIAL", "ROUND TRIP", "ANSWER"]);
-    for contact in contacts {
-        let name = contact.candidate.to_string();
-        table.push(match &contact.state {
+    for result in results {
+        let name = result.candidate.to_string();
+        table.push(match &result.state {
             CandidateStatus::Answered {
                 reply, round_trip, ..
             } => {
@@ -251,12 +253,7 @@ fn dash() -> String {
     "-".to_owned()
 }
 
-/// A time as `0.41 ms`.
-pub(super) fn milliseconds(time: Duration) -> String {
-    format!("{:.2} ms", time.as_secs_f64() * 1000.0)
-}
-
-/// JSON text; a string without its quotes.
+/// JSON text, a string without its quotes.
 fn bare(json: &str) -> String {
     match serde_json::from_str(json) {
         Ok(Value::String(text)) => text,
@@ -264,9 +261,9 @@ fn bare(json: &str) -> String {
     }
 }
 
-/// What `--json` prints of a call; answers as they were sent.
+/// What `--json` prints; answers are printed as they were received.
 #[derive(serde::Serialize)]
-struct Answered<'a> {
+struct OutcomeJson<'a> {
     answer: Option<&'a RawValue>,
     serial: Option<i64>,
     replies: usize,
@@ -280,7 +277,7 @@ struct Answered<'a> {
     candidates: Option<Vec<CandidateJson<'a>>>,
 }
 
-/// One candidate's part of it.
+/// The result of one candidate.
 #[derive(serde::Serialize)]
 struct CandidateJson<'a> {
     name: &'a str,
@@ -292,35 +289,31 @@ struct CandidateJson<'a> {
     reason: Option<String>,
 }
 
-fn json(
-    outcome: &Outcome,
-    contacts: Option<&Vec<&CandidateResult>>,
-    error: Option<&str>,
-) -> String {
+fn json(outcome: &Outcome, results: Option<&Vec<&CandidateResult>>, error: Option<&str>) -> String {
     let best = outcome.best();
     let reply = best.and_then(CandidateResult::reply);
-    let answered = Answered {
+    let json = OutcomeJson {
         answer: reply.map(|reply| &*reply.answer),
         serial: reply.map(|reply| reply.serial),
         replies: outcome.replies(),
         needed: outcome.needed(),
         asked: outcome.results().len(),
         consistent: outcome.is_consistent(),
-        from: best.map(|contact| contact.candidate.name()),
+        from: best.map(|result| result.candidate.name()),
         error: error.or_else(|| reply.is_none().then_some("no answer")),
-        candidates: contacts.map(|contacts| {
-            contacts
+        candidates: results.map(|results| {
+            results
                 .iter()
-                .map(|contact| candidate_json(contact))
+                .map(|result| candidate_json(result))
                 .collect()
         }),
     };
-    to_json(&answered)
+    json_line(&json)
 }
 
-fn candidate_json(contact: &CandidateResult) -> CandidateJson<'_> {
-    let reply = contact.reply();
-    let (status, round_trip_ms, reason) = match &contact.state {
+fn candidate_json(result: &CandidateResult) -> CandidateJson<'_> {
+    let reply = result.reply();
+    let (status, round_trip_ms, reason) = match &result.state {
         CandidateStatus::Answered {
             reply, round_trip, ..
         } => {
@@ -335,7 +328,7 @@ fn candidate_json(contact: &CandidateResult) -> CandidateJson<'_> {
         CandidateStatus::Silent => ("silent", None, None),
     };
     CandidateJson {
-        name: contact.candidate.name(),
+        name: result.candidate.name(),
         status,
         answer: reply.map(|reply| &*reply.answer),
         serial: reply.map(|reply| reply.serial),
@@ -344,12 +337,7 @@ fn candidate_json(contact: &CandidateResult) -> CandidateJson<'_> {
     }
 }
 
-/// One line of JSON.
-pub(super) fn to_json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("text and numbers are JSON") + "\n"
-}
-
-// What each answer looks like.
+// The text format of each answer.
 
 fn line(text: String) -> String {
     text + "\n"
@@ -359,17 +347,7 @@ fn lines(texts: Vec<String>) -> String {
     texts.into_iter().map(line).collect()
 }
 
-/// 3000000 is 3.0.0 (`Ganeti.Version`, `BuildVersion` of `lib/_constants.py`).
-pub(super) fn version(number: i64) -> String {
-    line(format!(
-        "{}.{}.{}",
-        number / 1_000_000,
-        number / 10_000 % 100,
-        number % 10_000
-    ))
-}
-
-/// A string as it is; anything else as JSON to be read.
+/// A string as it is, anything else as indented JSON.
 fn value(value: Value) -> String {
     line(match value {
         Value::String(text) => text,
@@ -392,7 +370,7 @@ fn nodes_of(ips: &[&str], nodes: Vec<NodeOfIp>) -> String {
 }
 
 fn instances(instances: NodeInstances) -> String {
-    let mut table = Table::new(["INSTANCE", "NODE IS ITS", "STATE", "HYPERVISOR"]);
+    let mut table = Table::new(["INSTANCE", "ROLE", "STATE", "HYPERVISOR"]);
     let mut push = |role: &str, instance: &Instance| {
         let cells = [
             instance.name(),
@@ -422,14 +400,14 @@ fn disks(disks: Vec<Disk>) -> String {
             disk.size_mebibytes().to_string(),
             disk.mode().to_owned(),
             disk.uuid().to_owned(),
-            place(disk),
+            location(disk),
         ]);
     }
     table.for_stdout()
 }
 
-/// Where the disk is, without the secret that DRBD's two ends share: it is the last of six members.
-fn place(disk: &Disk) -> String {
+/// The logical ID without the shared secret of DRBD, which is the last of its six members.
+fn location(disk: &Disk) -> String {
     const DRBD_MEMBERS_PUBLIC: usize = 5;
     let Some(members) = disk.logical_id().as_array() else {
         return disk.logical_id().to_string();
@@ -443,7 +421,7 @@ fn place(disk: &Disk) -> String {
     texts.join(" ")
 }
 
-/// A string as it is; anything else as JSON.
+/// A string as it is, anything else as JSON.
 fn text(value: &Value) -> String {
     value
         .as_str()
@@ -483,13 +461,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_read_as_ganeti_writes_them() {
-        assert_eq!(version(3_000_000), "3.0.0\n");
-        assert_eq!(version(2_160_001), "2.16.1\n");
-    }
-
-    #[test]
-    fn the_news_in_an_error() {
+    fn the_details_of_an_error_are_found() {
         for text in [
             "Failure: prerequisites not met for this operation:\nerror type: ECodeNoEnt, error details:\nNo a",
             "Instance not found in the configuration: OpPrereqError \"No a\" ECodeNoEnt",
@@ -500,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_plain_and_the_rest_is_json() {
+    fn strings_are_printed_without_quotes_and_the_rest_as_json() {
         assert_eq!(value(json!("a \"b\"")), "a \"b\"\n");
         assert_eq!(value(json!(["a"])), "[\n  \"a\"\n]\n");
         assert_eq!(value(json!(null)), "null\n");
@@ -512,13 +484,13 @@ mod tests {
     fn the_secret_of_a_drbd_disk_is_not_shown() {
         let disk = |kind: &str, id: Value| Disk(json!({"dev_type": kind, "logical_id": id}));
         let drbd = disk("drbd", json!(["a", "b", 11000, 0, 1, "secret"]));
-        assert_eq!(place(&drbd), "a b 11000 0 1");
-        assert_eq!(place(&disk("plain", json!(["vg", "lv"]))), "vg lv");
-        assert_eq!(place(&disk("odd", json!(null))), "null");
+        assert_eq!(location(&drbd), "a b 11000 0 1");
+        assert_eq!(location(&disk("plain", json!(["vg", "lv"]))), "vg lv");
+        assert_eq!(location(&disk("odd", json!(null))), "null");
     }
 
     #[test]
-    fn long_answers_are_cut_between_characters() {
+    fn long_answers_are_shortened_between_characters() {
         assert_eq!(shortened("short"), "short");
         let cut = shortened(&"\u{e9}".repeat(61));
         assert_eq!(cut.chars().count(), 63);

@@ -1,4 +1,4 @@
-//! What an answer looks like: aligned columns on a terminal, tabs for programs.
+//! Tables: aligned columns on a terminal, tab-separated values otherwise.
 
 use std::io::{self, IsTerminal as _};
 
@@ -6,7 +6,7 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Width, presets};
 
 use crate::printable::printable;
 
-/// Rows of text under headings.
+/// Rows of cells with column headings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
     headings: Vec<&'static str>,
@@ -14,7 +14,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// A table without rows.
+    /// An empty table.
     pub(super) fn new<const COLUMNS: usize>(headings: [&'static str; COLUMNS]) -> Self {
         Self {
             headings: headings.into(),
@@ -22,14 +22,14 @@ impl Table {
         }
     }
 
-    /// Adds a row of as many cells as there are headings.
+    /// Adds a row; it must have one cell per heading. Control characters are escaped.
     pub(super) fn push(&mut self, row: impl IntoIterator<Item = String>) {
         let row: Vec<String> = row.into_iter().map(|cell| printable(&cell)).collect();
         debug_assert_eq!(row.len(), self.headings.len());
         self.rows.push(row);
     }
 
-    /// For standard output: aligned on a terminal, tabs otherwise.
+    /// The format for standard output: aligned on a terminal, tab-separated otherwise.
     pub(super) fn for_stdout(&self) -> String {
         if io::stdout().is_terminal() {
             self.aligned(width())
@@ -38,7 +38,7 @@ impl Table {
         }
     }
 
-    /// With headings; the last column is wrapped to fit all into `width` characters, if it is given.
+    /// Headings and aligned columns. With a `width`, the last column is wrapped to fit into it.
     pub(super) fn aligned(&self, width: Option<u16>) -> String {
         if self.rows.is_empty() {
             return String::new();
@@ -53,7 +53,8 @@ impl Table {
         table.add_rows(&self.rows);
         let last = self.headings.len() - 1;
         for column in table.column_iter_mut() {
-            // Names and numbers stay whole, to be copied; what is long comes last, and is wrapped.
+            // Names and numbers are not wrapped, so that they can be copied. Long text is in the
+            // last column, which is wrapped.
             if column.index < last {
                 column.set_padding((0, 2));
                 column.set_constraint(ColumnConstraint::ContentWidth);
@@ -67,13 +68,13 @@ impl Table {
         lines.collect()
     }
 
-    /// One line per row, a tab between cells.
+    /// One line per row without headings, with a tab between cells.
     pub(super) fn tabbed(&self) -> String {
         self.rows.iter().map(|row| row.join("\t") + "\n").collect()
     }
 }
 
-/// How wide standard output's terminal is.
+/// The width of the terminal at standard output, in characters.
 fn width() -> Option<u16> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     (size.ws_col > 0).then_some(size.ws_col)
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_get_tabs_and_no_headings() {
+    fn tabbed_output_has_no_headings() {
         assert_eq!(
             table().tabbed(),
             "node1.example.com\tmaster\nn\u{e9}\\t\\u{1b}[31m\t\n"
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn terminals_get_columns() {
+    fn aligned_output_has_columns_and_wraps_the_last() {
         let text = table().aligned(None);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "NODE               ROLE");

@@ -1,4 +1,5 @@
-//! Whom to ask, and with which key: options first, then the environment, then the node's files.
+//! Which servers to use and with which key: options first, then the environment, then the node's
+//! files.
 
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
@@ -11,18 +12,18 @@ use crate::node_files::{self, NodeFiles};
 use crate::protocol::Key;
 use crate::reader;
 
-/// The sample cluster of `--demo`, as that of `ganeti-confd --demo`.
+/// The size of the sample cluster of `--demo`, as in `ganeti-confd --demo`.
 const DEMO_NODES: usize = 3;
 const DEMO_INSTANCES: usize = 10;
 
-/// Whom to ask, and with which key.
+/// The servers to use, and the key.
 #[derive(Debug)]
 pub(super) struct Target {
     candidates: Vec<Candidate>,
     key: Key,
-    /// Where the key comes from, for those who wonder whether it is the right one.
+    /// Printed in a diagnosis, because a wrong key looks like silence.
     pub(super) key_source: KeySource,
-    /// The sample cluster, if that is asked; it ends with this value.
+    /// The sample cluster of `--demo`; it stops when dropped.
     _demo: Option<demo::Server>,
 }
 
@@ -38,11 +39,12 @@ pub(super) enum KeySource {
 }
 
 impl Target {
-    /// Follows the options.
+    /// Reads the options, the environment and the node's files.
     ///
     /// # Errors
     ///
-    /// Options that contradict each other; files that are missing or of no use; names without an address; a kernel that refuses.
+    /// Options exclude each other, a file is missing or invalid, a name has no address, or the
+    /// sample cluster cannot be started.
     pub(super) fn find(options: &Common) -> Result<Self, CommandError> {
         if options.demo {
             return Self::demo(options);
@@ -74,7 +76,7 @@ impl Target {
         if !options.servers.is_empty() || options.key_file.is_some() {
             return Err(CommandError::new(
                 Exit::Usage,
-                "--demo asks a cluster of its own: leave --server and --key-file out",
+                "--demo uses a cluster of its own: omit --server and --key-file",
             ));
         }
         let demo = demo::Server::start(DEMO_NODES, DEMO_INSTANCES).map_err(|error| {
@@ -91,23 +93,23 @@ impl Target {
         })
     }
 
-    /// Whom to ask, and with which key.
-    pub(super) fn targets(&self) -> (Vec<Candidate>, Key) {
+    /// The servers and the key.
+    pub(super) fn candidates_and_key(&self) -> (Vec<Candidate>, Key) {
         (self.candidates.clone(), self.key.clone())
     }
 
-    /// A client that asks them.
+    /// A client for these servers.
     ///
     /// # Errors
     ///
-    /// No socket can be had.
+    /// No socket can be opened.
     pub(super) fn client(&self) -> Result<ConfdClient, CommandError> {
-        let (candidates, key) = self.targets();
+        let (candidates, key) = self.candidates_and_key();
         ConfdClient::with_key(key, candidates).map_err(|error| CommandError::of_client(&error))
     }
 }
 
-/// The key as it was given.
+/// The key's source before it is read.
 enum KeyGiven {
     Bytes(Vec<u8>),
     File(PathBuf),
@@ -156,9 +158,10 @@ fn candidates(options: &Common) -> Result<Vec<Candidate>, CommandError> {
     Ok(ips.into_iter().map(|ip| Candidate::at(ip, port)).collect())
 }
 
-/// Whether the directory of Ganeti's files is here.
+/// Whether Ganeti's data directory exists on this host.
 fn is_node(file: &Path) -> bool {
     file.parent().is_some_and(Path::is_dir)
 }
 
-const NO_NODE: &str = "\nThis host is no node of a Ganeti cluster. To try confdctl without one: confdctl --demo query master";
+const NO_NODE: &str = "\nThis host is not a node of a Ganeti cluster. \
+                       To try confdctl without a cluster: confdctl --demo query master";

@@ -1,4 +1,4 @@
-//! `confdctl`, the real binary, with real daemons: ours and the reference.
+//! Tests of the `confdctl` binary against real daemons: ours and the reference.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -19,8 +19,8 @@ use super::common::{Kind, Subject, skip};
 const CONFDCTL: &str = env!("CARGO_BIN_EXE_confdctl");
 const DAEMON: &str = env!("CARGO_BIN_EXE_ganeti-confd");
 const KEY: &[u8] = b"0123456789abcdef\n";
-/// Longer than anything here takes, even on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A limit for every wait; much longer than anything here takes, even on a busy machine.
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
 fn configuration() -> Vec<u8> {
     demo::configuration(3, 10, demo::SEED).into_bytes()
@@ -35,7 +35,7 @@ fn changed(changes: &[(&str, Value)]) -> Vec<u8> {
     configuration.to_string().into_bytes()
 }
 
-/// `confdctl` with nothing of the caller's environment that it looks at.
+/// `confdctl` without the environment variables that it reads.
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(CONFDCTL);
     command
@@ -48,7 +48,7 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-/// What a run said, and its exit status.
+/// The output of a run, and its exit status.
 #[derive(Debug)]
 struct Ran {
     status: i32,
@@ -79,33 +79,34 @@ fn run(args: &[&str]) -> Ran {
     ran(&command(args).output().unwrap())
 }
 
-/// A key file, and whom to ask.
-struct Asked {
+/// A key file, and the servers to use.
+struct Servers {
     dir: TempDir,
-    servers: Vec<String>,
+    options: Vec<String>,
 }
 
-impl Asked {
+impl Servers {
     fn new(servers: &[SocketAddr]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("hmac.key"), KEY).unwrap();
         let servers = servers.iter().map(|address| format!("--server={address}"));
         Self {
             dir,
-            servers: servers.collect(),
+            options: servers.collect(),
         }
     }
 
     fn run(&self, args: &str) -> Ran {
         let key = format!("--key-file={}", self.dir.path().join("hmac.key").display());
-        let mut all: Vec<&str> = self.servers.iter().map(String::as_str).collect();
+        let mut all: Vec<&str> = self.options.iter().map(String::as_str).collect();
         all.push(&key);
         all.extend(args.split_whitespace());
         run(&all)
     }
 }
 
-/// An address that nobody listens at, for as long as this lives: the port is taken on another address.
+/// An address on which nothing listens until this is dropped: the port is in use on another
+/// address.
 struct Dead(UdpSocket);
 
 impl Dead {
@@ -119,13 +120,13 @@ impl Dead {
     }
 }
 
-/// Ours on both engines, and the reference, as far as they are here.
+/// Our daemon on both engines, and the reference, as far as they are available.
 fn kinds() -> impl Iterator<Item = Kind> {
     let kinds = [Kind::Uring, Kind::Mmsg, Kind::Reference];
     kinds.into_iter().filter(Kind::is_here)
 }
 
-/// Every query, and what it prints where no terminal is.
+/// Every query, and its output if standard output is not a terminal.
 const QUERIES: &[(&str, &str)] = &[
     ("master", "node1.example.com\n"),
     (
@@ -166,12 +167,12 @@ const QUERIES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn every_query_for_people_and_for_programs() {
+fn every_query_prints_text_and_json() {
     for kind in kinds() {
         let subject = Subject::start(kind, Some(&configuration()), KEY);
-        let asked = Asked::new(&[subject.address()]);
+        let servers = Servers::new(&[subject.address()]);
         for (query, expected) in QUERIES {
-            let plain = asked.run(&format!("query {query}"));
+            let plain = servers.run(&format!("query {query}"));
             assert_eq!(
                 (plain.out.as_str(), plain.status),
                 (*expected, 0),
@@ -179,7 +180,7 @@ fn every_query_for_people_and_for_programs() {
                 plain.err
             );
             assert_eq!(plain.err, "", "{kind:?} {query}");
-            let json = asked.run(&format!("query {query} --json"));
+            let json = servers.run(&format!("query {query} --json"));
             assert_eq!(
                 (json.status, json.err.as_str()),
                 (0, ""),
@@ -195,18 +196,18 @@ fn every_query_for_people_and_for_programs() {
                 json["serial"].is_i64() && !json["answer"].is_null() && json.get("error").is_none()
             );
         }
-        let link = asked.run("query config /cluster/nicparams/default/link");
-        let on_link = asked.run(&format!("query ips --link {}", link.out.trim()));
+        let link = servers.run("query config /cluster/nicparams/default/link");
+        let on_link = servers.run(&format!("query ips --link {}", link.out.trim()));
         assert_eq!(on_link.out.lines().count(), 10, "{on_link:?}");
-        assert_eq!(on_link.out, asked.run("query ips").out);
+        assert_eq!(on_link.out, servers.run("query ips").out);
     }
 }
 
 #[test]
-fn answers_in_json_are_as_they_were_sent() {
+fn json_output_has_the_answer_as_received() {
     let subject = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
-    let asked = Asked::new(&[subject.address()]);
-    let line = asked.run("--json query master --addresses").out;
+    let servers = Servers::new(&[subject.address()]);
+    let line = servers.run("--json query master --addresses").out;
     assert!(
         line.starts_with(
             r#"{"answer":["node1.example.com","10.0.0.1","10.1.0.1"],"serial":4,"replies":1,"#
@@ -216,10 +217,10 @@ fn answers_in_json_are_as_they_were_sent() {
 }
 
 #[test]
-fn errors_of_the_cluster_end_with_1() {
+fn errors_of_the_cluster_exit_with_1() {
     for kind in kinds() {
         let subject = Subject::start(kind, Some(&configuration()), KEY);
-        let asked = Asked::new(&[subject.address()]);
+        let servers = Servers::new(&[subject.address()]);
         for (query, expected) in [
             ("role node9", "confdctl: Node name node9 not found\n"),
             (
@@ -235,10 +236,10 @@ fn errors_of_the_cluster_end_with_1() {
                 "confdctl: path \"/nothing\": the argument is of the wrong kind, or the path leads nowhere\n",
             ),
         ] {
-            let ran = asked.run(&format!("query {query}"));
+            let ran = servers.run(&format!("query {query}"));
             assert_eq!((ran.status, ran.out.as_str()), (1, ""), "{kind:?} {query}");
             assert_eq!(ran.err, expected, "{kind:?}");
-            let json = asked.run(&format!("--json query {query}"));
+            let json = servers.run(&format!("--json query {query}"));
             assert_eq!(json.status, 1);
             assert!(json.json()["error"].is_string(), "{json:?}");
         }
@@ -246,12 +247,12 @@ fn errors_of_the_cluster_end_with_1() {
 }
 
 #[test]
-fn all_candidates_side_by_side_one_of_them_dead() {
+fn all_shows_each_candidate_and_which_one_is_down() {
     let [one, two] =
         [Kind::Mmsg, Kind::Mmsg].map(|kind| Subject::start(kind, Some(&configuration()), KEY));
     let dead = Dead::new();
-    let asked = Asked::new(&[one.address(), dead.address(), two.address()]);
-    let ran = asked.run("query --all master");
+    let servers = Servers::new(&[one.address(), dead.address(), two.address()]);
+    let ran = servers.run("query --all master");
     assert_eq!((ran.status, ran.err.as_str()), (0, ""));
     let lines: Vec<Vec<&str>> = ran
         .out
@@ -272,11 +273,11 @@ fn all_candidates_side_by_side_one_of_them_dead() {
             &*dead.address().to_string(),
             "-",
             "-",
-            "nobody listens there (connection refused)"
+            "connection refused, no daemon listens there"
         ]
     );
     assert_eq!(third[0], two.address().to_string());
-    let json = asked.run("query --all --json master").json();
+    let json = servers.run("query --all --json master").json();
     assert_eq!(
         (&json["replies"], &json["needed"], &json["asked"]),
         (&json!(2), &json!(2), &json!(3))
@@ -293,37 +294,37 @@ fn all_candidates_side_by_side_one_of_them_dead() {
 }
 
 #[test]
-fn too_few_answers_are_shown_with_a_warning() {
+fn too_few_answers_are_printed_with_a_warning() {
     let subject = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
     let dead = Dead::new();
-    let ran = Asked::new(&[subject.address(), dead.address()]).run("query master");
+    let ran = Servers::new(&[subject.address(), dead.address()]).run("query master");
     assert_eq!((ran.status, ran.out.as_str()), (0, "node1.example.com\n"));
     let expected = format!(
-        "confdctl: warning: 1 of 2 candidates answered, 2 make an answer safe; this one may be old\n  {}: unreachable: nobody",
+        "confdctl: warning: 1 of 2 candidates answered, the safe number is 2; the answer may be old\n  {}: unreachable: connection refused",
         dead.address()
     );
     assert!(ran.err.starts_with(&expected), "{}", ran.err);
 }
 
 #[test]
-fn a_wrong_key_is_silence_and_silence_is_explained() {
+fn a_wrong_key_is_diagnosed() {
     for kind in kinds() {
         let subject = Subject::start(kind, Some(&configuration()), b"another");
-        let asked = Asked::new(&[subject.address()]);
-        let ran = asked.run("query nodes --timeout 0.5");
+        let servers = Servers::new(&[subject.address()]);
+        let ran = servers.run("query nodes --timeout 0.5");
         assert_eq!((ran.status, ran.out.as_str()), (3, ""));
         for part in [
             "confdctl: no answer within 0.5 s\n",
-            &format!("  {}: silent, asked 2 times\n", subject.address()),
+            &format!("  {}: no reply to 2 requests\n", subject.address()),
             "daemon-util check ganeti-confd",
-            "confd is silent to a wrong key. Used here: /",
-            "\"confdctl probe\" tells",
+            "confd does not answer requests signed with another key.",
+            "\"confdctl probe\" compares them",
             &format!("udp/{}", subject.address().port()),
             "too large for a datagram",
         ] {
             assert!(ran.err.contains(part), "{part} in {}", ran.err);
         }
-        let probed = asked.run("probe --timeout 0.5");
+        let probed = servers.run("probe --timeout 0.5");
         assert_eq!(probed.status, 2);
         assert!(
             probed
@@ -331,34 +332,34 @@ fn a_wrong_key_is_silence_and_silence_is_explained() {
                 .starts_with("CONFD CRITICAL - 0 of 1 candidates answer, 1 are needed; ")
         );
         assert!(
-            probed.out.contains("off, firewall, or another key"),
+            probed.out.contains("not running, firewall, or wrong key"),
             "{probed:?}"
         );
     }
 }
 
 #[test]
-fn nobody_there_is_known_at_once() {
+fn a_refused_port_is_reported_at_once() {
     let dead = Dead::new();
     let started = Instant::now();
-    let ran = Asked::new(&[dead.address()]).run("--json query master");
+    let ran = Servers::new(&[dead.address()]).run("--json query master");
     assert!(started.elapsed() < Duration::from_secs(5));
     assert_eq!(ran.status, 3);
     assert_eq!(ran.json()["error"], "no answer");
     assert!(
-        ran.err.contains("unreachable: nobody listens there"),
+        ran.err.contains("unreachable: connection refused"),
         "{}",
         ran.err
     );
     assert!(
-        !ran.err.contains("another one"),
-        "a key does not matter: {}",
+        !ran.err.contains("The key"),
+        "the key does not matter: {}",
         ran.err
     );
 }
 
 #[test]
-fn key_and_candidates_come_from_options_environment_and_the_nodes_files() {
+fn servers_and_key_come_from_options_environment_and_node_files() {
     let subject = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
     let server = subject.address().to_string();
     let master = |command: &mut Command| {
@@ -381,14 +382,14 @@ fn key_and_candidates_come_from_options_environment_and_the_nodes_files() {
             .env("CONFD_SERVERS", &server)
             .env("CONFD_KEY", "0123456789abcdef\n"),
     );
-    // The node's own key, for a server that is named.
+    // The node's key, with a server that is named.
     master(
         command(&query)
             .args(["--server", &server])
             .env("GANETI_ROOTDIR", subject.root()),
     );
 
-    // What $(cat FILE) makes of a key.
+    // The key without its final newline, as $(cat FILE) would set it.
     let cut = command(&["query", "ping", "--timeout=0.3"])
         .env("CONFD_SERVERS", &server)
         .env("CONFD_KEY", "0123456789abcdef")
@@ -420,7 +421,7 @@ fn key_and_candidates_come_from_options_environment_and_the_nodes_files() {
 }
 
 #[test]
-fn mistakes_and_this_hosts_failures_have_their_own_status() {
+fn usage_errors_and_local_failures_have_their_own_status() {
     let dir = tempfile::tempdir().unwrap();
     let empty = dir.path().join("hmac.key");
     fs::write(&empty, "").unwrap();
@@ -431,14 +432,14 @@ fn mistakes_and_this_hosts_failures_have_their_own_status() {
         (
             &["--timeout=x", "query", "ping"],
             2,
-            "give a time like 10, 10s or 500ms",
+            "expected a time like 10, 10s or 500ms",
         ),
         (
             &["--demo", "--server=::1", "query", "ping"],
             2,
-            "--demo asks a cluster of its own",
+            "--demo uses a cluster of its own",
         ),
-        (&["query", "master"], 4, "no node of a Ganeti cluster"),
+        (&["query", "master"], 4, "not a node of a Ganeti cluster"),
         (
             &["--server=::1", "query", "master"],
             4,
@@ -454,7 +455,7 @@ fn mistakes_and_this_hosts_failures_have_their_own_status() {
             4,
             "name a server as ADDR",
         ),
-        // For monitoring systems, 2 is something else.
+        // To a monitoring system, 2 would be CRITICAL.
         (&["probe", "--bogus"], 3, "--bogus"),
     ] {
         let ran = run(args);
@@ -476,7 +477,7 @@ fn mistakes_and_this_hosts_failures_have_their_own_status() {
 }
 
 #[test]
-fn one_command_from_the_help_works_anywhere() {
+fn the_demo_example_of_the_help_works() {
     let help = run(&["--help"]);
     assert_eq!(help.status, 0);
     assert!(help.out.contains("  confdctl --demo query master  "));
@@ -488,7 +489,7 @@ fn one_command_from_the_help_works_anywhere() {
 }
 
 #[test]
-fn the_daemons_demo_prints_a_line_that_works() {
+fn the_command_that_the_daemons_demo_prints_works() {
     let child = Command::new(DAEMON)
         .args(["--demo", "-p", "0"])
         .stdout(Stdio::piped())
@@ -508,11 +509,11 @@ fn the_daemons_demo_prints_a_line_that_works() {
 }
 
 #[test]
-fn probe_is_ok_when_all_is_well() {
+fn probe_of_healthy_candidates_is_ok() {
     for kind in kinds() {
         let [one, two] = [kind, kind].map(|kind| Subject::start(kind, Some(&configuration()), KEY));
-        let asked = Asked::new(&[one.address(), two.address()]);
-        let ran = asked.run("probe --checks");
+        let servers = Servers::new(&[one.address(), two.address()]);
+        let ran = servers.run("probe --checks");
         assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{ran:?}");
         let (text, performance) = ran.first_line().split_once('|').expect("performance data");
         assert_eq!(text, "CONFD OK - 2 of 2 candidates answer, serial 34");
@@ -532,7 +533,7 @@ fn probe_is_ok_when_all_is_well() {
             lines[4..].iter().all(|line| line.starts_with("OK      ")),
             "{ran:?}"
         );
-        let json = asked.run("probe --json").json();
+        let json = servers.run("probe --json").json();
         assert_eq!(
             (&json["verdict"], &json["up"], &json["serial"]),
             (&json!("OK"), &json!(2), &json!(34))
@@ -542,18 +543,18 @@ fn probe_is_ok_when_all_is_well() {
 }
 
 #[test]
-fn probe_warns_of_one_that_is_down_and_is_critical_below_the_safe_number() {
+fn probe_warns_if_a_candidate_is_down_and_is_critical_below_the_safe_number() {
     let [one, two] =
         [Kind::Mmsg, Kind::Mmsg].map(|kind| Subject::start(kind, Some(&configuration()), KEY));
     let [dead, dead_too] = [Dead::new(), Dead::new()];
-    let warning = Asked::new(&[one.address(), two.address(), dead.address()]).run("probe");
+    let warning = Servers::new(&[one.address(), two.address(), dead.address()]).run("probe");
     assert_eq!(warning.status, 1);
     let expected = format!(
-        "CONFD WARNING - 2 of 3 candidates answer, serial 34; {} is down: nobody listens there",
+        "CONFD WARNING - 2 of 3 candidates answer, serial 34; {}: down (connection refused",
         dead.address()
     );
     assert!(warning.first_line().starts_with(&expected), "{warning:?}");
-    let critical = Asked::new(&[one.address(), dead.address(), dead_too.address()]).run("probe");
+    let critical = Servers::new(&[one.address(), dead.address(), dead_too.address()]).run("probe");
     assert_eq!(critical.status, 2);
     assert!(
         critical
@@ -563,24 +564,24 @@ fn probe_warns_of_one_that_is_down_and_is_critical_below_the_safe_number() {
 }
 
 #[test]
-fn probe_warns_of_one_that_is_behind() {
+fn probe_warns_if_a_serial_is_behind() {
     let new = Subject::start(
         Kind::Mmsg,
         Some(&changed(&[("/serial_no", json!(40))])),
         KEY,
     );
     let old = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
-    let ran = Asked::new(&[new.address(), old.address()]).run("probe");
+    let ran = Servers::new(&[new.address(), old.address()]).run("probe");
     assert_eq!(ran.status, 1);
     let expected = format!(
-        "CONFD WARNING - 2 of 2 candidates answer, serial 40; {} is 6 behind|",
+        "CONFD WARNING - 2 of 2 candidates answer, serial 40; {}: serial 6 behind|",
         old.address()
     );
     assert!(ran.first_line().starts_with(&expected), "{ran:?}");
 }
 
 #[test]
-fn candidates_that_disagree_are_named() {
+fn disagreeing_candidates_are_named() {
     let configuration = configuration();
     let parsed: Value = serde_json::from_slice(&configuration).unwrap();
     let master = &parsed["cluster"]["master_node"];
@@ -591,8 +592,8 @@ fn candidates_that_disagree_are_named() {
     let split = changed(&[("/cluster/master_node", other["uuid"].clone())]);
     let one = Subject::start(Kind::Mmsg, Some(&configuration), KEY);
     let two = Subject::start(Kind::Mmsg, Some(&split), KEY);
-    let asked = Asked::new(&[one.address(), two.address()]);
-    let ran = asked.run("query master");
+    let servers = Servers::new(&[one.address(), two.address()]);
+    let ran = servers.run("query master");
     assert_eq!(ran.status, 0);
     for (address, name) in [
         (one.address(), "node1.example.com"),
@@ -606,20 +607,23 @@ fn candidates_that_disagree_are_named() {
     }
     assert!(
         ran.err
-            .starts_with("confdctl: warning: candidates answer differently under serial 4;")
+            .starts_with("confdctl: warning: candidates give different answers with serial 4;")
     );
-    assert_eq!(asked.run("query master --json").json()["consistent"], false);
-    let probed = asked.run("probe");
+    assert_eq!(
+        servers.run("query master --json").json()["consistent"],
+        false
+    );
+    let probed = servers.run("probe");
     assert_eq!(probed.status, 1);
     assert!(
         probed
             .first_line()
-            .contains("calls node1.example.com the master, others disagree"),
+            .contains("reports node1.example.com as the master, others do not"),
         "{probed:?}"
     );
 }
 
-/// A child that does not outlive its test.
+/// A child that is killed when dropped.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -629,7 +633,7 @@ impl Drop for Killed {
     }
 }
 
-/// Our daemon with a clock that is off.
+/// Our daemon with a wrong clock.
 struct OffClock {
     address: SocketAddr,
     daemon: Killed,
@@ -638,7 +642,7 @@ struct OffClock {
 
 impl Drop for OffClock {
     fn drop(&mut self) {
-        // The library removes them only at an orderly end.
+        // The library removes these files only if the process ends by itself.
         let pid = self.daemon.0.id();
         for name in [
             format!("faketime_shm_{pid}"),
@@ -650,7 +654,7 @@ impl Drop for OffClock {
 }
 
 impl OffClock {
-    /// With a clock this far ahead, in the words of faketime(1).
+    /// Starts it with a clock that is ahead by a time in the syntax of faketime(1).
     fn start(ahead: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         for part in ["lib", "run", "log"] {
@@ -659,7 +663,7 @@ impl OffClock {
         let data = root.path().join("var/lib/ganeti");
         fs::write(data.join("hmac.key"), KEY).unwrap();
         fs::write(data.join("config.data"), configuration()).unwrap();
-        // What faketime(1) sets up; it would stay in front of the daemon as a process of its own.
+        // The environment that faketime(1) sets up. Running faketime would add a process.
         let child = Command::new(DAEMON)
             .args(["-f", "--no-user-checks", "-b", "127.0.0.1", "-p", "0"])
             .env("LD_PRELOAD", "/usr/$LIB/faketime/libfaketimeMT.so.1")
@@ -670,15 +674,15 @@ impl OffClock {
             .stderr(Stdio::piped())
             .spawn();
         let mut daemon = Killed(child.unwrap());
-        let mut said = String::new();
+        let mut output = String::new();
         let lines = BufReader::new(daemon.0.stderr.take().unwrap()).lines();
         let address = lines.map_while(Result::ok).find_map(|line| {
-            said += &line;
+            output += &line;
             let (_, after) = line.split_once("Serving ")?;
             after.split('/').next()?.parse().ok()
         });
         Self {
-            address: address.unwrap_or_else(|| panic!("it does not serve: {said}")),
+            address: address.unwrap_or_else(|| panic!("the daemon does not serve: {output}")),
             daemon,
             _root: root,
         }
@@ -686,7 +690,7 @@ impl OffClock {
 }
 
 #[test]
-fn probe_tells_a_wrong_clock_from_a_wrong_key() {
+fn probe_distinguishes_a_wrong_clock_from_a_wrong_key() {
     if Command::new("faketime").arg("--version").output().is_err() {
         return skip("faketime (Debian package faketime)");
     }
@@ -694,15 +698,15 @@ fn probe_tells_a_wrong_clock_from_a_wrong_key() {
     let ahead = ["+90s", "+605s", "-7200s"].map(OffClock::start);
     let addresses = ahead.each_ref().map(|daemon| daemon.address);
 
-    let warning = Asked::new(&[subject.address(), addresses[0]]).run("probe");
+    let warning = Servers::new(&[subject.address(), addresses[0]]).run("probe");
     assert_eq!(warning.status, 1, "{warning:?}");
     let line = warning.first_line();
     assert!(
-        line.contains(&format!("; {} has a clock 1m ", addresses[0])),
+        line.contains(&format!("; {}: clock 1m ", addresses[0])),
         "{line}"
     );
 
-    let silent = Asked::new(&[subject.address(), addresses[1], addresses[2]])
+    let silent = Servers::new(&[subject.address(), addresses[1], addresses[2]])
         .run("probe --timeout 1 --json");
     assert_eq!(silent.status, 2, "{silent:?}");
     let json = silent.json();
@@ -712,15 +716,15 @@ fn probe_tells_a_wrong_clock_from_a_wrong_key() {
             .unwrap_or(i64::MAX);
         assert!(skew.abs_diff(expected) <= 2, "{json}");
     }
-    let explained = Asked::new(&[addresses[1]]).run("probe --timeout 1");
+    let explained = Servers::new(&[addresses[1]]).run("probe --timeout 1");
     assert!(
-        explained.out.contains("right key, wrong clock"),
+        explained.out.contains("key correct, clock wrong"),
         "{explained:?}"
     );
 }
 
 #[test]
-fn watching_ends_with_a_signal_or_its_reader() {
+fn watch_ends_on_a_signal_or_a_closed_pipe() {
     let watch = || {
         let mut command = command(&["--demo", "probe", "--watch=0.2"]);
         let mut child = Killed(command.stdout(Stdio::piped()).spawn().unwrap());
@@ -741,7 +745,7 @@ fn watching_ends_with_a_signal_or_its_reader() {
 }
 
 #[test]
-fn watching_shows_who_goes() {
+fn watch_shows_a_candidate_going_down() {
     let subject = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
     let mut command = command(&["probe", "--watch=0.2", "--json", "--server"]);
     command
@@ -753,7 +757,7 @@ fn watching_shows_who_goes() {
     let first = next();
     assert_eq!(first["verdict"], "OK", "{first}");
     drop(subject);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     let last = loop {
         let line = next();
         if line["verdict"] == "CRITICAL" {
@@ -765,21 +769,21 @@ fn watching_shows_who_goes() {
     assert_eq!(last["candidates"][0]["skew_s"], Value::Null);
 }
 
-/// The exit status, if it ends in time.
+/// The exit status or the signal, if the child ends in time.
 fn wait(child: &mut Child) -> Option<i32> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait().unwrap() {
             return status.code().or(status.signal());
         }
-        // A child's end has no event that std waits for with a deadline.
+        // std cannot wait for a child with a timeout.
         std::thread::sleep(Duration::from_millis(5));
     }
     None
 }
 
 #[test]
-fn on_a_terminal_there_are_tables_and_a_view_that_q_ends() {
+fn a_terminal_gets_tables_and_a_view_that_q_ends() {
     if Command::new("script").arg("--version").output().is_err() {
         return skip("script (Debian package bsdutils)");
     }
@@ -812,7 +816,7 @@ fn on_a_terminal_there_are_tables_and_a_view_that_q_ends() {
         assert_ne!(
             out.read_until(b'\n', &mut seen).unwrap(),
             0,
-            "it ends by itself: {seen:?}"
+            "it ended too early: {seen:?}"
         );
     }
     view.0.stdin.as_mut().unwrap().write_all(b"q").unwrap();
@@ -838,7 +842,7 @@ fn completions_parse() {
 }
 
 #[test]
-fn man_pages_are_complete_and_well_formed() {
+fn man_pages_are_complete_and_valid() {
     let dir = tempfile::tempdir().unwrap();
     let made = run(&["man", dir.path().to_str().unwrap()]);
     assert_eq!(made.status, 0, "{made:?}");

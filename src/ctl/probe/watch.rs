@@ -1,7 +1,8 @@
-//! `confdctl probe --watch`: the same again and again, until somebody has seen enough.
+//! `confdctl probe --watch`: repeats the probe until it is interrupted.
 //!
-//! A thread looks at the candidates; the main thread waits for a key, a signal, the end of standard output or the next picture, so that
-//! a silent candidate delays none of them.
+//! A thread polls the candidates. The main thread waits for a key, a signal, the closing of
+//! standard output or the next result, so that a candidate that does not answer delays none of
+//! these.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -15,37 +16,40 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::exit::{CommandError, Exit};
-use super::options::Common;
-use super::probe::{Health, Probe};
+use super::super::exit::{CommandError, Exit};
+use super::super::options::Common;
+use super::health::Health;
+use super::prober::Prober;
+use super::{json, plugin};
 
-/// Moves to the top left corner and clears what is below.
+/// Moves the cursor to the top left corner and clears the screen.
 const REDRAW: &str = "\x1b[H\x1b[2J";
 
-/// Why the view ends.
+/// Why the view ended.
 enum End {
-    /// By the key q, or because nobody reads any more.
+    /// The key `q`, or standard output was closed.
     Quit,
-    /// By this signal.
+    /// This signal.
     Signal(u8),
 }
 
-/// Shows the candidates' health every `interval` until it is ended: 0 by `q`, 130 by Ctrl-C, 143 by SIGTERM.
+/// Shows the health of the candidates every `interval`. Returns 0 after `q`, 130 after Ctrl-C, 143
+/// after SIGTERM.
 ///
 /// # Errors
 ///
-/// This host's files, sockets or standard output.
+/// A file, a socket or standard output of this host fails.
 pub(super) fn run(common: &Common, interval: Duration) -> Result<ExitCode, CommandError> {
     let local = |error: io::Error| CommandError::new(Exit::Local, format!("cannot watch: {error}"));
-    let probe = Probe::new(common)?;
-    let signals = [SIGINT, SIGTERM].map(caught);
+    let prober = Prober::new(common)?;
+    let signals = [SIGINT, SIGTERM].map(signal_stream);
     let [interrupt, terminate] = signals;
     let (interrupt, terminate) = (interrupt.map_err(local)?, terminate.map_err(local)?);
-    let (sender, pictures) = mpsc::channel();
+    let (sender, results) = mpsc::channel();
     let (mut wakes, woken) = UnixStream::pair().map_err(local)?;
-    // It ends with the process, or when it finds the other end of the channel gone.
+    // The thread ends with the process, or when the receiver is dropped.
     thread::spawn(move || {
-        poll_repeatedly(probe, interval, &sender, &mut wakes);
+        poll_repeatedly(prober, interval, &sender, &mut wakes);
     });
     let keys = Keys::single();
     let view = View {
@@ -53,57 +57,54 @@ pub(super) fn run(common: &Common, interval: Duration) -> Result<ExitCode, Comma
         interrupt,
         terminate,
         woken,
-        pictures,
+        results,
         keys,
     };
+    let end = view.show();
     Ok(
-        match view
-            .show()
-            .map_err(|error| CommandError::of_output(&error))?
-        {
+        match end.map_err(|error| CommandError::of_output(&error))? {
             End::Quit => ExitCode::SUCCESS,
             End::Signal(number) => ExitCode::from(128 + number),
         },
     )
 }
 
-/// A stream that gets a byte with every such signal.
-fn caught(signal: i32) -> io::Result<UnixStream> {
+/// A stream that receives one byte per signal.
+fn signal_stream(signal: i32) -> io::Result<UnixStream> {
     let (read, write) = UnixStream::pair()?;
     signal_hook::low_level::pipe::register(signal, write)?;
     Ok(read)
 }
 
 fn poll_repeatedly(
-    mut probe: Probe,
+    mut prober: Prober,
     interval: Duration,
-    pictures: &Sender<Result<Health, CommandError>>,
+    results: &Sender<Result<Health, CommandError>>,
     wakes: &mut UnixStream,
 ) {
     loop {
-        let picture = probe.poll();
-        if pictures.send(picture).is_err() || wakes.write_all(&[0]).is_err() {
+        if results.send(prober.poll()).is_err() || wakes.write_all(&[0]).is_err() {
             return;
         }
         thread::sleep(interval);
     }
 }
 
-/// What is waited for.
+/// The event sources of the main thread, and what it shows.
 struct View<'a> {
     common: &'a Common,
     interrupt: UnixStream,
     terminate: UnixStream,
     woken: UnixStream,
-    pictures: Receiver<Result<Health, CommandError>>,
+    results: Receiver<Result<Health, CommandError>>,
     keys: Option<Keys>,
 }
 
 impl View<'_> {
     fn show(mut self) -> io::Result<End> {
         if io::stdout().is_terminal() {
-            // The first picture takes as long as the most silent candidate.
-            io::stdout().write_all(self.frame("Asking ...\n").as_bytes())?;
+            // The first result takes up to the timeout if a candidate does not answer.
+            io::stdout().write_all(self.frame("Probing ...\n").as_bytes())?;
         }
         loop {
             let stdin = io::stdin();
@@ -112,7 +113,7 @@ impl View<'_> {
                 PollFd::new(self.interrupt.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.terminate.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.woken.as_fd(), PollFlags::POLLIN),
-                // Only that nobody reads it any more.
+                // Reports only that it was closed.
                 PollFd::new(stdout.as_fd(), PollFlags::empty()),
             ];
             if self.keys.is_some() {
@@ -127,53 +128,52 @@ impl View<'_> {
                 [true, ..] => return Ok(End::Signal(SIGINT as u8)),
                 [_, true, ..] => return Ok(End::Signal(SIGTERM as u8)),
                 [_, _, _, true, ..] => return Ok(End::Quit),
-                [_, _, _, _, true] if self.is_enough() => return Ok(End::Quit),
+                [_, _, _, _, true] if self.is_quit_typed() => return Ok(End::Quit),
                 [_, _, true, ..] => self.draw()?,
                 _ => {}
             }
         }
     }
 
-    /// Whether what was typed says so.
-    fn is_enough(&mut self) -> bool {
+    /// Reads what was typed; whether it is `q`, or the terminal is gone.
+    fn is_quit_typed(&mut self) -> bool {
         let mut keys = [0; 64];
         match io::stdin().read(&mut keys) {
             Ok(count @ 1..) => keys[..count].iter().any(|key| matches!(key, b'q' | b'Q')),
-            // The terminal is gone.
             _ => true,
         }
     }
 
     fn draw(&mut self) -> io::Result<()> {
         self.woken.read_exact(&mut [0])?;
-        let Ok(picture) = self.pictures.recv() else {
+        let Ok(result) = self.results.recv() else {
             return Ok(());
         };
-        let text = match picture {
-            Ok(health) if self.common.json => health.json(),
-            Ok(health) => self.frame(&health.text()),
-            Err(failure) => self.frame(&format!("{failure}\n")),
+        let text = match result {
+            Ok(health) if self.common.json => json::document(&health),
+            Ok(health) => self.frame(&plugin::text(&health)),
+            Err(error) => self.frame(&format!("{error}\n")),
         };
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())?;
         out.flush()
     }
 
-    /// A picture on an empty screen, or below the last one and an empty line.
+    /// The text on a cleared screen, or followed by an empty line if this is not a terminal.
     fn frame(&self, text: &str) -> String {
         if !io::stdout().is_terminal() {
             return format!("{text}\n");
         }
-        // Performance data is for monitoring systems.
+        // Performance data is only for monitoring systems.
         let text = text.replacen('|', "\n|", 1);
         let lines = text.lines().filter(|line| !line.starts_with('|'));
         let lines: String = lines.map(|line| format!("{line}\n")).collect();
         let key = if self.keys.is_some() { "q" } else { "Ctrl-C" };
-        format!("{REDRAW}{lines}\n{}; {key} ends\n", time_of_day())
+        format!("{REDRAW}{lines}\n{}; {key} to quit\n", time_of_day())
     }
 }
 
-/// `23:59:59 UTC`.
+/// The time of day, such as `23:59:59 UTC`.
 fn time_of_day() -> String {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seconds = since_epoch.map_or(0, |time| time.as_secs());
@@ -181,13 +181,13 @@ fn time_of_day() -> String {
     format!("{hours:02}:{minutes:02}:{:02} UTC", seconds % 60)
 }
 
-/// A terminal that gives each key at once, until this is dropped.
+/// Disables line buffering and echo of the terminal until dropped.
 struct Keys {
     before: Termios,
 }
 
 impl Keys {
-    /// If standard input is a terminal.
+    /// `None` if standard input is not a terminal.
     fn single() -> Option<Self> {
         let before = tcgetattr(io::stdin()).ok()?;
         let mut single = before.clone();
@@ -201,7 +201,7 @@ impl Keys {
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing.
+        // Fails if the terminal is gone; then there is nothing to restore.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
     }
 }

@@ -1,0 +1,36 @@
+//! Text formats that several commands share.
+
+use std::time::Duration;
+
+/// A time in milliseconds, such as `0.41 ms`.
+pub(super) fn milliseconds(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1000.0)
+}
+
+/// The version of a configuration: 3000000 is `3.0.0`.
+///
+/// Source: `Ganeti.Version`, `BuildVersion` of `lib/_constants.py`.
+pub(super) fn version(number: i64) -> String {
+    format!(
+        "{}.{}.{}",
+        number / 1_000_000,
+        number / 10_000 % 100,
+        number % 10_000
+    )
+}
+
+/// `value` as one line of JSON.
+pub(super) fn json_line(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("text and numbers are JSON") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_written_as_ganeti_writes_them() {
+        assert_eq!(version(3_000_000), "3.0.0");
+        assert_eq!(version(2_160_001), "2.16.1");
+    }
+}

@@ -1,0 +1,391 @@
+//! What the replies say about the health of each candidate, and of the service as a whole.
+//!
+//! Pure: replies in, states and texts out.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::super::diagnose;
+use crate::client::{
+    Candidate, CandidateResult, CandidateStatus, Outcome, Question, Skew, question, quorum,
+};
+use crate::protocol::SKEW_SECONDS_MAX;
+use crate::protocol::reply::Status;
+
+/// A clock that differs by more than this is a warning, long before confd stops answering.
+pub(super) const SKEW_SECONDS_WARNING: u64 = 60;
+
+/// Clocks within this many seconds of each other agree.
+const SKEW_SECONDS_ALIKE: i64 = 5;
+
+/// The state of the service; the numbers are the exit statuses of monitoring plugins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[repr(u8)]
+pub(in super::super) enum ServiceState {
+    Ok = 0,
+    Warning = 1,
+    Critical = 2,
+    Unknown = 3,
+}
+
+impl From<ServiceState> for ExitCode {
+    fn from(state: ServiceState) -> Self {
+        Self::from(state as u8)
+    }
+}
+
+impl ServiceState {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+/// The health of all candidates.
+#[derive(Clone, Debug)]
+pub(super) struct Health {
+    pub(super) candidates: Vec<CandidateHealth>,
+    /// The safe number of replies.
+    pub(super) needed: usize,
+    /// The results of `--checks`.
+    pub(super) checks: Option<Vec<Check>>,
+}
+
+/// The health of one candidate.
+#[derive(Clone, Debug)]
+pub(super) struct CandidateHealth {
+    pub(super) name: String,
+    pub(super) state: ProbeState,
+    pub(super) skew: Option<Skew>,
+    /// The master it reports, if another candidate with the same serial reports a different one.
+    pub(super) disputed_master: Option<String>,
+}
+
+/// What came back from a candidate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ProbeState {
+    Up {
+        serial: i64,
+        /// The newest serial of all candidates, less this one.
+        lag: i64,
+        round_trip: Duration,
+    },
+    /// It replies, but has no configuration.
+    Error(String),
+    Unreachable(String),
+    Silent,
+}
+
+impl ProbeState {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Up { .. } => "up",
+            Self::Error(_) => "error",
+            Self::Unreachable(_) => "down",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+/// The result of one query of `--checks`.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(super) struct Check {
+    pub(super) name: &'static str,
+    pub(super) ok: bool,
+    pub(super) text: String,
+}
+
+impl Health {
+    /// Evaluates the replies to `/serial_no` and to the query for the master.
+    pub(super) fn new(candidates: &[Candidate], serials: &Outcome, masters: &Outcome) -> Self {
+        let question = question::config("/serial_no");
+        let all = serials.results().iter();
+        let newest = all.filter_map(|it| serial_of(&question, it)).max();
+        let best = masters.best().and_then(CandidateResult::reply);
+        let disputed = best.filter(|_| !masters.is_consistent());
+        let health = |candidate: &Candidate| {
+            let state = find(serials, candidate.name())
+                .map(|result| probe_state(&question, result, newest.unwrap_or_default()));
+            let reply = find(masters, candidate.name()).and_then(CandidateResult::reply);
+            let reply = reply
+                .zip(disputed)
+                .filter(|(reply, best)| (reply.status, reply.serial) == (best.status, best.serial));
+            CandidateHealth {
+                name: candidate.to_string(),
+                state: state.unwrap_or(ProbeState::Silent),
+                skew: None,
+                disputed_master: reply
+                    .map(|(reply, _)| reply.answer.get().trim_matches('"').to_owned()),
+            }
+        };
+        Self {
+            needed: quorum(candidates.len()),
+            candidates: candidates.iter().map(health).collect(),
+            checks: None,
+        }
+    }
+
+    /// Adds the clocks, which are in the order of the candidates.
+    pub(super) fn with_clocks(mut self, skews: Vec<(Candidate, Option<Skew>)>) -> Self {
+        for (candidate, (_, skew)) in self.candidates.iter_mut().zip(skews) {
+            candidate.skew = skew;
+        }
+        self
+    }
+
+    /// Updates serials and lags from a second query. The lag is still relative to the newest serial
+    /// of the first one, so that a candidate that has caught up since is not behind.
+    pub(super) fn merge_retry(&mut self, serials: &Outcome) {
+        let question = question::config("/serial_no");
+        for candidate in &mut self.candidates {
+            let ProbeState::Up { serial, lag, .. } = &mut candidate.state else {
+                continue;
+            };
+            let now = find(serials, &candidate.name).and_then(|it| serial_of(&question, it));
+            if let Some(now) = now {
+                let newest = *serial + *lag;
+                *serial = now;
+                *lag = newest.saturating_sub(now).max(0);
+            }
+        }
+    }
+
+    pub(super) fn is_any_behind(&self) -> bool {
+        self.candidates.iter().any(|it| it.lag() > Some(0))
+    }
+
+    pub(super) fn up(&self) -> usize {
+        self.candidates.iter().filter(|it| it.is_up()).count()
+    }
+
+    pub(super) fn up_by_candidate(&self) -> Vec<bool> {
+        self.candidates.iter().map(CandidateHealth::is_up).collect()
+    }
+
+    pub(super) fn service_state(&self) -> ServiceState {
+        let failed = self.checks.iter().flatten().any(|check| !check.ok);
+        if self.up() < self.needed {
+            ServiceState::Critical
+        } else if failed || self.candidates.iter().any(|it| it.problem().is_some()) {
+            ServiceState::Warning
+        } else {
+            ServiceState::Ok
+        }
+    }
+
+    /// The newest serial of all candidates.
+    pub(super) fn newest(&self) -> Option<i64> {
+        self.candidates
+            .iter()
+            .filter_map(CandidateHealth::serial)
+            .max()
+    }
+
+    /// The largest distance of a clock from this host's, in seconds.
+    pub(super) fn skew_max(&self) -> Option<u64> {
+        let skews = self.candidates.iter().filter_map(|it| it.skew);
+        skews.map(|it| it.seconds.unsigned_abs()).max()
+    }
+
+    /// Whether several clocks agree with each other, but not with this host's.
+    pub(super) fn is_own_clock_off(&self) -> bool {
+        let skews = self.candidates.iter().filter_map(|it| it.skew);
+        let skews: Vec<i64> = skews.map(|it| it.seconds).collect();
+        let (Some(&least), Some(&most)) = (skews.iter().min(), skews.iter().max()) else {
+            return false;
+        };
+        skews.len() > 1
+            && most - least <= SKEW_SECONDS_ALIKE
+            && least.unsigned_abs().min(most.unsigned_abs()) > SKEW_SECONDS_WARNING
+    }
+}
+
+impl CandidateHealth {
+    fn is_up(&self) -> bool {
+        matches!(self.state, ProbeState::Up { .. })
+    }
+
+    pub(super) fn serial(&self) -> Option<i64> {
+        match self.state {
+            ProbeState::Up { serial, .. } => Some(serial),
+            _ => None,
+        }
+    }
+
+    pub(super) fn lag(&self) -> Option<i64> {
+        match self.state {
+            ProbeState::Up { lag, .. } => Some(lag),
+            _ => None,
+        }
+    }
+
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        match self.state {
+            ProbeState::Up { round_trip, .. } => Some(round_trip),
+            _ => None,
+        }
+    }
+
+    /// What is wrong, in a few words; `None` if it is healthy.
+    pub(super) fn problem(&self) -> Option<String> {
+        let mut problems = Vec::new();
+        match &self.state {
+            ProbeState::Up { lag: 0, .. } => {}
+            ProbeState::Up { lag, .. } => problems.push(format!("serial {lag} behind")),
+            ProbeState::Error(text) => problems.push(format!("error ({text})")),
+            ProbeState::Unreachable(why) => problems.push(format!("down ({why})")),
+            ProbeState::Silent => problems.push("no answer".to_owned()),
+        }
+        if let Some(master) = &self.disputed_master {
+            problems.push(format!("reports {master} as the master, others do not"));
+        }
+        if let Some(skew) = self
+            .skew
+            .filter(|skew| skew.seconds.unsigned_abs() > SKEW_SECONDS_WARNING)
+        {
+            problems.push(format!("clock {}", distance(skew)));
+        }
+        (!problems.is_empty()).then(|| problems.join(", "))
+    }
+
+    /// What an administrator should check; empty if the candidate is healthy.
+    pub(super) fn advice(&self) -> String {
+        let is_far = |skew: Skew| skew.seconds.unsigned_abs() + skew.within >= SKEW_SECONDS_MAX;
+        match (&self.state, self.skew) {
+            (ProbeState::Silent, Some(skew)) if is_far(skew) => {
+                "key correct, clock wrong: set the time there, or here".to_owned()
+            }
+            (ProbeState::Silent, Some(_)) => "answers only pings: check its log".to_owned(),
+            (ProbeState::Silent, None) => "not running, firewall, or wrong key".to_owned(),
+            (ProbeState::Unreachable(why) | ProbeState::Error(why), _) => why.clone(),
+            (ProbeState::Up { lag, .. }, _) if *lag > 0 => {
+                "run gnt-cluster redist-conf, check its log".to_owned()
+            }
+            (ProbeState::Up { .. }, _) => match &self.disputed_master {
+                Some(master) => format!("reports {master} as the master"),
+                None => String::new(),
+            },
+        }
+    }
+}
+
+/// A clock's distance, such as `10m 5s ahead`.
+fn distance(skew: Skew) -> String {
+    let time = humantime::format_duration(Duration::from_secs(skew.seconds.unsigned_abs()));
+    let side = if skew.seconds < 0 { "behind" } else { "ahead" };
+    format!("{time} {side}")
+}
+
+fn find<'a>(outcome: &'a Outcome, name: &str) -> Option<&'a CandidateResult> {
+    let mut results = outcome.results().iter();
+    results.find(|result| result.candidate.name() == name)
+}
+
+fn serial_of(question: &Question<serde_json::Value>, result: &CandidateResult) -> Option<i64> {
+    let reply = result.reply().filter(|reply| reply.status == Status::Ok)?;
+    question.read(reply).ok()?.as_i64()
+}
+
+fn probe_state(
+    question: &Question<serde_json::Value>,
+    result: &CandidateResult,
+    newest: i64,
+) -> ProbeState {
+    match &result.state {
+        CandidateStatus::Unreachable(why) => ProbeState::Unreachable(diagnose::reason(why)),
+        CandidateStatus::Silent => ProbeState::Silent,
+        CandidateStatus::Answered {
+            reply, round_trip, ..
+        } => match (serial_of(question, result), question.read(reply)) {
+            (Some(serial), _) => ProbeState::Up {
+                serial,
+                lag: newest.saturating_sub(serial),
+                round_trip: *round_trip,
+            },
+            (None, Err(error)) => ProbeState::Error(error.to_string()),
+            (None, Ok(_)) => ProbeState::Error("its configuration has no serial number".to_owned()),
+        },
+    }
+}
+
+/// Health values for the tests of this module and of the output formats.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    pub(in super::super) fn up(name: &str, serial: i64, lag: i64, skew: i64) -> CandidateHealth {
+        CandidateHealth {
+            name: name.to_owned(),
+            state: ProbeState::Up {
+                serial,
+                lag,
+                round_trip: Duration::from_micros(412),
+            },
+            skew: Some(Skew {
+                seconds: skew,
+                within: 0,
+            }),
+            disputed_master: None,
+        }
+    }
+
+    pub(in super::super) fn down(
+        name: &str,
+        state: ProbeState,
+        skew: Option<i64>,
+    ) -> CandidateHealth {
+        CandidateHealth {
+            name: name.to_owned(),
+            state,
+            skew: skew.map(|seconds| Skew { seconds, within: 0 }),
+            disputed_master: None,
+        }
+    }
+
+    pub(in super::super) fn health(candidates: Vec<CandidateHealth>) -> Health {
+        Health {
+            needed: quorum(candidates.len()),
+            candidates,
+            checks: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{down, health, up};
+    use super::*;
+
+    #[test]
+    fn the_worst_candidate_determines_the_state() {
+        let ok = || up("a", 77, 0, 0);
+        assert_eq!(health(vec![ok()]).service_state(), ServiceState::Ok);
+        for candidate in [
+            up("b", 70, 7, 0),
+            up("b", 77, 0, 61),
+            down("b", ProbeState::Silent, None),
+        ] {
+            let state = health(vec![ok(), ok(), candidate]).service_state();
+            assert_eq!(state, ServiceState::Warning);
+        }
+        let silent = || down("b", ProbeState::Silent, None);
+        let state = health(vec![ok(), silent(), silent()]).service_state();
+        assert_eq!(state, ServiceState::Critical);
+    }
+
+    #[test]
+    fn a_failed_check_is_a_warning() {
+        let mut health = health(vec![up("a", 77, 0, 0)]);
+        health.checks = Some(vec![Check {
+            name: "ping",
+            ok: false,
+            text: "no answer".to_owned(),
+        }]);
+        assert_eq!(health.service_state(), ServiceState::Warning);
+    }
+}

@@ -1,0 +1,35 @@
+//! The result of a probe as JSON.
+
+use super::super::format::json_line;
+use super::health::{CandidateHealth, Health};
+use super::plugin;
+
+/// One line of JSON.
+pub(super) fn document(health: &Health) -> String {
+    let candidates: Vec<_> = health.candidates.iter().map(candidate).collect();
+    let mut json = serde_json::json!({
+        "verdict": health.service_state(),
+        "summary": plugin::summary(health),
+        "up": health.up(),
+        "needed": health.needed,
+        "serial": health.newest(),
+        "candidates": candidates,
+    });
+    if let Some(checks) = &health.checks {
+        json["checks"] = serde_json::json!(checks);
+    }
+    json_line(&json)
+}
+
+fn candidate(candidate: &CandidateHealth) -> serde_json::Value {
+    serde_json::json!({
+        "name": candidate.name,
+        "state": candidate.state.name(),
+        "serial": candidate.serial(),
+        "lag": candidate.lag(),
+        "skew_s": candidate.skew.map(|skew| skew.seconds),
+        "skew_within_s": candidate.skew.map(|skew| skew.within),
+        "round_trip_ms": candidate.round_trip().map(|time| time.as_secs_f64() * 1000.0),
+        "trouble": candidate.problem(),
+    })
+}

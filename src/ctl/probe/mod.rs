@@ -1,0 +1,59 @@
+//! `confdctl probe`: whether each candidate is up, has the newest configuration and the right time.
+//!
+//! ```text
+//! prober    queries the candidates                checks   the queries that confd-client checks
+//!   |
+//! health    what the answers mean for each candidate, and the state of the service
+//!   |
+//! plugin, json   output                           watch    repeats it on a terminal
+//! ```
+//!
+//! Candidates are compared by `/serial_no`, the serial of the whole configuration, which grows with
+//! every write. The serial in a reply is only that of the object that the reply is about.
+//!
+//! Source: `confd-client` of Ganeti for the checks; the Monitoring Plugins guidelines for output
+//! and exit status.
+
+mod checks;
+mod health;
+mod json;
+mod plugin;
+mod prober;
+mod watch;
+
+use std::process::ExitCode;
+
+use super::exit::{CommandError, eprintln_prefixed, print};
+use super::options::{Common, ProbeOptions};
+pub(super) use health::ServiceState;
+use prober::Prober;
+
+/// Runs the command.
+pub(super) fn run(common: &Common, options: &ProbeOptions) -> ExitCode {
+    let result = match options.watch {
+        Some(interval) => watch::run(common, interval),
+        None => once(common, options),
+    };
+    result.unwrap_or_else(|error| {
+        let text = error.to_string();
+        // Monitoring systems read standard output.
+        if !text.is_empty() && print(&format!("CONFD UNKNOWN - {text}\n")).is_err() {
+            eprintln_prefixed(text);
+        }
+        ServiceState::Unknown.into()
+    })
+}
+
+fn once(common: &Common, options: &ProbeOptions) -> Result<ExitCode, CommandError> {
+    let prober = Prober::new(common)?;
+    let mut health = prober.probe()?;
+    if options.checks {
+        health.checks = Some(checks::run(prober.client())?);
+    }
+    print(&if common.json {
+        json::document(&health)
+    } else {
+        plugin::text(&health)
+    })?;
+    Ok(health.service_state().into())
+}

@@ -1,0 +1,127 @@
+//! Queries the candidates for their serial, their master and their clock.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::super::exit::CommandError;
+use super::super::options::Common;
+use super::super::target::Target;
+use super::health::Health;
+use crate::client::{Candidate, ConfdClient, Coverage, Error, Settings, Skew, WaitFor, question};
+
+/// The default timeout. Monitoring systems allow a plugin about ten seconds in all.
+pub(super) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+
+/// A candidate with an old configuration is queried again after this time, because the master may
+/// be distributing a new one at the moment.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// With `--watch`, the clocks are compared again after this time.
+const CLOCKS_AGE_MAX: Duration = Duration::from_secs(30);
+
+/// Queries the candidates.
+pub(super) struct Prober {
+    client: ConfdClient,
+    /// Keeps the sample cluster of `--demo` running.
+    _target: Target,
+    clocks: Option<Clocks>,
+}
+
+/// The last comparison of the clocks.
+struct Clocks {
+    skews: Vec<(Candidate, Option<Skew>)>,
+    compared: Instant,
+    /// For each candidate, whether it was up.
+    up: Vec<bool>,
+}
+
+impl Prober {
+    /// # Errors
+    ///
+    /// As for [`Target::find`] and [`Target::client`].
+    pub(super) fn new(common: &Common) -> Result<Self, CommandError> {
+        let target = Target::find(common)?;
+        let settings = Settings {
+            coverage: Coverage::All,
+            patience: WaitFor::All,
+            deadline: common.timeout.unwrap_or(TIMEOUT_DEFAULT),
+        };
+        let client = target.client()?.with_settings(settings);
+        Ok(Self {
+            client,
+            _target: target,
+            clocks: None,
+        })
+    }
+
+    pub(super) fn client(&self) -> &ConfdClient {
+        &self.client
+    }
+
+    /// Queries everything once. Candidates with an old configuration are queried again after
+    /// [`RETRY_DELAY`].
+    ///
+    /// # Errors
+    ///
+    /// A socket of this host fails.
+    pub(super) fn probe(&self) -> Result<Health, CommandError> {
+        let mut health = thread::scope(|scope| {
+            let skews = scope.spawn(|| self.client.estimate_skews());
+            let health = self.query_all();
+            let skews = skews.join().expect("the client does not panic");
+            health.and_then(|health| Ok(health.with_clocks(skews.map_err(of_client)?)))
+        })?;
+        if health.is_any_behind() {
+            thread::sleep(RETRY_DELAY);
+            let settings = Settings {
+                coverage: Coverage::All,
+                patience: WaitFor::All,
+                deadline: RETRY_DELAY,
+            };
+            let question = question::config("/serial_no");
+            let again = self.client.query_all_with(&question, settings);
+            health.merge_retry(&again.map_err(of_client)?);
+        }
+        Ok(health)
+    }
+
+    /// Queries serial and master, for a caller that polls. The clocks are compared again if the
+    /// last comparison is older than [`CLOCKS_AGE_MAX`] or a candidate has gone up or down.
+    ///
+    /// # Errors
+    ///
+    /// A socket of this host fails.
+    pub(super) fn poll(&mut self) -> Result<Health, CommandError> {
+        let health = self.query_all()?;
+        let up = health.up_by_candidate();
+        let recent = self
+            .clocks
+            .take()
+            .filter(|it| it.up == up && it.compared.elapsed() < CLOCKS_AGE_MAX);
+        let clocks = match recent {
+            Some(clocks) => clocks,
+            None => Clocks {
+                skews: self.client.estimate_skews().map_err(of_client)?,
+                compared: Instant::now(),
+                up,
+            },
+        };
+        let skews = self.clocks.insert(clocks).skews.clone();
+        Ok(health.with_clocks(skews))
+    }
+
+    /// Queries serial and master of all candidates at the same time.
+    fn query_all(&self) -> Result<Health, CommandError> {
+        let (serials, masters) = thread::scope(|scope| {
+            let masters = scope.spawn(|| self.client.query_all(&question::cluster_master()));
+            let serials = self.client.query_all(&question::config("/serial_no"));
+            (serials, masters.join().expect("the client does not panic"))
+        });
+        let (serials, masters) = (serials.map_err(of_client)?, masters.map_err(of_client)?);
+        Ok(Health::new(&self.client.candidates(), &serials, &masters))
+    }
+}
+
+fn of_client(error: Error) -> CommandError {
+    CommandError::of_client(&error)
+}
