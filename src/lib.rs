@@ -86,6 +86,7 @@ pub mod ctl;
 pub mod daemon;
 pub mod demo;
 pub mod engine;
+mod json;
 pub mod load;
 pub mod node_files;
 mod printable;
@@ -96,4 +97,6 @@ pub mod snapshot;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod testing;
-mod text;
+
+// The former name of `json`, until all modules use the new one.
+use json as text;

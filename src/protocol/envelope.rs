@@ -5,7 +5,7 @@ use std::ops::Range;
 use simd_json::Node;
 
 use super::{FOURCC, Key, Parser, REPLY_BYTES_MAX, Reject, fast_path};
-use crate::text::{self, ONES, Sink};
+use crate::json::{self, Sink, splat};
 
 /// The three strings of an envelope, unescaped.
 #[derive(Debug)]
@@ -159,8 +159,8 @@ pub(crate) fn decode_hex(digits: &[u8]) -> Option<[u8; 20]> {
     let mut wrong = 0;
     for (bytes, digits) in tag.chunks_exact_mut(4).zip(digits.as_chunks().0) {
         let digits = u64::from_be_bytes(*digits);
-        let letters = digits & (ONES << 6);
-        let nibbles = ((digits & (15 * ONES)) + 9 * (letters >> 6)) & (15 * ONES);
+        let letters = digits & splat(1 << 6);
+        let nibbles = ((digits & splat(15)) + 9 * (letters >> 6)) & splat(15);
         // Right are digits that are what their value is written with, in lower case.
         wrong |= hex_digits(nibbles) ^ (digits | letters >> 1);
         let pairs = (nibbles | nibbles >> 4) & 0x00ff_00ff_00ff_00ff;
@@ -176,15 +176,15 @@ pub(crate) fn encode_hex(tag: &[u8; 20], digits: &mut [u8]) {
         let quads = u64::from(u32::from_be_bytes(*bytes));
         let pairs = (quads | quads << 16) & 0x0000_ffff_0000_ffff;
         let bytes = (pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff;
-        let nibbles = (bytes | bytes << 4) & (15 * ONES);
+        let nibbles = (bytes | bytes << 4) & splat(15);
         digits.copy_from_slice(&hex_digits(nibbles).to_be_bytes());
     }
 }
 
 /// The digits of eight nibbles, all in the bytes of one number.
 const fn hex_digits(nibbles: u64) -> u64 {
-    let letters = (nibbles + 6 * ONES) >> 4 & ONES;
-    nibbles + b'0' as u64 * ONES + (b'a' - b'9' - 1) as u64 * letters
+    let letters = (nibbles + splat(6)) >> 4 & splat(1);
+    nibbles + splat(b'0') + (b'a' - b'9' - 1) as u64 * letters
 }
 
 /// What stands before a message: fourcc, and the signature's digits to be filled in.
@@ -235,10 +235,10 @@ pub(crate) fn write(
     slot.push(&head);
     match escaped {
         Some(escaped) => slot.push(escaped),
-        None => text::escape(message, &mut slot),
+        None => json::escape(message, &mut slot),
     }
     slot.push(SALT_PREFIX);
-    text::escape(salt, &mut slot);
+    json::escape(salt, &mut slot);
     slot.push(SUFFIX);
     (slot.len <= bytes_max).then_some(slot.len)
 }

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use super::envelope::EnvelopeSpans;
 use super::request::{DictQuery, Query, Request, RequestType};
-use crate::text;
+use crate::json;
 
 /// The places of the envelope that the first `len` bytes of `text` are, with its message in `message`; `None` if it is not a plain one.
 ///
@@ -132,7 +132,7 @@ impl<'t> Cursor<'t> {
     /// A string without escapes: the place between its quotes.
     fn string(&mut self) -> Option<Range<usize>> {
         let start = self.open_quote()?;
-        let end = start + text::plain_len(&self.text[start..])?;
+        let end = start + json::unescaped_ascii_len(&self.text[start..])?;
         self.close_quote(end)?;
         Some(start..end)
     }
@@ -146,7 +146,7 @@ impl<'t> Cursor<'t> {
     /// A string with no escapes but `\"` and `\n`, unescaped to `out`: its length there.
     fn escaped_string(&mut self, out: &mut [u8]) -> Option<usize> {
         let start = self.open_quote()?;
-        let (end, len) = text::unescape_plain(&self.text[start..], out)?;
+        let (end, len) = json::unescape_ascii(&self.text[start..], out)?;
         self.close_quote(start + end)?;
         Some(len)
     }

@@ -1,0 +1,24 @@
+//! Canonical JSON text: escaping, unescaping, ordering and navigation.
+//!
+//! Canonical means: no white space, and in strings the escapes of [`escape`] and no others. Two
+//! strings are equal if and only if their canonical forms are equal, so names are looked up without
+//! unescaping them.
+//!
+//! `config` writes canonical text, `snapshot` navigates it, and `protocol` escapes it again as the
+//! string inside a reply. The navigation functions do not validate: they take only text that
+//! [`crate::config`] wrote.
+//!
+//! Source: `Text.JSON.String.showJSString`, as observed in the replies of the reference daemon.
+#![forbid(unsafe_code)]
+
+mod escape;
+mod scan;
+mod span;
+mod swar;
+mod unescape;
+
+pub(crate) use escape::{Sink, ascii_json, canonical, escape};
+pub(crate) use scan::{elements, member, members, string_end, value_end};
+pub(crate) use span::Span;
+pub(crate) use swar::splat;
+pub(crate) use unescape::{compare, unescape, unescape_ascii, unescaped_ascii_len};
