@@ -1,50 +1,51 @@
-//! Disks, real and forthcoming, with every kind of logical id.
+//! Field tables of disks, real and forthcoming, with every kind of logical id.
 //!
-//! Source: the reference's object model, 4.8; `Ganeti.Objects.Disk`.
+//! Source: `Ganeti.Objects.Disk`.
 
-use super::Error;
+use super::error::Error;
 use super::instance::is_forthcoming;
 use super::params::{ANY_MAP, DISK_TEMPLATE};
-use super::schema::{Field, Record, Type, Writer, default, ignored, needed, optional, required};
+use super::schema::{Field, FieldType, Record, default, expected, ignored, mandatory, optional};
 use super::value::Value;
+use super::writer::Writer;
 
-/// What all disks have; the rows before `size` differ.
+/// The fields of a disk. `$must` makes a field that only real disks are expected to have.
 macro_rules! disk_fields {
     ($first:expr, $logical_id:expr, $dev_type:expr, $must:ident) => {
         [
             $first,
             $logical_id,
             $dev_type,
-            default("children", Type::List(&Type::Choice(table)), "[]"),
-            default("nodes", Type::List(&Type::String), "[]"),
-            default("iv_name", Type::String, "\"\""),
-            $must("size", Type::Int),
-            default("mode", Type::Enum("DiskMode", &["ro", "rw"]), "\"rw\""),
-            optional("name", Type::String),
-            optional("spindles", Type::Int),
+            default("children", FieldType::List(&FieldType::Choice(table)), "[]"),
+            default("nodes", FieldType::List(&FieldType::String), "[]"),
+            default("iv_name", FieldType::String, "\"\""),
+            $must("size", FieldType::Int),
+            default("mode", FieldType::Enum("DiskMode", &["ro", "rw"]), "\"rw\""),
+            optional("name", FieldType::String),
+            optional("spindles", FieldType::Int),
             optional("params", ANY_MAP),
-            required("uuid", Type::Uuid),
-            required("serial_no", Type::Int),
-            default("ctime", Type::Time, "0"),
-            default("mtime", Type::Time, "0"),
+            expected("uuid", FieldType::Uuid),
+            expected("serial_no", FieldType::Int),
+            default("ctime", FieldType::Time, "0"),
+            default("mtime", FieldType::Time, "0"),
         ]
     };
 }
 
-const FORTHCOMING: Field = optional("forthcoming", Type::Any);
-const LOGICAL_ID: Type = Type::Custom(logical_id);
+const FORTHCOMING: Field = optional("forthcoming", FieldType::Any);
+const LOGICAL_ID: FieldType = FieldType::Custom(logical_id);
 
 const REAL_FIELDS: [Field; 15] = disk_fields!(
     ignored("forthcoming"),
-    needed("logical_id", LOGICAL_ID),
-    needed("dev_type", DISK_TEMPLATE),
-    required
+    mandatory("logical_id", LOGICAL_ID),
+    mandatory("dev_type", DISK_TEMPLATE),
+    expected
 );
 
 const PLACED_FIELDS: [Field; 15] = disk_fields!(
     FORTHCOMING,
     optional("logical_id", LOGICAL_ID),
-    needed("dev_type", DISK_TEMPLATE),
+    mandatory("dev_type", DISK_TEMPLATE),
     optional
 );
 
@@ -60,46 +61,49 @@ static REAL: Record = Record {
     fields: &REAL_FIELDS,
 };
 
-/// A forthcoming disk that knows where it will be.
+/// A forthcoming disk that has a logical id.
 static PLACED: Record = Record {
     name: "Disk",
     fields: &PLACED_FIELDS,
 };
 
-/// A forthcoming disk without a logical id, whose type means nothing yet.
+/// A forthcoming disk without a logical id: its type has no meaning yet.
 static UNPLACED: Record = Record {
     name: "Disk",
     fields: &UNPLACED_FIELDS,
 };
 
-/// The table for a disk.
+/// The field table for a disk.
 pub(super) fn table(disk: Value<'_>) -> &'static Record {
-    let has_place = || {
+    let has_logical_id = || {
         disk.member("logical_id")
             .is_some_and(|value| !value.is_null())
     };
     match is_forthcoming(disk) {
         false => &REAL,
-        true if has_place() => &PLACED,
+        true if has_logical_id() => &PLACED,
         true => &UNPLACED,
     }
 }
 
-/// Where a disk is: an array whose elements depend on the disk's type.
+/// Writes a logical id: an array whose elements depend on the type of `disk`.
 fn logical_id(writer: &mut Writer<'_>, value: Value<'_>, disk: Value<'_>) -> Result<(), Error> {
-    const TWO_NAMES: &[Type] = &[Type::String, Type::String];
-    const FILE: &[Type] = &[
-        Type::Enum("FileDriver", &["loop", "blktap", "blktap2"]),
-        Type::String,
+    const TWO_NAMES: &[FieldType] = &[FieldType::String, FieldType::String];
+    const FILE: &[FieldType] = &[
+        FieldType::Enum("FileDriver", &["loop", "blktap", "blktap2"]),
+        FieldType::String,
     ];
-    const BLOCK: &[Type] = &[Type::Enum("BlockDriver", &["manual"]), Type::String];
-    const DRBD: &[Type] = &[
-        Type::String,
-        Type::String,
-        Type::Int,
-        Type::Int,
-        Type::Int,
-        Type::String,
+    const BLOCK: &[FieldType] = &[
+        FieldType::Enum("BlockDriver", &["manual"]),
+        FieldType::String,
+    ];
+    const DRBD: &[FieldType] = &[
+        FieldType::String,
+        FieldType::String,
+        FieldType::Int,
+        FieldType::Int,
+        FieldType::Int,
+        FieldType::String,
     ];
     let dev_type = disk.member("dev_type").and_then(|value| value.as_text());
     let elements = match dev_type.as_deref() {
@@ -107,14 +111,14 @@ fn logical_id(writer: &mut Writer<'_>, value: Value<'_>, disk: Value<'_>) -> Res
         Some("drbd") => DRBD,
         Some("file" | "sharedfile" | "gluster") => FILE,
         Some("blockdev") => BLOCK,
-        Some("diskless") => return Err(Error::new("a disk of type diskless cannot be")),
+        Some("diskless") => return Err(Error::new("a disk cannot be of type diskless")),
         Some(other) => {
             return Err(Error::new(format!(
-                "\"{}\" is no DiskTemplate",
+                "\"{}\" is not a DiskTemplate",
                 other.escape_debug()
             )));
         }
-        None => return Err(Error::new("it takes a dev_type to read a logical_id")),
+        None => return Err(Error::new("a disk with a logical_id needs a dev_type")),
     };
-    writer.write(&Type::Tuple(elements), value, disk)
+    writer.write(&FieldType::Tuple(elements), value, disk)
 }

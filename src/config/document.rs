@@ -1,25 +1,29 @@
-//! The whole configuration as canonical text, and a sparse tree for finding one's way in it.
+//! The whole configuration as canonical text, with the places of its values.
 //!
-//! The tree knows only composites of at least [`BRANCH_BYTES_MIN`] bytes: what is shorter is scanned faster than it is looked up,
-//! and a tree of everything would be larger than the text.
+//! [`Document::read`] takes the pieces of a file in the order of the field table of the top level
+//! and writes them one by one. Afterwards paths are followed in the text, with the offsets in
+//! [`super::tree`] for the larger objects and arrays.
+//!
+//! Invariants: every [`Span`] that is returned is a whole value (or a key) of the text; the entries
+//! of a [`Section`] are sorted by key.
+//!
+//! Source: `Ganeti.Objects` (`ConfigData`) and `Ganeti.JSON` (`nestedAccessByKey`).
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use super::error::Error;
 use super::pieces::{self, Piece};
-use super::schema::{Field, Record, Type, Writer, default, needed, required};
+use super::schema::{Field, FieldType, Record, default, expected, mandatory};
+use super::tree::{LINEAR_MAX, Tree, TreeBuilder};
 use super::value::Parser;
-use super::{Error, Warnings, cluster, disk, filter, group, instance, network, node};
+use super::warnings::Warnings;
+use super::writer::Writer;
+use super::{cluster, disk, filter, group, instance, network, node};
 use crate::text::{self, Span};
 
-/// Objects and arrays with at least this much text have an entry in the tree.
-const BRANCH_BYTES_MIN: usize = 256;
-
-/// Objects with at most this many members keep them in the order of the text, and are searched one by one.
-const LINEAR_MAX: usize = 64;
-
-/// A container of the top level whose entries are reached by key.
+/// A map at the top level whose entries have an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Section {
     Nodes,
@@ -30,21 +34,33 @@ pub(crate) enum Section {
     Filters,
 }
 
-/// ConfigData: the file itself. Entries of containers are read piece by piece, everything else whole.
+/// ConfigData: the file itself. The sections are parsed entry by entry, everything else as a whole.
 static CONFIG_DATA: Record = Record {
     name: "ConfigData",
     fields: &[
-        needed("version", Type::Int),
-        needed("cluster", Type::Record(&cluster::CLUSTER)),
-        needed("nodes", Type::Map(&Type::Record(&node::NODE))),
-        required("nodegroups", Type::Map(&Type::Record(&group::NODE_GROUP))),
-        needed("instances", Type::Map(&Type::Choice(instance::table))),
-        required("networks", Type::Map(&Type::Record(&network::NETWORK))),
-        needed("disks", Type::Map(&Type::Choice(disk::table))),
-        required("filters", Type::Map(&Type::Record(&filter::FILTER_RULE))),
-        default("ctime", Type::Time, "0"),
-        default("mtime", Type::Time, "0"),
-        required("serial_no", Type::Int),
+        mandatory("version", FieldType::Int),
+        mandatory("cluster", FieldType::Record(&cluster::CLUSTER)),
+        mandatory("nodes", FieldType::Map(&FieldType::Record(&node::NODE))),
+        expected(
+            "nodegroups",
+            FieldType::Map(&FieldType::Record(&group::NODE_GROUP)),
+        ),
+        mandatory(
+            "instances",
+            FieldType::Map(&FieldType::Choice(instance::table)),
+        ),
+        expected(
+            "networks",
+            FieldType::Map(&FieldType::Record(&network::NETWORK)),
+        ),
+        mandatory("disks", FieldType::Map(&FieldType::Choice(disk::table))),
+        expected(
+            "filters",
+            FieldType::Map(&FieldType::Record(&filter::FILTER_RULE)),
+        ),
+        default("ctime", FieldType::Time, "0"),
+        default("mtime", FieldType::Time, "0"),
+        expected("serial_no", FieldType::Int),
     ],
 };
 
@@ -58,6 +74,7 @@ impl Section {
         Self::Filters,
     ];
 
+    /// Its key at the top level.
     const fn key(self) -> &'static str {
         match self {
             Self::Nodes => "nodes",
@@ -78,7 +95,7 @@ pub(crate) struct Entry {
     pub(crate) value: Span,
 }
 
-/// A configuration in canonical form.
+/// A configuration in canonical form, immutable.
 #[derive(Debug)]
 pub(crate) struct Document {
     text: Box<[u8]>,
@@ -88,6 +105,10 @@ pub(crate) struct Document {
 
 impl Document {
     /// Checks a whole file and writes it in canonical form.
+    ///
+    /// # Errors
+    ///
+    /// If `source` is not JSON, or a value that a query needs is missing or of the wrong type.
     pub(crate) fn read(source: &[u8], warnings: &mut Warnings) -> Result<Self, Error> {
         let pieces = pieces::pieces(source)?;
         let mut loader = Loader {
@@ -118,7 +139,7 @@ impl Document {
         &self.text
     }
 
-    /// The entries of a container, ascending by key (UTF-8 bytes): the reference's map order.
+    /// The entries of a section, ascending by key (UTF-8 bytes): the reference's map order.
     pub(crate) fn entries(&self, section: Section) -> &[Entry] {
         &self.sections[section as usize]
     }
@@ -136,7 +157,8 @@ impl Document {
         let child = if children.len() <= LINEAR_MAX {
             children.iter().find(|child| name(child) == key)?
         } else {
-            // Sorted by key, and by place among equal keys: the first of them is meant.
+            // The children are sorted by key; equal keys are in the order of the text, and the
+            // first counts.
             let first =
                 children.partition_point(|child| text::compare(name(child), key) == Ordering::Less);
             children.get(first).filter(|child| name(child) == key)?
@@ -144,7 +166,7 @@ impl Document {
         Some(self.value(text::string_end(&self.text, *child as usize) + 1))
     }
 
-    /// The element `index` of the array at `at`.
+    /// The element at `index` of the array at `at`.
     pub(crate) fn element(&self, at: usize, index: usize) -> Option<Span> {
         match self.tree.branch(at) {
             Some(branch) => self
@@ -165,17 +187,17 @@ impl Document {
         Span::new(at..end)
     }
 
-    /// The value that `keys` lead to from the top.
+    /// The value at the path of `keys`, which the field tables mark as mandatory.
     ///
     /// # Panics
     ///
-    /// If there is none: for fields that the tables mark as needed.
-    pub(crate) fn needed(&self, keys: &[&str]) -> Span {
+    /// If there is no such value.
+    pub(crate) fn mandatory(&self, keys: &[&str]) -> Span {
         self.find(keys)
-            .expect("the tables reject files without a needed field")
+            .expect("the field tables refuse files without a mandatory field")
     }
 
-    /// The value that `keys` lead to from the top, if it is there.
+    /// The value at the path of `keys`, if there is one.
     pub(crate) fn find(&self, keys: &[&str]) -> Option<Span> {
         let top = Span::new(0..self.text.len());
         keys.iter().try_fold(top, |value, key| {
@@ -190,10 +212,7 @@ impl Document {
             .iter()
             .map(|entries| size_of_val::<[Entry]>(entries))
             .sum();
-        self.text.len()
-            + size_of_val::<[Branch]>(&self.tree.branches)
-            + size_of_val::<[u32]>(&self.tree.children)
-            + entries
+        self.text.len() + self.tree.bytes() + entries
     }
 }
 
@@ -206,6 +225,7 @@ struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
+    /// Writes the top level: known fields in the order of the table, then unknown keys.
     fn config_data(&mut self, pieces: &[Piece]) -> Result<(), Error> {
         let keyed = self.by_key(pieces.iter().map(|piece| &piece.text))?;
         let find = |key: &str| {
@@ -233,22 +253,22 @@ impl<'a> Loader<'a> {
         for (key, index) in &keyed {
             if CONFIG_DATA.fields.iter().all(|field| field.key != key) {
                 self.writer.warnings.unknown(CONFIG_DATA.name, key);
-                self.entry(&Type::Any, &pieces[*index].text)?;
+                self.entry(&FieldType::Any, &pieces[*index].text)?;
             }
         }
         self.writer.close(object, b'}');
         Ok(())
     }
 
-    /// A map whose entries are parsed one by one, in the order of their keys.
+    /// Writes a section: its entries are parsed one by one, in the order of their keys.
     fn container(&mut self, section: Section, field: &Field, piece: &Piece) -> Result<(), Error> {
-        let Type::Map(ty) = &field.ty else {
+        let FieldType::Map(ty) = &field.ty else {
             unreachable!("sections are maps")
         };
         self.check_braces(piece)
             .map_err(|error| error.under(section.key()))?;
         let mut inner: &[Range<usize>] = &piece.inner;
-        // An object without members has one piece of white space.
+        // An object without members has one piece, which is empty but for white space.
         if let [only] = inner
             && self.source[only.clone()]
                 .iter()
@@ -259,7 +279,7 @@ impl<'a> Loader<'a> {
         let keyed = self
             .by_key(inner.iter())
             .map_err(|error| error.under(section.key()))?;
-        self.writer.key(section.key())?;
+        self.writer.key(section.key());
         let map = self.writer.open(b'{');
         let mut entries = Vec::with_capacity(keyed.len());
         for (_, index) in keyed {
@@ -278,10 +298,10 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    /// That a container's value is one object and nothing else: what its pieces do not show.
+    /// Checks that the value of a section is an object, which the pieces inside it do not show.
     fn check_braces(&mut self, piece: &Piece) -> Result<(), Error> {
         let (Some(first), Some(last)) = (piece.inner.first(), piece.inner.last()) else {
-            // No braces at all: parse the value for the message that says what it is.
+            // A scalar: parse it, so that the message can name its type.
             return self
                 .parser
                 .member(self.source, piece.text.clone(), |_, value| {
@@ -291,7 +311,7 @@ impl<'a> Loader<'a> {
                     )))
                 });
         };
-        // The same text without the entries must be a member with an empty object for its value.
+        // Without the entries, the text must be a member whose value is an empty object.
         let mut shell = self.source[piece.text.start..first.start].to_vec();
         shell.extend_from_slice(&self.source[last.end..piece.text.end]);
         let length = shell.len();
@@ -307,17 +327,21 @@ impl<'a> Loader<'a> {
     }
 
     /// Parses one piece as a member and writes it.
-    fn entry(&mut self, ty: &Type, piece: &Range<usize>) -> Result<(), Error> {
+    fn entry(&mut self, ty: &FieldType, piece: &Range<usize>) -> Result<(), Error> {
         self.parser
             .member(self.source, piece.clone(), |key, value| {
-                self.writer.key(key)?;
+                self.writer.key(key);
                 self.writer
                     .write(ty, value, value)
                     .map_err(|error| error.under(key))
             })
     }
 
-    /// The pieces' keys in ascending order, each with its piece's index.
+    /// The keys of pieces in ascending order, each with the index of its piece.
+    ///
+    /// # Errors
+    ///
+    /// If a piece has no key, or two have the same.
     fn by_key<'p>(
         &mut self,
         pieces: impl Iterator<Item = &'p Range<usize>>,
@@ -326,8 +350,8 @@ impl<'a> Loader<'a> {
         let mut keyed = Vec::new();
         for (index, piece) in pieces.enumerate() {
             let key = match pieces::raw_key(&source[piece.clone()]).map(str::from_utf8) {
-                Some(Ok(plain)) if !plain.contains('\\') => Cow::Borrowed(plain),
-                // An escape in it, or no key at all: let the parser say.
+                Some(Ok(key)) if !key.contains('\\') => Cow::Borrowed(key),
+                // A key with escapes, or no key: the parser unescapes it or reports what is wrong.
                 _ => self.parser.member(source, piece.clone(), |key, _| {
                     Ok(Cow::Owned(key.to_owned()))
                 })?,
@@ -343,103 +367,6 @@ impl<'a> Loader<'a> {
                 pair[0].0.escape_debug()
             ))),
             None => Ok(keyed),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Branch {
-    start: u32,
-    end: u32,
-    /// Its children's offsets are `children[first..first + count]`.
-    first: u32,
-    count: u32,
-}
-
-/// The larger objects and arrays of a text, by where they start.
-///
-/// Children of an array are the offsets of its elements in order; children of an object the offsets of its
-/// keys, sorted if there are more than [`LINEAR_MAX`].
-#[derive(Debug, Default)]
-struct Tree {
-    branches: Box<[Branch]>,
-    children: Box<[u32]>,
-}
-
-impl Tree {
-    fn branch(&self, at: usize) -> Option<&Branch> {
-        let at = u32::try_from(at).ok()?;
-        self.branches
-            .binary_search_by_key(&at, |branch| branch.start)
-            .ok()
-            .map(|found| &self.branches[found])
-    }
-
-    fn children(&self, branch: &Branch) -> &[u32] {
-        &self.children[branch.first as usize..][..branch.count as usize]
-    }
-}
-
-/// Grows a [`Tree`] while its text is written.
-#[derive(Default)]
-pub(super) struct TreeBuilder {
-    branches: Vec<Branch>,
-    children: Vec<u32>,
-    /// Children of all the composites that are still open, innermost last.
-    open_children: Vec<u32>,
-    /// Where the open composites' children begin in `open_children`.
-    open: Vec<usize>,
-}
-
-impl TreeBuilder {
-    pub(super) fn open(&mut self) {
-        self.open.push(self.open_children.len());
-    }
-
-    /// A child of the innermost open composite starts at `at`.
-    pub(super) fn child(&mut self, at: usize) {
-        // A text too large for offsets is refused by `Writer::checked_len` before anything reads them.
-        self.open_children.push(at as u32);
-    }
-
-    /// The innermost composite, which started at `start`, ends where `text` ends.
-    pub(super) fn close(&mut self, start: usize, text: &[u8]) {
-        let mark = self.open.pop().unwrap_or(0);
-        if text.len() - start >= BRANCH_BYTES_MIN && u32::try_from(text.len()).is_ok() {
-            let first = self.children.len();
-            self.children.extend(self.open_children.drain(mark..));
-            let children = &mut self.children[first..];
-            if text[start] == b'{' && children.len() > LINEAR_MAX {
-                let key = |&child: &u32| {
-                    &text[child as usize + 1..text::string_end(text, child as usize) - 1]
-                };
-                let before = |left: &u32, right: &u32| text::compare(key(left), key(right));
-                if !children.is_sorted_by(|left, right| before(left, right) == Ordering::Less) {
-                    children.sort_by(before);
-                }
-            }
-            let count = children.len() as u32;
-            self.branches.push(Branch {
-                start: start as u32,
-                end: text.len() as u32,
-                first: first as u32,
-                count,
-            });
-        } else {
-            self.open_children.truncate(mark);
-        }
-    }
-
-    /// The child that was started last is not there after all. It must have been too short for a branch.
-    pub(super) fn forget_last(&mut self) {
-        self.open_children.pop();
-    }
-
-    fn finish(mut self) -> Tree {
-        self.branches.sort_unstable_by_key(|branch| branch.start);
-        Tree {
-            branches: self.branches.into_boxed_slice(),
-            children: self.children.into_boxed_slice(),
         }
     }
 }

@@ -1,28 +1,34 @@
-//! Filter rules: predicates over jobs, and what to do with those that match.
+//! Field table of filter rules: predicates over jobs, and the action for jobs that match.
 //!
-//! Source: the reference's object model, 4.10; `Ganeti.Objects` (`FilterRule`, `FilterPredicate`, `FilterAction`),
+//! Source: `Ganeti.Objects` (`FilterRule`, `FilterPredicate`, `FilterAction`) and
 //! `Ganeti.Query.Language` (`Filter`).
 
-use super::schema::{Record, Type, Writer, elements, int, required};
+use super::error::Error;
+use super::number;
+use super::schema::{FieldType, Record, expected};
 use super::value::{Number, Value};
-use super::{Error, number};
+use super::writer::{Writer, elements, int};
 
 pub(super) static FILTER_RULE: Record = Record {
     name: "FilterRule",
     fields: &[
-        required("watermark", Type::Custom(job_id)),
-        required("priority", Type::Custom(priority)),
-        required("predicates", Type::List(&Type::Custom(predicate))),
-        required("action", Type::Custom(action)),
-        required(
+        expected("watermark", FieldType::Custom(job_id)),
+        expected("priority", FieldType::Custom(priority)),
+        expected("predicates", FieldType::List(&FieldType::Custom(predicate))),
+        expected("action", FieldType::Custom(action)),
+        expected(
             "reason_trail",
-            Type::List(&Type::Tuple(&[Type::String, Type::String, Type::Integer])),
+            FieldType::List(&FieldType::Tuple(&[
+                FieldType::String,
+                FieldType::String,
+                FieldType::Integer,
+            ])),
         ),
-        required("uuid", Type::Uuid),
+        expected("uuid", FieldType::Uuid),
     ],
 };
 
-/// An integral number, or a string that reads as one; not negative.
+/// Writes a job id: an integral number or a string that reads as one, not negative.
 fn job_id(writer: &mut Writer<'_>, value: Value<'_>, _: Value<'_>) -> Result<(), Error> {
     let id = match value.as_str() {
         Some(text) => number::read_int(text)
@@ -33,19 +39,24 @@ fn job_id(writer: &mut Writer<'_>, value: Value<'_>, _: Value<'_>) -> Result<(),
     let id = id
         .filter(|id| *id >= 0)
         .ok_or_else(|| Error::new("expected a job id: a whole number, not negative"))?;
-    writer.int(id)
+    writer.int(id);
+    Ok(())
 }
 
+/// Writes a priority: a number that rounds to 0 or more.
 fn priority(writer: &mut Writer<'_>, value: Value<'_>, _: Value<'_>) -> Result<(), Error> {
     match int(value)? {
         negative @ ..0 => Err(Error::new(format!(
             "a priority must not be negative, found {negative}"
         ))),
-        priority => writer.int(priority),
+        priority => {
+            writer.int(priority);
+            Ok(())
+        }
     }
 }
 
-/// The number as an `Int`, if it has no fraction.
+/// The number wrapped to 64 bits, if it has no fraction.
 fn integral(value: Value<'_>) -> Option<i64> {
     match value.as_number()? {
         Number::Text(text) if !number::is_integral(text) => None,
@@ -53,7 +64,7 @@ fn integral(value: Value<'_>) -> Option<i64> {
     }
 }
 
-/// `"ACCEPT"` and its like, or `["RATE_LIMIT", n]`.
+/// Writes an action: `"ACCEPT"` or another name, or `["RATE_LIMIT", n]`.
 fn action(writer: &mut Writer<'_>, value: Value<'_>, _: Value<'_>) -> Result<(), Error> {
     const NAMES: [&str; 4] = ["ACCEPT", "PAUSE", "REJECT", "CONTINUE"];
     if value.as_str().is_some() {
@@ -65,14 +76,14 @@ fn action(writer: &mut Writer<'_>, value: Value<'_>, _: Value<'_>) -> Result<(),
         .ok_or_else(|| Error::new("expected [\"RATE_LIMIT\", n] with a whole number n > 0"))?;
     let list = writer.open(b'[');
     writer.element();
-    writer.string("RATE_LIMIT")?;
+    writer.string("RATE_LIMIT");
     writer.element();
-    writer.int(limit)?;
+    writer.int(limit);
     writer.close(list, b']');
     Ok(())
 }
 
-/// `[what, expression]`.
+/// Writes a predicate, `["jobid" | "opcode" | "reason", expression]`.
 fn predicate(writer: &mut Writer<'_>, value: Value<'_>, _: Value<'_>) -> Result<(), Error> {
     let (what, filter) = pair(value)?;
     let list = writer.open(b'[');
@@ -84,6 +95,7 @@ fn predicate(writer: &mut Writer<'_>, value: Value<'_>, _: Value<'_>) -> Result<
     Ok(())
 }
 
+/// The elements of an array of two.
 fn pair(value: Value<'_>) -> Result<(Value<'_>, Value<'_>), Error> {
     let mut elements = elements(value)?;
     match (elements.next(), elements.next(), elements.next()) {
@@ -92,7 +104,8 @@ fn pair(value: Value<'_>) -> Result<(Value<'_>, Value<'_>), Error> {
     }
 }
 
-/// An expression of the query language; `=` and `!=` are written as the reference normalises them.
+/// Writes an expression of the query language; `=` and `!=` are normalized as the reference does:
+/// `=` prints as `==`, and `!=` as the negation of `==`.
 fn expression(writer: &mut Writer<'_>, value: Value<'_>) -> Result<(), Error> {
     if value.is_null() {
         writer.push("null");
@@ -122,20 +135,21 @@ fn expression(writer: &mut Writer<'_>, value: Value<'_>) -> Result<(), Error> {
         ("!=", [_, _]) => {
             let list = writer.open(b'[');
             writer.element();
-            writer.string("!")?;
+            writer.string("!");
             writer.element();
             operation(writer, "==", &arguments, field_and_value)?;
             writer.close(list, b']');
             Ok(())
         }
         _ => Err(Error::new(format!(
-            "no such operator with {} arguments: \"{}\"",
-            arguments.len(),
-            operator.escape_debug()
+            "unknown operator \"{}\" with {} arguments",
+            operator.escape_debug(),
+            arguments.len()
         ))),
     }
 }
 
+/// Writes `[operator, argument, ...]`; `write` gets each argument with its index.
 fn operation(
     writer: &mut Writer<'_>,
     operator: &str,
@@ -144,7 +158,7 @@ fn operation(
 ) -> Result<(), Error> {
     let list = writer.open(b'[');
     writer.element();
-    writer.string(operator)?;
+    writer.string(operator);
     for (index, argument) in arguments.iter().enumerate() {
         writer.element();
         write(writer, index, *argument).map_err(|error| error.under(&(index + 1).to_string()))?;
@@ -154,10 +168,10 @@ fn operation(
 }
 
 fn text(writer: &mut Writer<'_>, value: Value<'_>) -> Result<(), Error> {
-    writer.write(&Type::String, value, value)
+    writer.write(&FieldType::String, value, value)
 }
 
-/// A field's name, then a string or an integral number.
+/// Writes the arguments of a comparison: a field name, then a string or an integral number.
 fn field_and_value(writer: &mut Writer<'_>, index: usize, value: Value<'_>) -> Result<(), Error> {
     if index == 0 || value.as_str().is_some() {
         return text(writer, value);
@@ -166,7 +180,7 @@ fn field_and_value(writer: &mut Writer<'_>, index: usize, value: Value<'_>) -> R
         Some(Number::Text(text)) if !number::is_integral(text) => {
             Err(Error::new("expected a whole number"))
         }
-        Some(_) => writer.write(&Type::Integer, value, value),
+        Some(_) => writer.write(&FieldType::Integer, value, value),
         None => Err(Error::new(format!(
             "expected a string or a number, found {}",
             value.kind()

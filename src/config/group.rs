@@ -1,29 +1,32 @@
-//! Node groups.
+//! Field table of node groups.
 //!
-//! Source: the reference's object model, 4.5; `Ganeti.Objects` (`NodeGroup`).
+//! Source: `Ganeti.Objects` (`NodeGroup`).
 
 use super::params::{ANY_MAP, PARTIAL_IPOLICY, PARTIAL_NDPARAMS, PARTIAL_NICPARAMS};
-use super::schema::{Record, Type, default, hidden, required};
+use super::schema::{FieldType, Record, default, expected, omit_if};
 
 pub(super) static NODE_GROUP: Record = Record {
     name: "NodeGroup",
     fields: &[
-        required("name", Type::String),
-        default("members", Type::List(&Type::String), "[]"),
-        required("ndparams", Type::Record(&PARTIAL_NDPARAMS)),
-        required(
+        expected("name", FieldType::String),
+        default("members", FieldType::List(&FieldType::String), "[]"),
+        expected("ndparams", FieldType::Record(&PARTIAL_NDPARAMS)),
+        expected(
             "alloc_policy",
-            Type::Enum("AllocPolicy", &["preferred", "last_resort", "unallocable"]),
+            FieldType::Enum("AllocPolicy", &["preferred", "last_resort", "unallocable"]),
         ),
-        required("ipolicy", Type::Record(&PARTIAL_IPOLICY)),
-        required("diskparams", Type::Map(&ANY_MAP)),
-        required("networks", Type::Map(&Type::Record(&PARTIAL_NICPARAMS))),
-        hidden("hv_state_static", ANY_MAP, "{}"),
-        hidden("disk_state_static", ANY_MAP, "{}"),
-        default("ctime", Type::Time, "0"),
-        default("mtime", Type::Time, "0"),
-        required("uuid", Type::Uuid),
-        required("serial_no", Type::Int),
-        default("tags", Type::Set, "[]"),
+        expected("ipolicy", FieldType::Record(&PARTIAL_IPOLICY)),
+        expected("diskparams", FieldType::Map(&ANY_MAP)),
+        expected(
+            "networks",
+            FieldType::Map(&FieldType::Record(&PARTIAL_NICPARAMS)),
+        ),
+        omit_if("hv_state_static", ANY_MAP, "{}"),
+        omit_if("disk_state_static", ANY_MAP, "{}"),
+        default("ctime", FieldType::Time, "0"),
+        default("mtime", FieldType::Time, "0"),
+        expected("uuid", FieldType::Uuid),
+        expected("serial_no", FieldType::Int),
+        default("tags", FieldType::Set, "[]"),
     ],
 };

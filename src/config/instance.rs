@@ -1,62 +1,62 @@
-//! Instances, real and forthcoming, and their NICs.
+//! Field tables of instances, real and forthcoming, and of their NICs.
 //!
-//! Source: the reference's object model, 4.6 and 4.7; `Ganeti.Objects.Instance`, `Ganeti.Objects.Nic`.
+//! Source: `Ganeti.Objects.Instance` and `Ganeti.Objects.Nic`.
 
 use super::params::{ANY_MAP, HYPERVISOR, PARTIAL_BEPARAMS, PARTIAL_NICPARAMS, STRING_MAP};
-use super::schema::{Field, Record, Type, default, ignored, needed, optional, required};
+use super::schema::{Field, FieldType, Record, default, expected, ignored, mandatory, optional};
 use super::value::Value;
 
 static NIC: Record = Record {
     name: "NIC",
     fields: &[
-        required("mac", Type::String),
-        optional("ip", Type::String),
-        required("nicparams", Type::Record(&PARTIAL_NICPARAMS)),
-        optional("network", Type::String),
-        optional("name", Type::String),
-        required("uuid", Type::Uuid),
+        expected("mac", FieldType::String),
+        optional("ip", FieldType::String),
+        expected("nicparams", FieldType::Record(&PARTIAL_NICPARAMS)),
+        optional("network", FieldType::String),
+        optional("name", FieldType::String),
+        expected("uuid", FieldType::Uuid),
     ],
 };
 
-/// What real and forthcoming instances have in common; `must` is how a field is there that only real ones must have,
-/// `query` the same for one that queries need.
+/// The fields of an instance. `$must` and `$query` make the fields that only real instances must
+/// have; those made by `$query` are needed by queries.
 macro_rules! instance_fields {
     ($first:expr, $must:ident, $query:ident) => {
         [
             $first,
-            $query("name", Type::String),
-            $query("primary_node", Type::String),
-            $must("os", Type::String),
+            $query("name", FieldType::String),
+            $query("primary_node", FieldType::String),
+            $must("os", FieldType::String),
             $must("hypervisor", HYPERVISOR),
             default("hvparams", ANY_MAP, "{}"),
-            default("beparams", Type::Record(&PARTIAL_BEPARAMS), "{}"),
+            default("beparams", FieldType::Record(&PARTIAL_BEPARAMS), "{}"),
             default("osparams", STRING_MAP, "{}"),
             default("osparams_private", STRING_MAP, "{}"),
             $must(
                 "admin_state",
-                Type::Enum("AdminState", &["offline", "down", "up"]),
+                FieldType::Enum("AdminState", &["offline", "down", "up"]),
             ),
             $must(
                 "admin_state_source",
-                Type::Enum("AdminStateSource", &["admin", "user"]),
+                FieldType::Enum("AdminStateSource", &["admin", "user"]),
             ),
-            default("nics", Type::List(&Type::Record(&NIC)), "[]"),
-            default("disks", Type::List(&Type::String), "[]"),
-            $must("disks_active", Type::Bool),
-            optional("network_port", Type::Int),
-            default("ctime", Type::Time, "0"),
-            default("mtime", Type::Time, "0"),
-            needed("uuid", Type::Uuid),
-            needed("serial_no", Type::Int),
-            default("tags", Type::Set, "[]"),
+            default("nics", FieldType::List(&FieldType::Record(&NIC)), "[]"),
+            default("disks", FieldType::List(&FieldType::String), "[]"),
+            $must("disks_active", FieldType::Bool),
+            optional("network_port", FieldType::Int),
+            default("ctime", FieldType::Time, "0"),
+            default("mtime", FieldType::Time, "0"),
+            mandatory("uuid", FieldType::Uuid),
+            mandatory("serial_no", FieldType::Int),
+            default("tags", FieldType::Set, "[]"),
         ]
     };
 }
 
-static FIELDS: [Field; 20] = instance_fields!(ignored("forthcoming"), required, needed);
+static FIELDS: [Field; 20] = instance_fields!(ignored("forthcoming"), expected, mandatory);
 
 static FORTHCOMING_FIELDS: [Field; 20] =
-    instance_fields!(optional("forthcoming", Type::Any), optional, optional);
+    instance_fields!(optional("forthcoming", FieldType::Any), optional, optional);
 
 static REAL: Record = Record {
     name: "Instance",
@@ -68,7 +68,7 @@ static FORTHCOMING: Record = Record {
     fields: &FORTHCOMING_FIELDS,
 };
 
-/// The table for an instance: what is planned may lack what only exists once it is there.
+/// The field table for an instance: a forthcoming one may lack most fields.
 pub(super) fn table(instance: Value<'_>) -> &'static Record {
     if is_forthcoming(instance) {
         &FORTHCOMING
@@ -77,7 +77,7 @@ pub(super) fn table(instance: Value<'_>) -> &'static Record {
     }
 }
 
-/// Only `true` makes an object forthcoming; anything else, a string for example, is as good as absent.
+/// Whether an instance or disk is forthcoming: any value but `true` counts as absent.
 pub(super) fn is_forthcoming(object: Value<'_>) -> bool {
     object
         .member("forthcoming")

@@ -1,68 +1,86 @@
-//! Networks.
+//! Field table of networks.
 //!
-//! Source: the reference's object model, 4.9; `Ganeti.Objects` (`Network`), `Ganeti.Objects.BitArray`.
+//! Source: `Ganeti.Objects` (`Network`) and `Ganeti.Objects.BitArray`.
 
-use super::schema::{Record, Type, Writer, default, expect, optional, required, text};
+use super::error::Error;
+use super::number;
+use super::schema::{FieldType, Record, default, expected, optional};
 use super::value::Value;
-use super::{Error, number};
+use super::writer::{Writer, expect, text};
 
 pub(super) static NETWORK: Record = Record {
     name: "Network",
     fields: &[
-        required("name", Type::NonEmpty),
-        optional("mac_prefix", Type::String),
-        required("network", Type::Custom(ip4_network)),
-        optional("network6", Type::String),
-        optional("gateway", Type::Custom(ip4_address)),
-        optional("gateway6", Type::String),
-        optional("reservations", Type::Custom(bit_string)),
-        optional("ext_reservations", Type::Custom(bit_string)),
-        required("uuid", Type::Uuid),
-        default("ctime", Type::Time, "0"),
-        default("mtime", Type::Time, "0"),
-        required("serial_no", Type::Int),
-        default("tags", Type::Set, "[]"),
+        expected("name", FieldType::NonEmpty),
+        optional("mac_prefix", FieldType::String),
+        expected("network", FieldType::Custom(ip4_network)),
+        optional("network6", FieldType::String),
+        optional("gateway", FieldType::Custom(ip4_address)),
+        optional("gateway6", FieldType::String),
+        optional("reservations", FieldType::Custom(bit_string)),
+        optional("ext_reservations", FieldType::Custom(bit_string)),
+        expected("uuid", FieldType::Uuid),
+        default("ctime", FieldType::Time, "0"),
+        default("mtime", FieldType::Time, "0"),
+        expected("serial_no", FieldType::Int),
+        default("tags", FieldType::Set, "[]"),
     ],
 };
 
+/// Writes an IPv4 address as plain decimals.
 fn ip4_address(writer: &mut Writer<'_>, value: Value<'_>, _: Value<'_>) -> Result<(), Error> {
     let text = text(value)?;
-    let address = parse_address(&text)
-        .ok_or_else(|| Error::new(format!("\"{}\" is no IPv4 address", text.escape_debug())))?;
-    writer.string(&address)
+    let address = parse_address(&text).ok_or_else(|| {
+        Error::new(format!(
+            "\"{}\" is not an IPv4 address",
+            text.escape_debug()
+        ))
+    })?;
+    writer.string(&address);
+    Ok(())
 }
 
+/// Writes an IPv4 network, address and prefix length; host bits are kept.
 fn ip4_network(writer: &mut Writer<'_>, value: Value<'_>, _: Value<'_>) -> Result<(), Error> {
     let text = text(value)?;
-    let network = parse_network(&text)
-        .ok_or_else(|| Error::new(format!("\"{}\" is no IPv4 network", text.escape_debug())))?;
-    writer.string(&network)
+    let network = parse_network(&text).ok_or_else(|| {
+        Error::new(format!(
+            "\"{}\" is not an IPv4 network",
+            text.escape_debug()
+        ))
+    })?;
+    writer.string(&network);
+    Ok(())
 }
 
-/// Four numbers, each as Haskell reads a `Word8`: wrapped to a byte.
+/// The plain form of four numbers, each read as Haskell reads a `Word8`: wrapped to a byte.
 fn parse_address(text: &str) -> Option<String> {
     let octets: Vec<_> = text.split('.').map(read_byte).collect::<Option<_>>()?;
     let [a, b, c, d] = octets.try_into().ok()?;
     Some(format!("{a}.{b}.{c}.{d}"))
 }
 
+/// The plain form of an address and a prefix length of at most 32.
 fn parse_network(text: &str) -> Option<String> {
     let (address, mask) = text.split_once('/')?;
     let mask = read_byte(mask).filter(|mask| *mask <= 32)?;
     Some(format!("{}/{mask}", parse_address(address)?))
 }
 
+/// A whole number and nothing after it, wrapped to a byte.
 fn read_byte(text: &str) -> Option<u8> {
     let (value, rest) = number::read_int(text)?;
     rest.is_empty().then_some(value as u8)
 }
 
+/// Writes a string of zeros and ones.
 fn bit_string(writer: &mut Writer<'_>, value: Value<'_>, _: Value<'_>) -> Result<(), Error> {
     let text = expect(value, "a string", value.as_str())?;
     if let Some(other) = text.chars().find(|bit| !matches!(bit, '0' | '1')) {
         return Err(Error::new(format!("neither '0' nor '1': {other:?}")));
     }
-    writer.string(text)
+    writer.string(text);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -70,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_wrap_as_the_reference_s_do() {
+    fn octets_and_prefix_lengths_wrap_to_a_byte() {
         for (text, expected) in [
             ("192.0.2.1", Some("192.0.2.1")),
             ("1.2.3.300", Some("1.2.3.44")),

@@ -1,30 +1,30 @@
-//! Nodes.
+//! Field table of nodes.
 //!
-//! Source: the reference's object model, 4.4; `Ganeti.Objects` (`Node`).
+//! Source: `Ganeti.Objects` (`Node`).
 
 use super::params::{ANY_MAP, PARTIAL_NDPARAMS};
-use super::schema::{Record, Type, default, hidden, needed, required};
+use super::schema::{FieldType, Record, default, expected, mandatory, omit_if};
 
 pub(super) static NODE: Record = Record {
     name: "Node",
     fields: &[
-        needed("name", Type::String),
-        needed("primary_ip", Type::String),
-        required("secondary_ip", Type::String),
-        needed("master_candidate", Type::Bool),
-        needed("offline", Type::Bool),
-        needed("drained", Type::Bool),
-        required("group", Type::String),
-        required("master_capable", Type::Bool),
-        required("vm_capable", Type::Bool),
-        required("ndparams", Type::Record(&PARTIAL_NDPARAMS)),
-        required("powered", Type::Bool),
-        hidden("hv_state_static", ANY_MAP, "{}"),
-        hidden("disk_state_static", ANY_MAP, "{}"),
-        default("ctime", Type::Time, "0"),
-        default("mtime", Type::Time, "0"),
-        needed("uuid", Type::Uuid),
-        needed("serial_no", Type::Int),
-        default("tags", Type::Set, "[]"),
+        mandatory("name", FieldType::String),
+        mandatory("primary_ip", FieldType::String),
+        expected("secondary_ip", FieldType::String),
+        mandatory("master_candidate", FieldType::Bool),
+        mandatory("offline", FieldType::Bool),
+        mandatory("drained", FieldType::Bool),
+        expected("group", FieldType::String),
+        expected("master_capable", FieldType::Bool),
+        expected("vm_capable", FieldType::Bool),
+        expected("ndparams", FieldType::Record(&PARTIAL_NDPARAMS)),
+        expected("powered", FieldType::Bool),
+        omit_if("hv_state_static", ANY_MAP, "{}"),
+        omit_if("disk_state_static", ANY_MAP, "{}"),
+        default("ctime", FieldType::Time, "0"),
+        default("mtime", FieldType::Time, "0"),
+        mandatory("uuid", FieldType::Uuid),
+        mandatory("serial_no", FieldType::Int),
+        default("tags", FieldType::Set, "[]"),
     ],
 };

@@ -1,17 +1,22 @@
-//! Numbers and times as the reference prints them.
+//! Reads numbers and times as the reference reads them, and prints them as it prints them.
 //!
-//! The reference reads every number as an exact rational. A number's own text is all that is needed to do the same:
-//! what is asked of it is an integer (rounded half to even, wrapped to 64 bits), a double (the nearest), or itself.
+//! The reference reads every number as an exact rational. From the text of a number this module
+//! makes what a field asks for: an integer (rounded half to even, wrapped to 64 bits or not), the
+//! nearest double, or the number itself.
 //!
-//! Source: `Text.JSON` (`showJSRational`), `GHC.Float.floatToDigits` and `Ganeti.Objects` (`TimeAsDoubleJSON`), as the
-//! reference daemon shows them.
+//! Texts are numbers of RFC 8259.
+//!
+//! Source: `Text.JSON` (`showJSRational`), `GHC.Float.floatToDigits` and `Ganeti.Objects`
+//! (`TimeAsDoubleJSON`), as observed on the reference daemon.
 
 use num_bigint::BigInt;
 
-/// Zeros that an exponent may add to an integer: beyond, the number is larger than any double and printed as infinity.
+/// The largest exponent of an integer that is printed in full. Larger numbers exceed every double
+/// and are printed as infinity.
 const EXPONENT_MAX: i64 = 308;
 
-/// A number's text taken apart: `digits` × 10^`exponent`, without leading or trailing zeros; zero has no digits, and the exponent 0.
+/// The value `digits` × 10^`exponent`, without leading or trailing zeros. Zero has no digits and
+/// the exponent 0.
 struct Decimal {
     negative: bool,
     digits: Vec<u8>,
@@ -19,7 +24,7 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// Takes a number of RFC 8259 apart. Exponents are cut at ±2^40, far beyond any meaning.
+    /// Reads a number of RFC 8259. Exponents are limited to ±2^40, which is beyond any effect.
     fn parse(text: &[u8]) -> Self {
         let (mantissa, power) = match memchr::memchr2(b'e', b'E', text) {
             Some(at) => (&text[..at], exponent(&text[at + 1..])),
@@ -50,13 +55,14 @@ impl Decimal {
         }
     }
 
-    /// The digits before the decimal point and those behind it, as far as they are written.
+    /// The digits before and after the decimal point; zeros next to the point are left out.
     fn split(&self) -> (&[u8], &[u8]) {
         let whole = self.digits.len() as i64 + self.exponent.min(0);
         self.digits.split_at(whole.max(0) as usize)
     }
 
-    /// Whether the magnitude's fraction asks for the next larger integer: over a half, or a half beside an odd digit.
+    /// Whether the magnitude rounds up to the next integer: its fraction is over a half, or is a
+    /// half after an odd digit.
     fn rounds_up(&self) -> bool {
         let (whole, fraction) = self.split();
         let first = if self.digits.len() as i64 + self.exponent < 0 {
@@ -72,6 +78,7 @@ impl Decimal {
     }
 }
 
+/// The value of an exponent with its sign, limited to ±2^40.
 fn exponent(text: &[u8]) -> i64 {
     let digits = text.iter().filter(|byte| byte.is_ascii_digit());
     let size = digits.fold(0_i64, |sum, digit| {
@@ -89,7 +96,7 @@ pub fn int(text: &[u8]) -> i64 {
     let decimal = Decimal::parse(text);
     let horner = |sum: u64, digit: &u8| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
     let mut value = decimal.split().0.iter().fold(0, horner);
-    // 2^64 divides 10^64: what is larger has wrapped to zero.
+    // 2^64 divides 10^64, so that larger powers wrap to zero.
     for _ in 0..decimal.exponent.clamp(0, 64) {
         value = value.wrapping_mul(10);
     }
@@ -102,7 +109,7 @@ pub fn int(text: &[u8]) -> i64 {
     .cast_signed()
 }
 
-/// Whether the number is an integer, and that integer's text is what [`integer`] writes.
+/// Whether the number is an integer, so that [`integer`] does not round it.
 pub fn is_integral(text: &[u8]) -> bool {
     Decimal::parse(text).exponent >= 0
 }
@@ -124,7 +131,8 @@ pub fn integer(text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(signed.to_string().as_bytes());
 }
 
-/// Writes the number as a free-form value: an integer in full, everything else as the nearest double.
+/// Writes the number as a free-form value: an integer with all its digits, any other as the nearest
+/// double.
 pub fn rational(text: &[u8], out: &mut Vec<u8>) {
     let decimal = Decimal::parse(text);
     if decimal.exponent >= 0 {
@@ -134,6 +142,7 @@ pub fn rational(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Writes an integer with all its digits, or 2^1024 if it is larger than any double.
 fn write_integral(decimal: &Decimal, out: &mut Vec<u8>) {
     if decimal.digits.is_empty() {
         out.push(b'0');
@@ -148,7 +157,7 @@ fn write_integral(decimal: &Decimal, out: &mut Vec<u8>) {
     }
 }
 
-/// The nearest double; infinity if there is none.
+/// The nearest double; infinity beyond the range of doubles.
 pub fn nearest(text: &[u8]) -> f64 {
     std::str::from_utf8(text)
         .ok()
@@ -156,26 +165,27 @@ pub fn nearest(text: &[u8]) -> f64 {
         .unwrap_or_default()
 }
 
-/// Writes a double: an integral one as an integer in full, everything else by [`show`].
+/// Writes a double: an integral one with all its digits, any other by [`show`].
 pub fn double(value: f64, out: &mut Vec<u8>) {
     if value.is_infinite() {
         write_infinity(value.is_sign_negative(), out);
     } else if value.fract() != 0.0 {
         show(value, out);
     } else {
-        // Adding zero turns the negative zero into the only one that is printed.
+        // Adding zero turns -0.0, which must not print a sign, into 0.0.
         out.extend_from_slice(format!("{:.0}", value + 0.0).as_bytes());
     }
 }
 
-/// The reference widens an infinite double to a rational: 2^1024.
+/// Writes 2^1024, to which the reference widens an infinite double.
 fn write_infinity(negative: bool, out: &mut Vec<u8>) {
     let magnitude = BigInt::from(1) << 1024_u32;
     let signed = if negative { -magnitude } else { magnitude };
     out.extend_from_slice(signed.to_string().as_bytes());
 }
 
-/// Writes a time in seconds after its way through the reference's picoseconds, which is not always the same number.
+/// Writes a time in seconds. The reference converts it to picoseconds and back, which may change
+/// it.
 pub fn time(seconds: f64, out: &mut Vec<u8>) {
     const PICO: f64 = 1e12;
     let picoseconds = (seconds * PICO).round_ties_even();
@@ -199,7 +209,7 @@ pub fn time(seconds: f64, out: &mut Vec<u8>) {
     double(as_double(&whole) + as_double(&fraction) / PICO, out);
 }
 
-/// An integral double as an integer; an infinite one as 2^1024, as the reference has it.
+/// An integral double as an integer; an infinite one as 2^1024, like in the reference.
 fn exact_integer(value: f64) -> BigInt {
     let magnitude = if value.is_infinite() {
         BigInt::from(1) << 1024_u32
@@ -233,7 +243,7 @@ fn show(value: f64, out: &mut Vec<u8>) {
     let part = |digits: &[u8], out: &mut Vec<u8>| {
         out.extend_from_slice(if digits.is_empty() { b"0" } else { digits });
     };
-    // `point` is where the decimal point stands, counted from the first digit: 0.1 <= value < 10^7 is written plainly.
+    // 0.1 <= value < 10^7 is written without an exponent.
     if (0..=7).contains(&point) {
         let whole = digits.len().min(point as usize);
         part(&digits[..whole], out);
@@ -249,12 +259,12 @@ fn show(value: f64, out: &mut Vec<u8>) {
     }
 }
 
-/// The shortest digits that tell a finite positive double from its neighbours, and where the decimal point stands:
+/// The shortest digits that identify a finite positive double, and the place of the decimal point:
 /// 0.d₁d₂… × 10^point.
 fn digits(value: f64) -> (Digits, i32) {
     let (mantissa, _) = parts(value);
-    // Between these bounds the fast digits differ from the reference's only on ties and on bounds of the rounding
-    // interval, and both need a mantissa with zeros at its end: a number that ends after few binary places.
+    // Between these bounds the fast digits differ from the reference's only at ties and at bounds
+    // of the rounding interval. Both need a mantissa that ends in zeros.
     let usual = (9.5e-7..1.7e10).contains(&value) && mantissa.trailing_zeros() < 10;
     if usual {
         fast_digits(value)
@@ -263,6 +273,7 @@ fn digits(value: f64) -> (Digits, i32) {
     }
 }
 
+/// [`digits`] by a shortest-digits algorithm with other tie rules.
 fn fast_digits(value: f64) -> (Digits, i32) {
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value).as_bytes();
@@ -287,7 +298,7 @@ fn fast_digits(value: f64) -> (Digits, i32) {
     (digits, whole as i32 - leading + power)
 }
 
-/// The digits of a double: 17 at most tell any two apart.
+/// The digits of a double; 17 are enough to identify any.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Digits {
     digits: [u8; 20],
@@ -317,11 +328,11 @@ impl std::ops::Deref for Digits {
     }
 }
 
-/// Steele and White's free-format digits with the reference's choices: the bounds of the interval do not belong to it,
-/// and a last digit in the middle is rounded up.
+/// [`digits`] by Steele and White's free-format algorithm with the reference's choices: the bounds
+/// of the rounding interval are excluded, and a last digit at a tie is rounded up.
 fn reference_digits(value: f64) -> (Digits, i32) {
     let (mantissa, exponent) = parts(value);
-    // Below a power of two the next double is half as far away as above it.
+    // The gap to the next double below a power of two is half the gap above it.
     let narrow = mantissa == 1 << 52 && exponent > -1074;
     let shift = 1 + u32::from(narrow);
     let mut rest = BigInt::from(mantissa) << (shift + exponent.max(0).unsigned_abs());
@@ -359,8 +370,9 @@ fn reference_digits(value: f64) -> (Digits, i32) {
     }
 }
 
-/// Reads the integer at the start of `text` the way Haskell's `reads` does for `Int`, wrapped to 64 bits: white space, then
-/// decimal, `0x` or `0o`, a sign, parentheses. Gives what follows it as well.
+/// Reads the integer at the start of `text` as Haskell's `reads` does for `Int`, wrapped to 64
+/// bits: white space, then decimal, `0x` or `0o`, a sign, parentheses. Returns the rest of the text
+/// as well.
 pub(super) fn read_int(text: &str) -> Option<(i64, &str)> {
     let text = text.trim_start();
     if let Some(inner) = text.strip_prefix('(') {
@@ -374,6 +386,7 @@ pub(super) fn read_int(text: &str) -> Option<(i64, &str)> {
     read_magnitude(text).map(|(value, rest)| (value.cast_signed(), rest))
 }
 
+/// [`read_int`] without sign and parentheses.
 fn read_magnitude(text: &str) -> Option<(u64, &str)> {
     let prefixed = |radix, prefixes: [&str; 2]| {
         let digits = prefixes
@@ -495,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_an_integer_however_it_is_written() {
+    fn every_spelling_of_zero_is_an_integer() {
         for text in ["0", "-0", "0.0", "-0.00", "0e-5", "0.0E7", "7.0", "70e-1"] {
             assert!(is_integral(text.as_bytes()), "{text}");
         }
@@ -503,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn times_take_the_reference_s_way_through_picoseconds() {
+    fn times_are_converted_to_picoseconds_and_back() {
         for (text, expected) in [
             ("1358348755.779906", "1.3583487557799058e9"),
             ("-0.1", "-9.999999999999998e-2"),
@@ -535,14 +548,14 @@ mod tests {
     }
 
     #[test]
-    fn fast_digits_are_the_reference_s_digits() {
+    fn fast_digits_equal_the_reference_s_digits() {
         let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
         let mut compared = 0;
         while compared < 3_000 {
             bits = bits
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            // Exponents of 2^-20 to 2^34, mantissas with at most nine zeros at the end.
+            // Exponents of 2^-20 to 2^34, mantissas with at most nine trailing zeros.
             let value = f64::from_bits((bits >> 12) | (1003 + (bits % 54)) << 52);
             if (value.to_bits().trailing_zeros() < 10) && value < 1.7e10 {
                 assert_eq!(fast_digits(value), reference_digits(value), "{value:e}");

@@ -1,17 +1,22 @@
-//! Parameter families: filled in the cluster, partial further down.
+//! Field tables of parameters: complete in the cluster, partial in groups, nodes, instances and
+//! NICs.
 //!
-//! Source: the reference's object model, 4.3; `Ganeti.Objects` (`FilledNDParams`, `FilledBeParams`, `FilledIPolicy` and their
-//! partial twins), `Ganeti.Utils.parseUnitAssumeBinary` for sizes.
+//! Source: `Ganeti.Objects` (`FilledNDParams`, `FilledBeParams`, `FilledIPolicy` and the partial
+//! record of each) and `Ganeti.Utils.parseUnitAssumeBinary` for sizes.
 
-use super::schema::{Field, Record, Type, Writer, int, needed, partial, required};
+use super::error::Error;
+use super::number;
+use super::schema::{Field, FieldType, Record, expected, mandatory, partial};
 use super::value::Value;
-use super::{Error, number};
+use super::writer::{Writer, int};
 
 /// Hypervisors in the order in which maps keyed by them are printed.
 pub(super) const HYPERVISORS: [&str; 6] = ["kvm", "xen-pvm", "chroot", "xen-hvm", "lxc", "fake"];
 
-pub(super) const HYPERVISOR: Type = Type::Enum("Hypervisor", &HYPERVISORS);
+/// The name of a hypervisor.
+pub(super) const HYPERVISOR: FieldType = FieldType::Enum("Hypervisor", &HYPERVISORS);
 
+/// Disk templates that the reference knows.
 pub(super) const DISK_TEMPLATES: [&str; 9] = [
     "diskless",
     "file",
@@ -24,24 +29,27 @@ pub(super) const DISK_TEMPLATES: [&str; 9] = [
     "gluster",
 ];
 
-pub(super) const DISK_TEMPLATE: Type = Type::Enum("DiskTemplate", &DISK_TEMPLATES);
+/// The name of a disk template.
+pub(super) const DISK_TEMPLATE: FieldType = FieldType::Enum("DiskTemplate", &DISK_TEMPLATES);
 
 /// Hypervisor parameters by hypervisor.
-pub(super) const HVPARAMS: Type = Type::KeyedMap(&HYPERVISORS, &ANY_MAP);
+pub(super) const HVPARAMS: FieldType = FieldType::KeyedMap(&HYPERVISORS, &ANY_MAP);
 
-pub(super) const ANY_MAP: Type = Type::Map(&Type::Any);
+/// Free-form values by name.
+pub(super) const ANY_MAP: FieldType = FieldType::Map(&FieldType::Any);
 
-pub(super) const STRING_MAP: Type = Type::Map(&Type::String);
+/// Strings by name.
+pub(super) const STRING_MAP: FieldType = FieldType::Map(&FieldType::String);
 
 const NDPARAMS_FIELDS: [Field; 8] = [
-    required("oob_program", Type::String),
-    required("spindle_count", Type::Int),
-    required("exclusive_storage", Type::Bool),
-    required("ovs", Type::Bool),
-    required("ovs_name", Type::String),
-    required("ovs_link", Type::String),
-    required("ssh_port", Type::Int),
-    required("cpu_speed", Type::Double),
+    expected("oob_program", FieldType::String),
+    expected("spindle_count", FieldType::Int),
+    expected("exclusive_storage", FieldType::Bool),
+    expected("ovs", FieldType::Bool),
+    expected("ovs_name", FieldType::String),
+    expected("ovs_link", FieldType::String),
+    expected("ssh_port", FieldType::Int),
+    expected("cpu_speed", FieldType::Double),
 ];
 
 pub(super) static NDPARAMS: Record = Record {
@@ -55,12 +63,12 @@ pub(super) static PARTIAL_NDPARAMS: Record = Record {
 };
 
 const BEPARAMS_FIELDS: [Field; 6] = [
-    required("minmem", Type::Custom(size)),
-    required("maxmem", Type::Custom(size)),
-    required("vcpus", Type::Int),
-    required("auto_balance", Type::Bool),
-    required("always_failover", Type::Bool),
-    required("spindle_use", Type::Int),
+    expected("minmem", FieldType::Custom(size)),
+    expected("maxmem", FieldType::Custom(size)),
+    expected("vcpus", FieldType::Int),
+    expected("auto_balance", FieldType::Bool),
+    expected("always_failover", FieldType::Bool),
+    expected("spindle_use", FieldType::Int),
 ];
 
 pub(super) static BEPARAMS: Record = Record {
@@ -74,15 +82,15 @@ pub(super) static PARTIAL_BEPARAMS: Record = Record {
 };
 
 const NICPARAMS_FIELDS: [Field; 3] = [
-    required(
+    expected(
         "mode",
-        Type::Enum(
+        FieldType::Enum(
             "NICMode",
             &["bridged", "routed", "openvswitch", "pool", "ext"],
         ),
     ),
-    needed("link", Type::String),
-    required("vlan", Type::String),
+    mandatory("link", FieldType::String),
+    expected("vlan", FieldType::String),
 ];
 
 pub(super) static NICPARAMS: Record = Record {
@@ -96,12 +104,12 @@ pub(super) static PARTIAL_NICPARAMS: Record = Record {
 };
 
 const ISPEC_FIELDS: [Field; 6] = [
-    required("memory-size", Type::Int),
-    required("disk-size", Type::Int),
-    required("disk-count", Type::Int),
-    required("cpu-count", Type::Int),
-    required("nic-count", Type::Int),
-    required("spindle-use", Type::Int),
+    expected("memory-size", FieldType::Int),
+    expected("disk-size", FieldType::Int),
+    expected("disk-count", FieldType::Int),
+    expected("cpu-count", FieldType::Int),
+    expected("nic-count", FieldType::Int),
+    expected("spindle-use", FieldType::Int),
 ];
 
 static ISPEC: Record = Record {
@@ -117,20 +125,20 @@ static PARTIAL_ISPEC: Record = Record {
 static MINMAX: Record = Record {
     name: "MinMaxISpecs",
     fields: &[
-        required("min", Type::Record(&ISPEC)),
-        required("max", Type::Record(&ISPEC)),
+        expected("min", FieldType::Record(&ISPEC)),
+        expected("max", FieldType::Record(&ISPEC)),
     ],
 };
 
-static MINMAX_TYPE: Type = Type::Record(&MINMAX);
+static MINMAX_TYPE: FieldType = FieldType::Record(&MINMAX);
 
 const fn ipolicy_fields(std: &'static Record) -> [Field; 5] {
     [
-        required("minmax", Type::List(&MINMAX_TYPE)),
-        required("std", Type::Record(std)),
-        required("spindle-ratio", Type::Double),
-        required("vcpu-ratio", Type::Double),
-        required("disk-templates", Type::List(&DISK_TEMPLATE)),
+        expected("minmax", FieldType::List(&MINMAX_TYPE)),
+        expected("std", FieldType::Record(std)),
+        expected("spindle-ratio", FieldType::Double),
+        expected("vcpu-ratio", FieldType::Double),
+        expected("disk-templates", FieldType::List(&DISK_TEMPLATE)),
     ]
 }
 
@@ -144,24 +152,27 @@ pub(super) static PARTIAL_IPOLICY: Record = Record {
     fields: &partial(ipolicy_fields(&PARTIAL_ISPEC)),
 };
 
-/// A memory size in MiB: a number, or a string with a unit.
+/// Writes a memory size in MiB: a number, or a string with a unit.
 fn size(writer: &mut Writer<'_>, value: Value<'_>, _: Value<'_>) -> Result<(), Error> {
     let size = match value.as_str() {
         Some(text) => parse_size(text).ok_or_else(|| {
             Error::new(format!(
-                "\"{}\" is no size (such as 512, 512m, 4 GiB)",
+                "\"{}\" is not a size (such as 512, 512m, 4 GiB)",
                 text.escape_debug()
             ))
         })?,
         None => int(value)?,
     };
-    writer.int(size)
+    writer.int(size);
+    Ok(())
 }
 
+/// The size in MiB that a text with an optional unit means.
 fn parse_size(text: &str) -> Option<i64> {
     let (size, rest) = number::read_int(text)?;
     let unit = rest.trim_start_matches(' ').to_ascii_lowercase();
-    // One letter means what it says in lower and upper case; so do two and three.
+    // The reference takes any mix of cases for units of two and three letters; for one letter,
+    // lower and upper case are all there is.
     let mebibytes: i64 = match unit.as_str() {
         "" | "m" | "mb" | "mib" => 1,
         "g" | "gb" | "gib" => 1 << 10,

@@ -1,18 +1,17 @@
-//! The field tables' language, and the writer that follows it.
+//! The field tables: how they are written down, and how a value is checked and written by one.
 //!
-//! A [`Record`] lists its fields in the order in which the reference prints them, whatever the order in the file. The
-//! writer goes through a value once for each level: it finds each field's value, then writes them in the table's order.
+//! A [`Record`] lists its fields in the order in which the reference prints them, which need not be
+//! the order in the file. Writing a record takes two passes: one over the value's members, to find
+//! the value of each field, and one over the table, to write them.
 
-use std::borrow::Cow;
+use super::error::Error;
+use super::number;
+use super::value::Value;
+use super::writer::{Writer, elements, expect, int, members, reject_duplicate, text, twice};
 
-use super::document::TreeBuilder;
-use super::value::{Number, Value};
-use super::{Error, Warnings, number};
-use crate::text::escape;
-
-/// What a value must be, and so how it is printed.
+/// What the value of a field must be, and how it is printed.
 #[derive(Clone, Copy)]
-pub(super) enum Type {
+pub(super) enum FieldType {
     /// Any JSON; numbers in the reference's spelling, everything else as it is.
     Any,
     /// A string, or an array of one-character strings.
@@ -21,6 +20,7 @@ pub(super) enum Type {
     Uuid,
     /// A string that is not empty.
     NonEmpty,
+    /// `true` or `false`.
     Bool,
     /// Any number, rounded half to even, wrapped to signed 64 bits.
     Int,
@@ -30,8 +30,9 @@ pub(super) enum Type {
     Double,
     /// Seconds since the epoch.
     Time,
-    /// One of these strings; the first is what the reference calls their type.
+    /// One of the strings in the list; the first argument is the reference's name of the type.
     Enum(&'static str, &'static [&'static str]),
+    /// An array of any length.
     List(&'static Self),
     /// An array of exactly these.
     Tuple(&'static [Self]),
@@ -39,53 +40,57 @@ pub(super) enum Type {
     Set,
     /// An object with arbitrary keys, printed sorted by key.
     Map(&'static Self),
-    /// An object whose keys are among these, printed in this order.
+    /// An object whose keys are all in the list, printed in the order of the list.
     KeyedMap(&'static [&'static str], &'static Self),
+    /// An object with a field table.
     Record(&'static Record),
     /// A record whose table depends on the value.
     Choice(fn(Value<'_>) -> &'static Record),
-    /// What no table says: value, and the record it stands in.
+    /// Anything else: a function of the value and the record that it is in.
     Custom(fn(&mut Writer<'_>, Value<'_>, Value<'_>) -> Result<(), Error>),
 }
 
-/// What happens when a field is absent (or null, where that says the same).
+/// What happens when a field is absent. For all but the first two, `null` means absent.
 #[derive(Clone, Copy)]
 pub(super) enum Presence {
-    /// Without it, or with null, the file is rejected.
+    /// The file is refused.
     Mandatory,
-    /// The reference rejects the file; no query needs it, so it is left out with a warning. Null is still an error.
+    /// The field is left out with a warning. The reference refuses the file, but no query needs the
+    /// field.
     WarnIfMissing,
-    /// Left out.
+    /// The field is left out.
     Optional,
     /// This text is printed.
     Default(&'static str),
-    /// This text is meant; a value that prints the same is left out as well.
+    /// The field is left out, and so is a value that prints as this text.
     OmitIfDefault(&'static str),
-    /// Known, but neither checked nor printed.
+    /// The field is never checked or printed.
     Ignored,
 }
 
+/// One row of a field table.
 #[derive(Clone, Copy)]
 pub(super) struct Field {
     pub(super) key: &'static str,
-    pub(super) ty: Type,
+    pub(super) ty: FieldType,
     presence: Presence,
 }
 
 /// The fields of a kind of object, in the order in which they are printed.
 pub(super) struct Record {
-    /// What it is called in warnings.
+    /// The name of the kind, for warnings.
     pub(super) name: &'static str,
     pub(super) fields: &'static [Field],
 }
 
-/// The most fields a record has.
+/// The most fields that a record may have.
 const FIELDS_MAX: usize = 64;
 
-/// The position of a value that is not there: position 0 is the piece itself.
+/// The position of a value that is absent. Position 0 is the piece itself, never a field.
 const ABSENT: u32 = 0;
 
-pub(super) const fn needed(key: &'static str, ty: Type) -> Field {
+/// A field that queries need.
+pub(super) const fn mandatory(key: &'static str, ty: FieldType) -> Field {
     Field {
         key,
         ty,
@@ -93,7 +98,8 @@ pub(super) const fn needed(key: &'static str, ty: Type) -> Field {
     }
 }
 
-pub(super) const fn required(key: &'static str, ty: Type) -> Field {
+/// A field that the reference demands and no query needs.
+pub(super) const fn expected(key: &'static str, ty: FieldType) -> Field {
     Field {
         key,
         ty,
@@ -101,7 +107,8 @@ pub(super) const fn required(key: &'static str, ty: Type) -> Field {
     }
 }
 
-pub(super) const fn optional(key: &'static str, ty: Type) -> Field {
+/// A field that is printed if it is there.
+pub(super) const fn optional(key: &'static str, ty: FieldType) -> Field {
     Field {
         key,
         ty,
@@ -109,7 +116,8 @@ pub(super) const fn optional(key: &'static str, ty: Type) -> Field {
     }
 }
 
-pub(super) const fn default(key: &'static str, ty: Type, text: &'static str) -> Field {
+/// A field that is printed as `text` if it is absent.
+pub(super) const fn default(key: &'static str, ty: FieldType, text: &'static str) -> Field {
     Field {
         key,
         ty,
@@ -117,7 +125,8 @@ pub(super) const fn default(key: &'static str, ty: Type, text: &'static str) -> 
     }
 }
 
-pub(super) const fn hidden(key: &'static str, ty: Type, text: &'static str) -> Field {
+/// A field that is printed only if it differs from `text`.
+pub(super) const fn omit_if(key: &'static str, ty: FieldType, text: &'static str) -> Field {
     Field {
         key,
         ty,
@@ -125,10 +134,11 @@ pub(super) const fn hidden(key: &'static str, ty: Type, text: &'static str) -> F
     }
 }
 
+/// A field that is known but neither checked nor printed.
 pub(super) const fn ignored(key: &'static str) -> Field {
     Field {
         key,
-        ty: Type::Any,
+        ty: FieldType::Any,
         presence: Presence::Ignored,
     }
 }
@@ -143,84 +153,41 @@ pub(super) const fn partial<const N: usize>(mut fields: [Field; N]) -> [Field; N
     fields
 }
 
-/// Writes canonical text, value by value.
-pub(super) struct Writer<'a> {
-    pub(super) out: Vec<u8>,
-    pub(super) tree: TreeBuilder,
-    pub(super) warnings: &'a mut Warnings,
-}
-
 impl Writer<'_> {
-    /// Writes `value` as a `ty`; `owner` is the record that it stands in.
+    /// Writes `value` as a `ty`; `owner` is the record that it is in.
     pub(super) fn write(
         &mut self,
-        ty: &Type,
+        ty: &FieldType,
         value: Value<'_>,
         owner: Value<'_>,
     ) -> Result<(), Error> {
         match *ty {
-            Type::Any => self.any(value),
-            Type::String => self.string(&text(value)?),
-            Type::Uuid => self.string(expect(value, "a string", value.as_str())?),
-            Type::NonEmpty => match &*text(value)? {
-                "" => Err(Error::new("must not be empty")),
+            FieldType::Any => return self.any(value),
+            FieldType::String => self.string(&text(value)?),
+            FieldType::Uuid => self.string(expect(value, "a string", value.as_str())?),
+            FieldType::NonEmpty => match &*text(value)? {
+                "" => return Err(Error::new("must not be empty")),
                 text => self.string(text),
             },
-            Type::Bool => self.bool(expect(value, "a boolean", value.as_bool())?),
-            Type::Int => self.int(int(value)?),
-            Type::Integer => self.number(value, number::integer),
-            Type::Double => self.double(value, number::double),
-            Type::Time => self.double(value, number::time),
-            Type::Enum(name, names) => self.name(name, names, value),
-            Type::List(ty) => self.list(ty, value),
-            Type::Tuple(types) => self.tuple(types, value),
-            Type::Set => self.set(value),
-            Type::Map(ty) => self.map(ty, value),
-            Type::KeyedMap(keys, ty) => self.keyed_map(keys, ty, value),
-            Type::Record(record) => self.record(record, value),
-            Type::Choice(choose) => self.record(choose(value), value),
-            Type::Custom(write) => write(self, value, owner),
-        }
-    }
-
-    pub(super) fn push(&mut self, text: &str) {
-        self.out.extend_from_slice(text.as_bytes());
-    }
-
-    pub(super) fn string(&mut self, text: &str) -> Result<(), Error> {
-        self.out.push(b'"');
-        escape(text.as_bytes(), &mut self.out);
-        self.out.push(b'"');
-        Ok(())
-    }
-
-    fn bool(&mut self, value: bool) -> Result<(), Error> {
-        self.push(if value { "true" } else { "false" });
-        Ok(())
-    }
-
-    pub(super) fn int(&mut self, value: i64) -> Result<(), Error> {
-        self.out
-            .extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-        Ok(())
-    }
-
-    /// Writes a number that is no 64-bit integer with `write`, and one that is as it is.
-    fn number(&mut self, value: Value<'_>, write: fn(&[u8], &mut Vec<u8>)) -> Result<(), Error> {
-        let mut digits = itoa::Buffer::new();
-        match expect(value, "a number", value.as_number())? {
-            Number::Signed(value) => self.push(digits.format(value)),
-            Number::Unsigned(value) => self.push(digits.format(value)),
-            Number::Text(text) => write(text, &mut self.out),
+            FieldType::Bool => self.bool(expect(value, "a boolean", value.as_bool())?),
+            FieldType::Int => self.int(int(value)?),
+            FieldType::Integer => return self.number(value, number::integer),
+            FieldType::Double => return self.double(value, number::double),
+            FieldType::Time => return self.double(value, number::time),
+            FieldType::Enum(name, names) => return self.name(name, names, value),
+            FieldType::List(ty) => return self.list(ty, value),
+            FieldType::Tuple(types) => return self.tuple(types, value),
+            FieldType::Set => return self.set(value),
+            FieldType::Map(ty) => return self.map(ty, value),
+            FieldType::KeyedMap(keys, ty) => return self.keyed_map(keys, ty, value),
+            FieldType::Record(record) => return self.record(record, value),
+            FieldType::Choice(choose) => return self.record(choose(value), value),
+            FieldType::Custom(write) => return write(self, value, owner),
         }
         Ok(())
     }
 
-    fn double(&mut self, value: Value<'_>, write: fn(f64, &mut Vec<u8>)) -> Result<(), Error> {
-        write(expect(value, "a number", value.as_double())?, &mut self.out);
-        Ok(())
-    }
-
+    /// Writes a string that must be one of `names`; `ty` is the type that the error names.
     pub(super) fn name(&mut self, ty: &str, names: &[&str], value: Value<'_>) -> Result<(), Error> {
         let name = text(value)?;
         if !names.contains(&&*name) {
@@ -229,42 +196,11 @@ impl Writer<'_> {
                 name.escape_debug()
             )));
         }
-        self.string(&name)
-    }
-
-    fn any(&mut self, value: Value<'_>) -> Result<(), Error> {
-        if let Some(text) = value.as_str() {
-            self.string(text)
-        } else if value.as_number().is_some() {
-            self.number(value, number::rational)
-        } else if let Some(value) = value.as_bool() {
-            self.bool(value)
-        } else if value.is_null() {
-            self.push("null");
-            Ok(())
-        } else if value.elements().is_some() {
-            self.list(&Type::Any, value)
-        } else {
-            self.object(value)
-        }
-    }
-
-    /// A free-form object: its members in the order of the file.
-    fn object(&mut self, value: Value<'_>) -> Result<(), Error> {
-        let members = members(value)?;
-        if let Some(key) = duplicate(members.clone()) {
-            return Err(twice(key));
-        }
-        let object = self.open(b'{');
-        for (key, member) in members {
-            self.key(key)?;
-            self.any(member).map_err(|error| error.under(key))?;
-        }
-        self.close(object, b'}');
+        self.string(&name);
         Ok(())
     }
 
-    fn list(&mut self, ty: &Type, value: Value<'_>) -> Result<(), Error> {
+    fn list(&mut self, ty: &FieldType, value: Value<'_>) -> Result<(), Error> {
         let list = self.open(b'[');
         for (index, element) in elements(value)?.enumerate() {
             self.element();
@@ -275,7 +211,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn tuple(&mut self, types: &[Type], value: Value<'_>) -> Result<(), Error> {
+    fn tuple(&mut self, types: &[FieldType], value: Value<'_>) -> Result<(), Error> {
         let count = elements(value)?.count();
         if count != types.len() {
             return Err(Error::new(format!(
@@ -303,13 +239,13 @@ impl Writer<'_> {
         let list = self.open(b'[');
         for string in strings {
             self.element();
-            self.string(&string)?;
+            self.string(&string);
         }
         self.close(list, b']');
         Ok(())
     }
 
-    fn map(&mut self, ty: &Type, value: Value<'_>) -> Result<(), Error> {
+    fn map(&mut self, ty: &FieldType, value: Value<'_>) -> Result<(), Error> {
         let map = self.open(b'{');
         let members = members(value)?;
         if members
@@ -332,12 +268,12 @@ impl Writer<'_> {
 
     fn map_members<'v>(
         &mut self,
-        ty: &Type,
+        ty: &FieldType,
         members: impl Iterator<Item = (&'v str, Value<'v>)>,
         owner: Value<'_>,
     ) -> Result<(), Error> {
         for (key, member) in members {
-            self.key(key)?;
+            self.key(key);
             self.write(ty, member, owner)
                 .map_err(|error| error.under(key))?;
         }
@@ -347,7 +283,7 @@ impl Writer<'_> {
     fn keyed_map(
         &mut self,
         keys: &[&'static str],
-        ty: &Type,
+        ty: &FieldType,
         value: Value<'_>,
     ) -> Result<(), Error> {
         let members = members(value)?;
@@ -357,13 +293,11 @@ impl Writer<'_> {
                 key.escape_debug()
             )));
         }
-        if let Some(key) = duplicate(members.clone()) {
-            return Err(twice(key));
-        }
+        reject_duplicate(members.clone())?;
         let map = self.open(b'{');
         for key in keys {
             if let Some((_, member)) = members.clone().find(|(name, _)| name == key) {
-                self.key(key)?;
+                self.key(key);
                 self.write(ty, member, value)
                     .map_err(|error| error.under(key))?;
             }
@@ -372,7 +306,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes `value` by the table of `record`; keys that the table does not know follow as free-form values.
+    /// Writes `value` by the table of `record`, then the keys that are not in the table, as
+    /// free-form values.
     pub(super) fn record(
         &mut self,
         record: &'static Record,
@@ -392,23 +327,21 @@ impl Writer<'_> {
             }
             expected = found + 1;
         }
-        if let Some(key) = duplicate(unknown.iter().copied()) {
-            return Err(twice(key));
-        }
+        reject_duplicate(unknown.iter().copied())?;
         let object = self.open(b'{');
         for (field, slot) in record.fields.iter().zip(slots) {
             let member = (slot != ABSENT).then(|| value.at_position(slot));
             self.field(record, field, member, value)?;
         }
         for (key, member) in unknown {
-            self.key(key)?;
+            self.key(key);
             self.any(member).map_err(|error| error.under(key))?;
         }
         self.close(object, b'}');
         Ok(())
     }
 
-    /// Writes one field of a record, or what stands for it when it is absent.
+    /// Writes one field of a record; `owner` is the record's value.
     pub(super) fn field(
         &mut self,
         record: &'static Record,
@@ -425,11 +358,12 @@ impl Writer<'_> {
         match (value, field.presence) {
             (_, Presence::Ignored) => {}
             (Some(value), presence) => {
-                self.plain_key(field.key);
+                self.table_key(field.key);
                 let value_start = self.out.len();
                 self.write(&field.ty, value, owner)
                     .map_err(|error| error.under(field.key))?;
-                if matches!(presence, Presence::OmitIfDefault(text) if self.out[value_start..] == *text.as_bytes())
+                if let Presence::OmitIfDefault(default) = presence
+                    && self.out[value_start..] == *default.as_bytes()
                 {
                     self.out.truncate(start);
                     self.tree.forget_last();
@@ -440,7 +374,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes what stands for a field that is not there.
+    /// Writes what is printed for a field that is absent, if anything is.
     pub(super) fn absent(&mut self, record: &'static Record, field: &Field) -> Result<(), Error> {
         match field.presence {
             Presence::Mandatory => {
@@ -451,74 +385,18 @@ impl Writer<'_> {
             }
             Presence::WarnIfMissing => self.warnings.missing(record.name, field.key),
             Presence::Default(text) => {
-                self.plain_key(field.key);
+                self.table_key(field.key);
                 self.push(text);
             }
             Presence::Optional | Presence::OmitIfDefault(_) | Presence::Ignored => {}
         }
         Ok(())
     }
-
-    /// Starts an object or array: `{` or `[`.
-    pub(super) fn open(&mut self, bracket: u8) -> usize {
-        self.tree.open();
-        self.out.push(bracket);
-        self.out.len() - 1
-    }
-
-    /// Ends what [`Writer::open`] started at `start`: `}` or `]`.
-    pub(super) fn close(&mut self, start: usize, bracket: u8) {
-        self.out.push(bracket);
-        self.tree.close(start, &self.out);
-    }
-
-    /// Where the next member's key will start.
-    pub(super) fn next_member(&self) -> usize {
-        self.out.len() + usize::from(self.out.last() != Some(&b'{'))
-    }
-
-    /// The length of the text so far, if offsets can still name it.
-    pub(super) fn checked_len(&self) -> Result<usize, Error> {
-        match u32::try_from(self.out.len()) {
-            Ok(_) => Ok(self.out.len()),
-            Err(_) => Err(Error::new("the configuration is larger than 4 GiB")),
-        }
-    }
-
-    /// Starts an element of an array.
-    pub(super) fn element(&mut self) {
-        if self.out.last() != Some(&b'[') {
-            self.out.push(b',');
-        }
-        self.tree.child(self.out.len());
-    }
-
-    /// Starts a member of an object.
-    pub(super) fn key(&mut self, key: &str) -> Result<(), Error> {
-        self.comma_and_child();
-        self.string(key)?;
-        self.out.push(b':');
-        Ok(())
-    }
-
-    /// As [`Writer::key`], for a key of our own tables: there is nothing in it to escape.
-    fn plain_key(&mut self, key: &str) {
-        self.comma_and_child();
-        self.out.push(b'"');
-        self.push(key);
-        self.out.extend_from_slice(b"\":");
-    }
-
-    fn comma_and_child(&mut self) {
-        if self.out.last() != Some(&b'{') {
-            self.out.push(b',');
-        }
-        self.tree.child(self.out.len());
-    }
 }
 
 impl Record {
-    /// The place of `key` in the table. Files mostly follow its order: the search starts at `expected`.
+    /// The index of `key` in the table. Files mostly follow its order, so the search starts at
+    /// `expected`.
     fn position(&self, key: &str, expected: usize) -> Option<usize> {
         let from = |start: usize| {
             self.fields
@@ -530,54 +408,4 @@ impl Record {
             .map(|found| found + expected)
             .or_else(|| from(0))
     }
-}
-
-/// `found` if it is there, else an error that says what was expected and what `value` is.
-pub(super) fn expect<T>(value: Value<'_>, expected: &str, found: Option<T>) -> Result<T, Error> {
-    found.ok_or_else(|| Error::new(format!("expected {expected}, found {}", value.kind())))
-}
-
-/// The text of a value that must be a string.
-pub(super) fn text(value: Value<'_>) -> Result<Cow<'_, str>, Error> {
-    expect(value, "a string", value.as_text())
-}
-
-pub(super) fn elements<'a>(
-    value: Value<'a>,
-) -> Result<impl Iterator<Item = Value<'a>> + use<'a>, Error> {
-    expect(value, "an array", value.elements())
-}
-
-pub(super) fn members<'a>(
-    value: Value<'a>,
-) -> Result<impl Iterator<Item = (&'a str, Value<'a>)> + Clone + use<'a>, Error> {
-    expect(value, "an object", value.members())
-}
-
-pub(super) fn int(value: Value<'_>) -> Result<i64, Error> {
-    Ok(match expect(value, "a number", value.as_number())? {
-        Number::Signed(value) => value,
-        Number::Unsigned(value) => value.cast_signed(),
-        Number::Text(text) => number::int(text),
-    })
-}
-
-fn twice(key: &str) -> Error {
-    Error::new(format!("key '{}' appears twice", key.escape_debug()))
-}
-
-/// A key that occurs more than once.
-fn duplicate<'a, V>(members: impl Iterator<Item = (&'a str, V)> + Clone) -> Option<&'a str> {
-    /// Up to here comparing all pairs is faster than hashing.
-    const FEW: usize = 8;
-    let keys = members.map(|(key, _)| key);
-    if keys.clone().nth(FEW).is_none() {
-        return keys
-            .clone()
-            .enumerate()
-            .find(|(at, key)| keys.clone().take(*at).any(|other| other == *key))
-            .map(|(_, key)| key);
-    }
-    let mut seen = std::collections::HashSet::new();
-    keys.into_iter().find(|key| !seen.insert(*key))
 }

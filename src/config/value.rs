@@ -1,23 +1,31 @@
-//! One parsed piece of the file, and the values in it.
+//! Parses one piece of the file and gives access to its values.
 //!
-//! simd-json gives a tape: one node per value, in the order of the text. Two things are asked of it that it does not
-//! give. Where a number's own text is (the reference's numbers are exact, a tape's are doubles): every node has one structural
-//! index that says where it starts. And numbers beyond a double's range, which simd-json refuses: they are masked before a second
-//! parse, and read from the text.
+//! simd-json makes a tape: one node per value, in the order of the text. It lacks two things that
+//! are added here:
+//!
+//! * The text of a number. The reference's numbers are exact, the tape's are doubles. Every node
+//!   has one structural index, which is the offset at which it starts.
+//! * Numbers beyond the range of a double, which simd-json refuses. They are masked, the piece is
+//!   parsed again, and their values are read from the text.
+//!
+//! Invariant: nesting is at most [`DEPTH_MAX`] deep, so that code that walks values may recurse.
 
 use std::borrow::Cow;
 
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
-use super::{Error, number};
+use super::error::Error;
+use super::number;
 
-/// How deep a value may be nested. The reference has no limit; 256 is far beyond any configuration, and bounds the stack.
+/// How deep a value may be nested. The reference has no limit; 256 is far beyond any configuration
+/// and bounds the stack.
 pub(super) const DEPTH_MAX: usize = 256;
 
-/// What a number too large for a double is replaced with while parsing: a node that sends its reader to the text.
+/// Replaces a number that is too large for a double while parsing. It makes a node of the type
+/// double, whose value is read from the text.
 const MASK: &[u8] = b"0.5";
 
-/// Parses one piece after another, in the same memory.
+/// Parses one piece after another with the same buffers.
 pub(super) struct Parser {
     buffers: Buffers,
     nodes: Vec<Node<'static>>,
@@ -34,7 +42,12 @@ impl Parser {
         }
     }
 
-    /// Parses `text[piece]` as the inside of an object with one member, and hands its key and value to `read`.
+    /// Parses `text[piece]` as the inside of an object with one member, and calls `read` with its
+    /// key and value.
+    ///
+    /// # Errors
+    ///
+    /// If it is something else, or what `read` returns.
     pub(super) fn member<R>(
         &mut self,
         text: &[u8],
@@ -90,10 +103,10 @@ impl Parser {
     }
 }
 
-/// The opening brace that is parsed before each piece: offsets in the piece are one less.
+/// Bytes of the brace that is put before each piece: offsets in the piece are smaller by this much.
 const BRACE: usize = 1;
 
-/// Parses `source` in braces.
+/// Parses `source` with braces around it.
 fn parse<'t>(
     source: &[u8],
     scratch: &'t mut Vec<u8>,
@@ -110,7 +123,7 @@ fn parse<'t>(
     simd_json::fill_tape_padded(scratch, len, buffers, tape)
 }
 
-/// Replaces the numbers in `source` that are too large for a double; says whether there were any.
+/// Masks the numbers in `source` that are too large for a double. Returns whether there were any.
 fn mask_overflows(source: &mut [u8], starts: &[u32]) -> bool {
     let mut found = false;
     for &start in starts {
@@ -130,7 +143,7 @@ fn mask_overflows(source: &mut [u8], starts: &[u32]) -> bool {
     found
 }
 
-/// Whether `token` is a number of RFC 8259; the standard library's grammar is wider (`1.`, `01`, `inf`).
+/// Whether `token` is a number of RFC 8259. The standard library accepts more (`1.`, `01`, `inf`).
 fn is_number(token: &[u8]) -> bool {
     let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let unsigned = token.strip_prefix(b"-").unwrap_or(token);
@@ -155,14 +168,14 @@ fn is_number(token: &[u8]) -> bool {
     }
 }
 
-/// The bytes from here on that may belong to a number.
+/// The bytes at the start of `text` that may belong to a number.
 fn number_token(text: &[u8]) -> &[u8] {
     let belongs = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
     &text[..text.iter().take_while(|byte| belongs(byte)).count()]
 }
 
+/// The parser's description of an error without its offset, which is that in the piece.
 fn describe(error: &simd_json::Error) -> String {
-    // "Syntax at character 5 ('x')": the offset is that of a piece, and ours is better.
     let text = error.to_string();
     text.split(" at character")
         .next()
@@ -170,25 +183,28 @@ fn describe(error: &simd_json::Error) -> String {
         .to_owned()
 }
 
+/// A parsed piece.
 struct Parsed<'a> {
     nodes: &'a [Node<'a>],
     source: &'a [u8],
+    /// Structural indexes, in the text with its brace.
     starts: &'a [u32],
+    /// Whether numbers were masked, so that the values of doubles on the tape do not count.
     masked: bool,
 }
 
-/// A value of the piece being read.
+/// A value of the parsed piece.
 #[derive(Clone, Copy)]
 pub(super) struct Value<'a> {
     parsed: &'a Parsed<'a>,
     at: usize,
 }
 
-/// A number as far as the tape knows it.
+/// A number as it is on the tape.
 pub(super) enum Number<'a> {
     Signed(i64),
     Unsigned(u64),
-    /// Anything else, as it is written.
+    /// Any other number, as it is written.
     Text(&'a [u8]),
 }
 
@@ -197,7 +213,7 @@ impl<'a> Value<'a> {
         &self.parsed.nodes[self.at]
     }
 
-    /// Where on the tape this value is, in half the space of the value. Never 0.
+    /// The tape index of this value, which takes half the space of the value. Never 0.
     pub(super) fn position(&self) -> u32 {
         self.at as u32
     }
@@ -210,7 +226,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The tape index behind this value.
+    /// The tape index after this value.
     fn end(&self) -> usize {
         match self.node() {
             Node::Object { count, .. } | Node::Array { count, .. } => self.at + 1 + count,
@@ -236,7 +252,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A string, or what the reference also takes for one: an array of one-character strings.
+    /// A string, or an array of one-character strings, which the reference reads as one.
     pub(super) fn as_text(&self) -> Option<Cow<'a, str>> {
         if let Some(text) = self.as_str() {
             return Some(Cow::Borrowed(text));
@@ -273,7 +289,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The text of this number: the node's own among those structural indexes that start a value.
+    /// The text of this number. Node `n` of the tape starts at the `n`th structural index that
+    /// starts a value.
     fn number_text(&self) -> &'a [u8] {
         let source = self.parsed.source;
         let in_source = self
@@ -286,7 +303,7 @@ impl<'a> Value<'a> {
                 .get(start)
                 .is_some_and(|byte| !b",:]}".contains(byte))
         });
-        // The object of the braces has a node, but no start in the source.
+        // The object of the added braces has a node, but does not start in the source.
         let start = values.nth(self.at - 1);
         start.map_or(&[], |start| number_token(&source[start..]))
     }
@@ -330,7 +347,7 @@ impl<'a> Value<'a> {
             .map(|(_, value)| value)
     }
 
-    /// What this is, for a message: `a string`, `null`.
+    /// The type of this value, for a message: `a string`, `null`.
     pub(super) fn kind(&self) -> &'static str {
         match self.node() {
             Node::String(_) => "a string",

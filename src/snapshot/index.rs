@@ -131,7 +131,7 @@ impl DrbdTree {
 impl Cluster {
     pub(super) fn new(document: Document) -> Self {
         let text = document.text();
-        let serial = document.needed(&["cluster", "serial_no"]);
+        let serial = document.mandatory(&["cluster", "serial_no"]);
         let (nodes, by_uuid) = nodes(&document);
         let names: Vec<_> = nodes.iter().map(|node| Some(node.name)).collect();
         let node_names = Directory::new(text, keys(&document, Section::Nodes), &names);
@@ -161,7 +161,7 @@ impl Cluster {
         let default_link = default_link.map(Span::unquoted);
         let links = registrations(text, &fields, default_link, &node_names)
             .map(|registrations| Links::new(text, registrations));
-        let master_name = document.needed(&["cluster", "master_node"]).unquoted();
+        let master_name = document.mandatory(&["cluster", "master_node"]).unquoted();
         let master = node_names
             .find(text, master_name.of(text))
             .map_err(|why| UnknownMaster {
@@ -169,7 +169,7 @@ impl Cluster {
                 why,
             });
         let ready = ReadyAnswers::new(&document, serial, &nodes, &master);
-        let master_ip = document.needed(&["cluster", "master_ip"]);
+        let master_ip = document.mandatory(&["cluster", "master_ip"]);
         Self {
             serial,
             nodes: nodes.into(),
@@ -671,7 +671,7 @@ impl ReadyAnswers {
         Self {
             ping: ReadyAnswer::new(
                 Status::Ok,
-                document.needed(&["version"]).of(text),
+                document.mandatory(&["version"]).of(text),
                 NO_SERIAL,
             ),
             cluster_master,
@@ -714,7 +714,7 @@ fn data_collectors(document: &Document) -> Vec<u8> {
     ];
     const XEN_STATUS: &str = "inst-status-xen";
     let text = document.text();
-    let hypervisors = document.needed(&["cluster", "enabled_hypervisors"]);
+    let hypervisors = document.mandatory(&["cluster", "enabled_hypervisors"]);
     let has_xen = text::elements(text, hypervisors.start as usize)
         .any(|name| matches!(&text[name], b"\"xen-pvm\"" | b"\"xen-hvm\""));
     let mut json = b"{".to_vec();
