@@ -1,6 +1,6 @@
-//! `--demo`: a sample cluster in a temporary directory, on loopback, for as long as somebody watches.
+//! `--demo`: a sample cluster in a temporary directory, served on loopback until interrupted.
 //!
-//! Needs none of Ganeti's files, directories or accounts and leaves nothing behind.
+//! Needs none of Ganeti's files, directories or accounts, and removes its own files at the end.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -17,7 +17,7 @@ use crate::engine::{self, Sockets};
 use crate::protocol::PORT_DEFAULT;
 use crate::reader::Files;
 
-/// How many ports are tried from the default one on, if none is asked for.
+/// Number of ports to try, starting at the default one, if `--port` is absent.
 const PORTS: u16 = 100;
 
 /// A demo's files, removed when dropped.
@@ -29,11 +29,11 @@ pub(super) struct Demo {
 }
 
 impl Demo {
-    /// Writes the files.
+    /// Creates a temporary directory with a configuration and a key.
     ///
     /// # Errors
     ///
-    /// The temporary directory cannot be written.
+    /// The directory cannot be created or written.
     pub(super) fn create(size: DemoSize, options: &Options) -> Result<Self, Error> {
         let try_create = || {
             let dir = tempfile::Builder::new()
@@ -61,7 +61,7 @@ impl Demo {
         })
     }
 
-    /// Tells where and what to ask.
+    /// Prints the address, the files, names to query, and how to use `confdctl` with this cluster.
     pub(super) fn print_demo_help(&self, address: SocketAddr) {
         let DemoSize { nodes, instances } = self.size;
         let key = self.files.key.display();
@@ -77,31 +77,45 @@ impl Demo {
              \x20 configuration  {}\n\
              \x20 names          {}\n\
              \n\
-             Ask it:\n\
+             To query it, paste these lines into another terminal:\n\
              \n\
-             \x20 {} --server {address} --key-file {key} query master\n\
+             \x20 export CONFD_SERVERS={address}\n\
+             \x20 export CONFD_KEY_FILE={}\n\
+             \x20 {} query master\n\
              \n\
-             or with any confd client that is given this address and key. Edit the configuration to see it reload.\n",
+             The daemon loads the configuration again when you edit it.\n",
             self.files.config.display(),
             names.join(", "),
+            shell_word(&self.files.key.to_string_lossy()),
             confdctl(),
         );
-        // Without an audience it serves all the same.
+        // A closed standard output is no reason to stop serving.
         let _ = io::stdout().write_all(text.as_bytes());
         let _ = io::stdout().flush();
     }
 }
 
-/// How `confdctl` is called from where this program was: it stands beside it, or cargo, which runs this, builds it, or it is installed.
+/// The command that runs `confdctl`: the one in this program's directory, or through cargo if cargo
+/// runs this program, or the installed one.
 fn confdctl() -> String {
     let this = std::env::current_exe().unwrap_or_default();
-    let beside = this.with_file_name("confdctl");
-    if beside.is_file() {
-        beside.display().to_string()
+    let sibling = this.with_file_name("confdctl");
+    if sibling.is_file() {
+        shell_word(&sibling.to_string_lossy())
     } else if std::env::var_os("CARGO_MANIFEST_DIR").is_some() {
         "cargo run --bin confdctl --".to_owned()
     } else {
         "confdctl".to_owned()
+    }
+}
+
+/// Quotes `text` for a POSIX shell if it has other characters than those of ordinary paths.
+fn shell_word(text: &str) -> String {
+    let is_ordinary = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if !text.is_empty() && text.chars().all(is_ordinary) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
 
@@ -118,11 +132,12 @@ fn write_key(path: &Path) -> io::Result<()> {
     writeln!(file, "{digits}")
 }
 
-/// Binds on loopback: the port asked for, else the first free one from the default on.
+/// Binds a loopback address, or that of `--bind`: the port of `--port`, otherwise the first free one
+/// at or above the default.
 ///
 /// # Errors
 ///
-/// As of [`engine::bind`].
+/// See [`engine::bind`].
 pub(super) fn bind(options: &Options) -> Result<Sockets, Error> {
     let with_port = |port| match options.bind {
         Some(bind) => bind.with_port(port),
@@ -141,4 +156,24 @@ pub(super) fn bind(options: &Options) -> Result<Sockets, Error> {
         }
     }
     unreachable!("the last port returns")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_only_if_a_shell_would_split_or_expand_them() {
+        for (text, word) in [
+            (
+                "/tmp/ganeti-confd-demo-x/hmac.key",
+                "/tmp/ganeti-confd-demo-x/hmac.key",
+            ),
+            ("/tmp/a b/$c", "'/tmp/a b/$c'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(text), word);
+        }
+    }
 }

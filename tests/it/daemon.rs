@@ -823,6 +823,17 @@ fn a_demo_says_where_it_is_and_leaves_nothing_behind() {
     let config = fs::read_to_string(value("configuration")).unwrap();
     assert_eq!(config, demo::configuration(2, 5, 1));
     assert_eq!(value("names"), "node1.example.com, instance1.example.com");
+    let export_servers = value("export CONFD_SERVERS=");
+    assert_eq!(export_servers, address.to_string());
+    let export_key = value("export CONFD_KEY_FILE=");
+    assert_eq!(export_key, key);
+    // The printed lines, as a user would paste them.
+    let query = lines.find(|line| line.contains("query master")).unwrap();
+    let pasted = format!(
+        "export CONFD_SERVERS={export_servers}\nexport CONFD_KEY_FILE={export_key}\n{query}"
+    );
+    let output = Command::new("sh").args(["-c", &pasted]).output().unwrap();
+    assert_eq!(text(&output.stdout), "node1.example.com\n", "{output:?}");
     let ping = r#"{"type":0,"protocol":1,"query":null,"rsalt":"r"}"#;
     let reply = ask(address, &fs::read(&key).unwrap(), ping);
     assert!(
