@@ -3,6 +3,7 @@
 mod client;
 mod common;
 
+mod architecture;
 mod confdctl;
 mod conformance;
 mod daemon;
