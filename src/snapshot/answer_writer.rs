@@ -1,13 +1,16 @@
-//! The inner message of a reply while it is put together.
+//! The inner message of a reply while it is written.
+//!
+//! Invariants: an answer takes no more memory than a datagram can carry, and writing one does not
+//! allocate.
 
 use crate::protocol::reply::{self, ErrorCode, NO_SERIAL, Status};
 use crate::protocol::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::text;
 
-/// No longer inner message can fit a reply: its envelope takes these bytes at least.
+/// The longest inner message that can fit a reply: the envelope takes at least 64 bytes.
 const MESSAGE_BYTES_MAX: usize = REPLY_BYTES_MAX - 64;
 
-/// An inner message that is the same for every client: made once, with its escaped form.
+/// An inner message that is the same for every client, with its escaped form.
 #[derive(Debug)]
 pub(crate) struct ReadyAnswer {
     pub(crate) message: Box<[u8]>,
@@ -29,7 +32,7 @@ impl ReadyAnswer {
         }
     }
 
-    /// The error whose text is `why`.
+    /// An error whose text is `why`.
     pub(super) fn error(why: &str) -> Self {
         let mut answer = vec![b'"'];
         text::escape(why.as_bytes(), &mut answer);
@@ -43,28 +46,29 @@ impl ReadyAnswer {
     }
 }
 
-/// Where queries write their answers: memory that is kept from one datagram to the next.
+/// Buffers that queries write their answers to, reused from one datagram to the next.
 ///
-/// JSON that does not fit a reply is left out and makes it [`AnswerWriter::is_too_large`]: no cluster's answer takes more memory
-/// than a datagram.
+/// JSON that does not fit a reply is left out, and [`AnswerWriter::is_too_large`] is set.
 #[derive(Debug)]
 pub(crate) struct AnswerWriter {
     message: Vec<u8>,
     too_large: bool,
-    /// For names with characters that need an escape, for path tokens, and for names as Haskell shows them.
+    /// For names with characters that need an escape, for path tokens, and for names as Haskell
+    /// shows them.
     scratch: Vec<u8>,
-    /// For a link, where `scratch` is taken.
+    /// For a link, while `scratch` is in use.
     link_scratch: Vec<u8>,
 }
 
 impl AnswerWriter {
-    /// Takes memory for the longest answer at once.
+    /// Allocates memory for the longest answer.
     pub(crate) fn new() -> Self {
         Self {
-            // A text's escapes come after the look at its length: then it may be twice as long.
+            // The length of a text is checked before it is escaped, which may double it.
             message: Vec::with_capacity(2 * REPLY_BYTES_MAX),
             too_large: false,
-            // Haskell shows a byte as four at most (`\DEL`), and some words round it.
+            // Haskell shows a byte as at most four (`\DEL`); the words around it are shorter than
+            // 256.
             scratch: Vec::with_capacity(4 * REQUEST_BYTES_MAX + 256),
             link_scratch: Vec::with_capacity(REQUEST_BYTES_MAX),
         }
@@ -79,17 +83,17 @@ impl AnswerWriter {
         self.too_large
     }
 
-    /// Memory for one step of a lookup.
+    /// A buffer for one step of a lookup.
     pub(super) fn scratch(&mut self) -> &mut Vec<u8> {
         &mut self.scratch
     }
 
-    /// Memory for the link of a lookup.
+    /// A buffer for the link of a lookup.
     pub(super) fn link_scratch(&mut self) -> &mut Vec<u8> {
         &mut self.link_scratch
     }
 
-    /// Starts over, with `status`.
+    /// Starts a new message with `status`.
     pub(super) fn begin(&mut self, status: Status) {
         self.too_large = false;
         reply::begin(status, &mut self.message);
@@ -100,26 +104,26 @@ impl AnswerWriter {
         reply::end(serial, &mut self.message);
     }
 
-    /// A whole message with the status Ok.
+    /// Writes a whole message with the status Ok.
     pub(super) fn ok(&mut self, json: &[u8], serial: &[u8]) {
         self.begin(Status::Ok);
         self.push(json);
         self.end(serial);
     }
 
-    /// A whole message with a numbered error.
+    /// Writes a whole message with a numbered error.
     pub(crate) fn error_code(&mut self, code: ErrorCode) {
         self.begin(Status::Error);
         self.push(&[b'0' + code as u8]);
         self.end(NO_SERIAL);
     }
 
-    /// A whole message with an error text.
+    /// Writes a whole message with an error text.
     pub(super) fn error_text(&mut self, text: &str) {
         self.error_with(|answer| answer.push_escaped(text.as_bytes()));
     }
 
-    /// A whole message with an error text that `write` writes, escaped.
+    /// Writes a whole message with an error text. `write` appends the text, escaped.
     pub(super) fn error_with(&mut self, write: impl FnOnce(&mut Self)) {
         self.begin(Status::Error);
         self.push(b"\"");
@@ -137,7 +141,7 @@ impl AnswerWriter {
         }
     }
 
-    /// Appends text as the inside of a string. It comes from a request or a name, so that its escapes are bounded as well.
+    /// Appends text as the inside of a string.
     pub(super) fn push_escaped(&mut self, text: &[u8]) {
         self.too_large |= self.message.len() + text.len() > MESSAGE_BYTES_MAX;
         if !self.too_large {

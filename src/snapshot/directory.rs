@@ -1,9 +1,11 @@
-//! Names of nodes and instances: by key, by full name, by unambiguous abbreviation.
+//! Finds nodes and instances by key, by full name, or by unambiguous abbreviation.
 //!
-//! The reference looks for a key first, then for a full name, then for a name that the query and a dot begin. Here all
-//! of these are entries of one hash table, made in this order, so that a lookup is one probe.
+//! The reference looks for a key first, then for a full name, then for names that start with the
+//! query and a dot. Here all of these are entries of one hash table, inserted in this order, so
+//! that a lookup is one probe.
 //!
-//! Source: `Ganeti.Config` (`getItem'`, `getNode`, `getInstance`), `Ganeti.BasicTypes` (`goodLookupResult`, `lookupName`).
+//! Source: `Ganeti.Config` (`getItem'`, `getNode`, `getInstance`), `Ganeti.BasicTypes`
+//! (`goodLookupResult`, `lookupName`).
 
 use std::hash::BuildHasher;
 
@@ -12,7 +14,7 @@ use hashbrown::HashTable;
 
 use crate::text::Span;
 
-/// Why a name leads nowhere.
+/// Why no object is found for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotFound {
     /// No object of that name.
@@ -22,7 +24,7 @@ pub(crate) enum NotFound {
 }
 
 impl NotFound {
-    /// The reference's words.
+    /// The wording of the reference.
     pub(super) const fn words(self) -> &'static str {
         match self {
             Self::Unknown => "not found",
@@ -31,23 +33,24 @@ impl NotFound {
     }
 }
 
-/// What a name means: the index of an object, and how it comes to it.
+/// The index of the object that a name means, and which of the three rules found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     Key(u32),
     Name(u32),
-    /// The object is the only one whose name continues with a dot.
+    /// The name and a dot start the name of this object and of no other.
     Abbreviation(u32),
     Ambiguous,
 }
 
+/// One entry of the table.
 #[derive(Debug)]
 struct Name {
     text: Span,
     target: Target,
 }
 
-/// Canonical names to indexes of objects; the names' bytes are those of the document's text.
+/// Finds the index of an object by canonical name. The table holds spans of the document's text.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     names: HashTable<Name>,
@@ -78,7 +81,7 @@ impl Directory {
             directory.insert(text, key, Target::Key(index), |_| None);
         }
         for (name, index) in named() {
-            // Several objects of one name: the one with the greatest key is found.
+            // Of several objects with one name, the one with the greatest key counts.
             let target = Target::Name(index);
             directory.insert(text, name, target, |known| {
                 matches!(known, Target::Name(_)).then_some(target)
@@ -104,7 +107,7 @@ impl Directory {
         directory
     }
 
-    /// Adds an entry, or replaces its target by what `replace` makes of it.
+    /// Adds an entry. If the name has one already, `replace` may return a new target for it.
     fn insert(
         &mut self,
         text: &[u8],
@@ -172,7 +175,7 @@ mod tests {
         assert_eq!(
             find("a.b"),
             Ok(1),
-            "a full name, though it abbreviates another"
+            "a full name wins, even if it also abbreviates another"
         );
         assert_eq!(find("a.x"), Ok(2));
         assert_eq!(find("a"), Err(NotFound::Ambiguous));

@@ -1,15 +1,15 @@
-//! Text as Haskell's `show` writes it: the reference quotes names in some of its error texts that way.
+//! Writes text as Haskell's `show` does. The reference quotes names that way in some error texts.
 //!
 //! Source: `GHC.Show.showLitString` (Haskell 2010 report, 2.6).
 
-/// The names of the control characters that have no one-letter escape.
+/// Escapes of the control characters, without the backslash.
 const NAMES: [&str; 32] = [
     "NUL", "SOH", "STX", "ETX", "EOT", "ENQ", "ACK", "a", "b", "t", "n", "v", "f", "r", "SO", "SI",
     "DLE", "DC1", "DC2", "DC3", "DC4", "NAK", "SYN", "ETB", "CAN", "EM", "SUB", "ESC", "FS", "GS",
     "RS", "US",
 ];
 
-/// Appends the text that `parts` are together as a Haskell string literal, quotes included.
+/// Appends the concatenation of `parts` as a Haskell string literal with its quotes.
 pub(super) fn string<const N: usize>(parts: [&str; N], out: &mut Vec<u8>) {
     out.push(b'"');
     let mut chars = parts.into_iter().flat_map(str::chars).peekable();
@@ -20,7 +20,7 @@ pub(super) fn string<const N: usize>(parts: [&str; N], out: &mut Vec<u8>) {
             '\0'..' ' => {
                 out.push(b'\\');
                 out.extend_from_slice(NAMES[char as usize].as_bytes());
-                // \SO before an H would read as \SOH.
+                // \SO followed by H would be read as \SOH.
                 if char == '\u{e}' && chars.peek() == Some(&'H') {
                     out.extend_from_slice(b"\\&");
                 }
@@ -29,7 +29,7 @@ pub(super) fn string<const N: usize>(parts: [&str; N], out: &mut Vec<u8>) {
             _ => {
                 out.push(b'\\');
                 out.extend_from_slice(itoa::Buffer::new().format(u32::from(char)).as_bytes());
-                // A digit would read as part of the number.
+                // A digit would be read as part of the number.
                 if chars.peek().is_some_and(char::is_ascii_digit) {
                     out.extend_from_slice(b"\\&");
                 }
@@ -42,7 +42,7 @@ pub(super) fn string<const N: usize>(parts: [&str; N], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn literals_read_back_as_haskell_reads_them() {
+    fn literals_use_the_escapes_of_haskell() {
         for (text, expected) in [
             ("a\"b\\", r#""a\"b\\""#),
             ("\u{7}\u{8}\t\n\u{b}\u{c}\r", r#""\a\b\t\n\v\f\r""#),

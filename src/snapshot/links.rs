@@ -1,12 +1,15 @@
-//! Addresses of instances on links, and the nodes behind them.
+//! Addresses of instances by link, with the primary node of each instance.
 //!
-//! Source: `Ganeti.Config` (`buildLinkIpInstnameMap`, `getInstPrimaryNode`), `Ganeti.Confd.Server` (`nodePipByInstPip`, `instIpsList`).
+//! Source: `Ganeti.Config` (`buildLinkIpInstnameMap`, `getInstPrimaryNode`), `Ganeti.Confd.Server`
+//! (`nodePipByInstPip`, `instIpsList`).
 
 use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use super::directory::Directory;
+use super::objects::{ByText, InstanceFields, fields};
 use crate::text::{self, Span};
 
 /// One address of one NIC. Link and address are canonical, without quotes.
@@ -18,6 +21,7 @@ pub(super) struct Registration {
     pub(super) node: Option<u32>,
 }
 
+/// One link.
 #[derive(Debug)]
 struct Link {
     name: Span,
@@ -25,7 +29,7 @@ struct Link {
     ips: Vec<u8>,
 }
 
-/// Link, then address, to node.
+/// Finds nodes by link and address, and addresses by link.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     links: HashTable<Link>,
@@ -34,7 +38,8 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Indexes `registrations`, which come in map order of their instances: the last one of a link and address counts.
+    /// Indexes `registrations`, which are in map order of their instances. If a link and address
+    /// occur more than once, the last one counts.
     pub(super) fn new(text: &[u8], registrations: Vec<Registration>) -> Self {
         let mut by_address: Vec<_> = registrations
             .into_iter()
@@ -55,7 +60,7 @@ impl Links {
         links
     }
 
-    /// Adds an address that is not less than those before it.
+    /// Adds an address. They come in ascending order.
     fn insert(&mut self, text: &[u8], registration: Registration) {
         let Registration { link, ip, .. } = registration;
         let (link, ip) = (link.of(text), ip.of(text));
@@ -65,7 +70,7 @@ impl Links {
         };
         let same = |known: &Registration| known.ip.of(text) == ip && known.link.of(text) == link;
         if let Some(known) = self.ips.find_mut(hash(&registration), same) {
-            // The sort is stable: this one came later.
+            // The sort is stable, so that this one is later in map order.
             *known = registration;
             return;
         }
@@ -108,11 +113,53 @@ impl Links {
     }
 }
 
-/// The first bytes of an address: they decide most comparisons without a look at the text.
+/// The first 16 bytes of an address as a number. Comparing these decides most comparisons.
 fn first_bytes(ip: &[u8]) -> u128 {
     let mut bytes = [0; 16];
     for (byte, first) in bytes.iter_mut().zip(text::unescape(ip)) {
         *byte = first;
     }
     u128::from_be_bytes(bytes)
+}
+
+/// Every address of every NIC, in map order of the instances. `None` if there is an address but no
+/// default link, which the reference looks up for every address, even for one with its own link.
+pub(super) fn registrations(
+    text: &[u8],
+    instances: &[InstanceFields],
+    default_link: Option<Span>,
+    nodes: &Directory,
+) -> Option<Vec<Registration>> {
+    // The reference registers the instance's name, and later takes the first instance of that name.
+    let mut first_named = ByText::default();
+    for (index, instance) in instances.iter().enumerate() {
+        if let Some(name) = instance.name {
+            first_named.entry(name.of(text)).or_insert(index as u32);
+        }
+    }
+    let node_of = |instance: &InstanceFields| {
+        let registered = instance.name.unwrap_or(instance.uuid);
+        let found = &instances[*first_named.get(registered.of(text))? as usize];
+        nodes
+            .find(text, found.primary_node?.of(text))
+            .ok()
+            .map(|node| node as u32)
+    };
+    let mut registrations = Vec::new();
+    for instance in instances {
+        let mut node = None;
+        for nic in text::elements(text, instance.nics.start as usize) {
+            let [ip, nicparams] = fields(text, Span::new(nic), ["ip", "nicparams"]);
+            let Some(ip) = ip else { continue };
+            let default_link = default_link?;
+            let link =
+                nicparams.and_then(|params| text::member(text, params.start as usize, b"link"));
+            registrations.push(Registration {
+                link: link.map_or(default_link, |link| Span::new(link).unquoted()),
+                ip: ip.unquoted(),
+                node: *node.get_or_insert_with(|| node_of(instance)),
+            });
+        }
+    }
+    Some(registrations)
 }

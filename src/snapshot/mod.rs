@@ -1,30 +1,39 @@
-//! One configuration, ready to be asked.
+//! One loaded configuration and the answers to all queries about it.
 //!
-//! All cost is paid when a configuration is loaded, none when a datagram is answered: a query is a lookup in an index and a few
-//! slices of the document's text.
+//! All cost is paid when a configuration is loaded, none when a datagram is answered: a query is a
+//! lookup in an index and a few slices of the document's text.
 //!
-//! * `cluster`: what is known about one configuration, and how it is found out.
-//! * `directory`: names to nodes and instances; `links`: addresses to nodes.
-//! * `queries`: one function per query, named as the query.
-//! * `answer`: the inner message of a reply while it is put together.
-//! * `path`, `show`: the reference's ways with configuration paths, and with quoted names.
+//! * `index`: all indexes of one configuration, built from
+//!   `objects` (fields of nodes and instances), `placement` (instances and disks per node), `drbd`
+//!   (minors), `directory` (names), `links` (addresses) and `ready` (answers that never change).
+//! * `queries`: one function for each query, named like the query.
+//! * `answer_writer`: the inner message of a reply while it is written.
+//! * `path`: configuration paths. `error_text`, `haskell_show`: error texts in the reference's
+//!   wording.
 //!
-//! Invariants: a snapshot never changes; every span in it lies in its document's text; the cost of a query depends on
-//! what it answers, not on the size of the cluster.
+//! Invariants: a snapshot is immutable; every span in it is inside its document's text; the cost of
+//! a query depends on its answer, not on the size of the cluster.
+//!
+//! This module does not sign replies, and knows neither sockets nor files.
 //!
 //! Source: `Ganeti.Confd.Server` (`buildResponse`), `Ganeti.Config`, `Ganeti.Confd.Utils`.
 #![forbid(unsafe_code)]
 
 mod answer_writer;
 mod directory;
+mod drbd;
+mod error_text;
 mod haskell_show;
 mod index;
 mod links;
+mod objects;
 pub(crate) mod path;
+mod placement;
 mod queries;
+mod ready;
 
 pub(crate) use answer_writer::{AnswerWriter, ReadyAnswer};
-use index::Cluster;
+use index::Index;
 
 use crate::config::{self, Document, Section, Warnings};
 use crate::protocol::request::Request;
@@ -35,107 +44,109 @@ pub struct Snapshot(Content);
 
 #[derive(Debug)]
 enum Content {
-    Loaded(Box<Cluster>),
+    Loaded(Box<Index>),
     /// The same error for every request.
-    Unavailable(ReadyAnswer),
+    Error(ReadyAnswer),
 }
 
-/// What [`Snapshot::load`] read.
+/// The result of [`Snapshot::load`].
 #[derive(Debug)]
 pub struct Loaded {
     /// The snapshot to publish.
     pub snapshot: Snapshot,
-    /// Oddities that were served all the same (unknown keys, missing keys no query needs), one line each, bounded.
+    /// What is unusual but served (unknown keys, missing keys that no query needs): a bounded
+    /// number of lines, one for each kind.
     pub warnings: Vec<String>,
 }
 
-/// What a loaded snapshot is about, for logs and `--check`.
+/// A description of a loaded snapshot, for logs and `--check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
     /// `cluster.cluster_name`, as in the file.
     pub cluster_name: String,
     /// The top-level `serial_no`.
     pub serial_no: String,
-    /// Nodes.
+    /// Number of nodes.
     pub nodes: usize,
-    /// Node groups.
+    /// Number of node groups.
     pub groups: usize,
-    /// Instances, forthcoming ones included.
+    /// Number of instances, including forthcoming ones.
     pub instances: usize,
-    /// Disks, without children.
+    /// Number of disks, without children.
     pub disks: usize,
-    /// Networks.
+    /// Number of networks.
     pub networks: usize,
-    /// Filter rules.
+    /// Number of filter rules.
     pub filters: usize,
-    /// Bytes of memory the snapshot holds.
+    /// Bytes of memory that the snapshot holds.
     pub bytes: usize,
 }
 
-/// How a request was answered.
+/// Where the answer to a request is.
 pub(crate) enum Rendered<'a> {
-    /// With a message that was made when the snapshot was.
+    /// In the snapshot, written when the configuration was loaded.
     Ready(&'a ReadyAnswer),
-    /// With the message in the [`AnswerWriter`] that was given.
+    /// In the [`AnswerWriter`] of the call.
     Written,
 }
 
 impl Snapshot {
-    /// Reads a whole `config.data`.
+    /// Loads the text of a whole `config.data`.
     ///
     /// # Errors
     ///
-    /// What is wrong with the text, and where.
+    /// If the text is not JSON, or a value that a query needs is missing or of the wrong type.
     pub fn load(text: &[u8]) -> Result<Loaded, config::Error> {
         let mut warnings = Warnings::default();
         let document = Document::read(text, &mut warnings).map_err(config::Error::bounded)?;
-        let snapshot = Self(Content::Loaded(Box::new(Cluster::new(document))));
+        let snapshot = Self(Content::Loaded(Box::new(Index::new(document))));
         Ok(Loaded {
             snapshot,
             warnings: warnings.lines(),
         })
     }
 
-    /// A snapshot for when there is no usable configuration: every request gets the error `why` (status 1, serial 0).
+    /// A snapshot without a configuration: every request gets the error text `why` (status 1,
+    /// serial 0).
     pub fn unavailable(why: &str) -> Self {
-        Self(Content::Unavailable(ReadyAnswer::error(why)))
+        Self(Content::Error(ReadyAnswer::error(why)))
     }
 
-    /// What this snapshot is about; `None` when it is [`Snapshot::unavailable`].
+    /// A description of this snapshot; `None` for [`Snapshot::unavailable`].
     pub fn summary(&self) -> Option<Summary> {
-        let Content::Loaded(cluster) = &self.0 else {
+        let Content::Loaded(index) = &self.0 else {
             return None;
         };
-        let document = &cluster.document;
+        let document = &index.document;
         let count = |section| document.entries(section).len();
-        let shown = |keys: &[&str]| {
+        let unquoted = |keys: &[&str]| {
             let text = document
                 .find(keys)
                 .map_or(&b"?"[..], |span| span.of(document.text()));
             String::from_utf8_lossy(text).trim_matches('"').to_owned()
         };
         Some(Summary {
-            cluster_name: shown(&["cluster", "cluster_name"]),
-            serial_no: shown(&["serial_no"]),
+            cluster_name: unquoted(&["cluster", "cluster_name"]),
+            serial_no: unquoted(&["serial_no"]),
             nodes: count(Section::Nodes),
             groups: count(Section::NodeGroups),
             instances: count(Section::Instances),
             disks: count(Section::Disks),
             networks: count(Section::Networks),
             filters: count(Section::Filters),
-            bytes: cluster.bytes(),
+            bytes: index.bytes(),
         })
     }
 
-    /// Answers `request`, in `answer` unless there is one ready.
+    /// Answers `request`: with an answer that is ready, or else into `answer`.
     pub(crate) fn answer<'a>(
         &'a self,
         request: &Request<'_>,
         answer: &mut AnswerWriter,
     ) -> Rendered<'a> {
         match &self.0 {
-            Content::Loaded(cluster) => cluster.answer(request, answer),
-            Content::Unavailable(ready) => Rendered::Ready(ready),
+            Content::Loaded(index) => index.answer(request, answer),
+            Content::Error(ready) => Rendered::Ready(ready),
         }
     }
 }

@@ -1,16 +1,17 @@
-//! Paths into the configuration, as the reference reads them: RFC 6901 from afar.
+//! Configuration paths as the reference reads them: RFC 6901 with a more lenient grammar.
 //!
 //! ```text
 //! path  = "/" token *( "/" token )      the longest prefix that parses; the rest is ignored
 //! token = 1*( any but "~" "/" | "~0" | "~1" ), or nothing at the very end
 //! ```
 //!
-//! Source: `Ganeti.JSON` (`readContainer`, `pointerFromString`, `nestedAccessByKey`); its leniency is kept byte for byte.
+//! Source: `Ganeti.JSON` (`readContainer`, `pointerFromString`, `nestedAccessByKey`). Its leniency
+//! is kept exactly.
 
-/// The tokens of a path, still with their `~0` and `~1`; `None` if it is no path at all.
+/// The tokens of a path with `~0` and `~1` not yet decoded; `None` if the text is not a path.
 pub fn tokens(path: &str) -> Option<impl Iterator<Item = &str>> {
     let mut rest = path.strip_prefix('/').map(Some)?;
-    // The first token must be one, even if only by being empty at the end.
+    // The first token may be empty only if the path ends with it.
     if !rest.is_some_and(|text| text.is_empty() || token_len(text) > 0) {
         return None;
     }
@@ -20,13 +21,13 @@ pub fn tokens(path: &str) -> Option<impl Iterator<Item = &str>> {
         if len == 0 && !text.is_empty() {
             return None;
         }
-        let (token, behind) = text.split_at(len);
-        rest = behind.strip_prefix('/');
+        let (token, after) = text.split_at(len);
+        rest = after.strip_prefix('/');
         Some(token)
     }))
 }
 
-/// How many bytes at the start of `text` are a token.
+/// The length of the token at the start of `text`.
 fn token_len(text: &str) -> usize {
     let bytes = text.as_bytes();
     let mut len = 0;
@@ -40,7 +41,7 @@ fn token_len(text: &str) -> usize {
     }
 }
 
-/// Writes the text that a token means, in canonical form, to `out`.
+/// Replaces `out` with the text that a token represents, in canonical form.
 pub fn canonical_token(token: &str, out: &mut Vec<u8>) {
     out.clear();
     let mut rest = token;
@@ -56,7 +57,8 @@ pub fn canonical_token(token: &str, out: &mut Vec<u8>) {
     crate::text::escape(rest.as_bytes(), out);
 }
 
-/// The array index a token means: its leading digits, modulo 2^64 as a signed number; whatever follows is ignored.
+/// The array index that a token means: its leading digits modulo 2^64, as a signed number. Anything
+/// after the digits is ignored.
 pub fn index(token: &str) -> Option<usize> {
     let digits = token.bytes().take_while(u8::is_ascii_digit);
     let horner = |sum: u64, digit: u8| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
@@ -72,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_read_as_far_as_they_parse() {
+    fn a_path_ends_where_it_no_longer_parses() {
         let all = |path| tokens(path).map(|tokens| tokens.collect::<Vec<_>>());
         assert_eq!(all(""), None);
         assert_eq!(all("cluster"), None);
@@ -88,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_mean_canonical_text() {
+    fn tokens_decode_to_canonical_text() {
         let mut out = Vec::new();
         canonical_token("a~0b~1c\"", &mut out);
         assert_eq!(out, br#"a~b/c\""#);

@@ -1,18 +1,22 @@
-//! One function for each query, named as the query.
+//! Answers queries: one function for each, named like the query.
+//!
+//! Invariant: nothing here allocates; texts are put together in the buffers of the [`AnswerWriter`].
 //!
 //! Source: `Ganeti.Confd.Server` (`buildResponse`).
 
 use super::directory::NotFound;
-use super::index::{Cluster, FAILURE, prereq_error, role};
+use super::error_text::{FAILURE, prereq_error};
+use super::index::Index;
 use super::links::Links;
+use super::objects::NodeRole;
 use super::{AnswerWriter, Rendered, haskell_show, path};
 use crate::config::Section;
 use crate::protocol::reply::{ErrorCode, Status};
 use crate::protocol::request::{DictQuery, Query, ReqField, Request, RequestType};
 use crate::text::{self, Span};
 
-impl Cluster {
-    /// Answers `request`, in `answer` unless there is one ready.
+impl Index {
+    /// Answers `request`: with an answer that is ready, or else into `answer`.
     pub(super) fn answer<'a>(
         &'a self,
         request: &Request<'_>,
@@ -56,18 +60,18 @@ impl Cluster {
     fn node_role_by_name(&self, name: &str, answer: &mut AnswerWriter) {
         let master = match &self.master {
             Ok(master) => &self.nodes[*master],
-            Err(missing) => return failure(&missing.name, missing.why, answer),
+            Err(unknown) => return failure(&unknown.name, unknown.why, answer),
         };
         let text = self.text();
         let canonical = text::canonical(name, answer.scratch());
-        // Only the full name is the master's: by key or abbreviation it is a node like others.
+        // Only its full name makes a node the master. By key or abbreviation it gets another role.
         let is_master = canonical == master.name.of(text);
         let role = match self.node_names.find(text, canonical) {
-            Ok(_) if is_master => role::MASTER,
+            Ok(_) if is_master => NodeRole::Master,
             Ok(node) => self.nodes[node].role,
             Err(why) => return failure(name, why, answer),
         };
-        answer.ok(&[b'0' + role], self.serial.of(text));
+        answer.ok(&[b'0' + role as u8], self.serial.of(text));
     }
 
     fn node_pip_by_inst_pip(&self, dict: &DictQuery<'_>, answer: &mut AnswerWriter) {
@@ -88,7 +92,8 @@ impl Cluster {
         *answer.link_scratch() = link_scratch;
     }
 
-    /// The primary addresses of the nodes of `dict`'s instances, which are on `link` (canonical).
+    /// The primary addresses of the nodes of the instances with the addresses in `dict`, on `link`
+    /// (canonical).
     fn node_pips(
         &self,
         dict: &DictQuery<'_>,
@@ -129,7 +134,7 @@ impl Cluster {
         let text = self.text();
         let master = match &self.master {
             Ok(master) => &self.nodes[*master],
-            Err(missing) => return not_found("", "Node name", &missing.name, missing.why, answer),
+            Err(unknown) => return not_found("", "Node name", &unknown.name, unknown.why, answer),
         };
         let name = master.name.quoted();
         let values = dict.fields().map(|field| match field {
@@ -166,7 +171,7 @@ impl Cluster {
             .node_names
             .find(text, text::canonical(name, answer.scratch()))
         {
-            Ok(node) => match &self.hosted[self.nodes[node].hosted as usize].minors {
+            Ok(node) => match &self.node_instances[self.nodes[node].uuid as usize].minors {
                 Ok(minors) => answer.ok(minors, self.nodes[node].serial.of(text)),
                 Err(why) => answer.error_text(why),
             },
@@ -182,12 +187,12 @@ impl Cluster {
         {
             Ok(node) => {
                 let node = &self.nodes[node];
-                let hosted = &self.hosted[node.hosted as usize];
+                let on_node = &self.node_instances[node.uuid as usize];
                 answer.begin(Status::Ok);
                 answer.push(b"[");
-                answer.push_list(self.values(Section::Instances, &hosted.primary));
+                answer.push_list(self.values(Section::Instances, &on_node.primary));
                 answer.push(b",");
-                answer.push_list(self.values(Section::Instances, &hosted.secondary));
+                answer.push_list(self.values(Section::Instances, &on_node.secondary));
                 answer.push(b"]");
                 answer.end(node.serial.of(text));
             }
@@ -238,7 +243,7 @@ impl Cluster {
         }
     }
 
-    /// The value that a path leads to.
+    /// The value at a path.
     fn value_at(&self, path: &str, scratch: &mut Vec<u8>) -> Option<Span> {
         let text = self.text();
         let top = Span::new(0..text.len());
@@ -255,7 +260,7 @@ impl Cluster {
         })
     }
 
-    /// The texts of the entries of `section` at `indexes`.
+    /// The texts of those entries of `section` that are listed in `indexes`.
     fn values(&self, section: Section, indexes: &[u32]) -> impl Iterator<Item = &[u8]> {
         let entries = self.document.entries(section);
         indexes
@@ -264,7 +269,7 @@ impl Cluster {
     }
 }
 
-/// Calls `then` with the string of a query that must be one.
+/// Calls `then` with the query, which must be a string.
 fn with_name(
     query: &Query<'_>,
     answer: &mut AnswerWriter,
@@ -277,7 +282,7 @@ fn with_name(
     }
 }
 
-/// The reference's error for an object where a string belongs: the object as Haskell shows it.
+/// Writes the error for an object query where a string is expected: the object as Haskell shows it.
 fn invalid_dict(dict: &DictQuery<'_>, answer: &mut AnswerWriter) {
     fn maybe(value: Option<&str>, out: &mut Vec<u8>) {
         match value {
@@ -321,7 +326,7 @@ fn invalid_dict(dict: &DictQuery<'_>, answer: &mut AnswerWriter) {
     *answer.scratch() = out;
 }
 
-/// The reference's error for a node that is not there, where it speaks to an administrator.
+/// Writes the error text for an administrator about a node that is not found.
 fn failure(name: &str, why: NotFound, answer: &mut AnswerWriter) {
     answer.error_with(|answer| {
         answer.push_escaped(FAILURE.as_bytes());
@@ -331,12 +336,12 @@ fn failure(name: &str, why: NotFound, answer: &mut AnswerWriter) {
     });
 }
 
-/// The reference's error for an object that is not there, as Haskell shows it.
+/// Writes the error for an object that is not found, as Haskell shows it.
 fn not_found(before: &str, what: &str, name: &str, why: NotFound, answer: &mut AnswerWriter) {
     let mut out = std::mem::take(answer.scratch());
     out.clear();
     out.extend_from_slice(before.as_bytes());
-    prereq_error(what, name, why.words(), &mut out);
+    prereq_error(what, name, why, &mut out);
     answer.error_with(|answer| answer.push_escaped(&out));
     *answer.scratch() = out;
 }
