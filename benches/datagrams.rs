@@ -1,4 +1,5 @@
-//! What the benches of the pure path ask: every query, as a client would ask it of a sample cluster, and what gets no answer.
+//! Inputs of the pure path's benchmarks: every query, as a client would send it to a sample
+//! cluster, and datagrams that are dropped.
 
 use ganeti_confd::demo;
 use ganeti_confd::protocol::{Key, envelope};
@@ -12,13 +13,13 @@ pub(crate) fn key() -> Key {
     Key::new(b"a key for benchmarks").expect("the key has bytes")
 }
 
-/// A name for each datagram, and the datagram.
+/// All datagrams with their names.
 pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
     let node = format!("\"{}\"", demo::node_name(2));
     let instance = format!("\"{}\"", demo::instance_name(7));
     let ping = request(0, "null");
     let mut forged = ping.clone();
-    // A digit of the signature, which ends the envelope.
+    // A digit of the signature, which comes last.
     let digit = forged.len() - 10;
     forged[digit] = if forged[digit] == b'0' { b'1' } else { b'0' };
     vec![
@@ -40,7 +41,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// A request as Ganeti's Python library writes it (`ganeti.serializer.DumpSignedJson`).
+/// A request in the layout of Ganeti's Python library (`ganeti.serializer.DumpSignedJson`).
 fn request(kind: u8, query: &str) -> Vec<u8> {
     let rsalt = "3f1b6a52-5c1a-4d0e-9d2b-6f3d1f5a7c11";
     let message = format!(

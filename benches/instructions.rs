@@ -1,7 +1,9 @@
-//! Instructions that the pure path takes, datagram in to reply out, counted by callgrind: the same on a busy machine.
+//! Counts the instructions of the pure path, datagram in to reply out, with callgrind. The counts
+//! do not depend on the load of the machine.
 //!
-//! `cargo bench --bench instructions` prints the table that stands in `benches/instructions.md`; redirect it there when it changes on
-//! purpose. It takes valgrind. Each count is the mean of a few calls after one that is not counted.
+//! `cargo bench --bench instructions` prints the table in `benches/instructions.md`; redirect it
+//! there after an intended change. Requires valgrind. Each count is the mean of several calls; a
+//! first call is not counted.
 
 mod datagrams;
 
@@ -15,17 +17,19 @@ use ganeti_confd::protocol::{PADDING, REPLY_BYTES_MAX};
 use ganeti_confd::responder::{Datagram, Responder, Served};
 use ganeti_confd::snapshot::Snapshot;
 
-/// Calls that are counted: the difference between two runs, so that neither setting up nor the first call is among them.
+/// Calls that are counted: the difference between two runs, which excludes setup and the first
+/// call.
 const CALLS: u64 = 10;
 
-/// Nodes and instances of the sample cluster. What a query costs does not depend on them, but on what it answers.
+/// Nodes and instances of the sample cluster. A query's cost depends on the size of its answer, not
+/// on them.
 const CLUSTER: (usize, usize) = (3, 10);
 
 const SHA1: &str = "sha1::block_api::compress";
 
 fn main() -> ExitCode {
     let datagrams = datagrams::all();
-    // The bench calls itself under callgrind, with a number of calls and the name of a datagram.
+    // The benchmark runs itself under callgrind with two arguments: calls, and a datagram's name.
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     if let [calls, name] = &arguments[..] {
         let datagram = datagrams.iter().find(|(known, _)| known == name);
@@ -35,8 +39,9 @@ fn main() -> ExitCode {
     }
     println!("# Instructions per datagram, datagram in to reply out\n");
     println!(
-        "`cargo bench --bench instructions` on x86-64, of a sample cluster of {} nodes and {} instances. Valgrind has no SHA\n\
-         instructions: the portable SHA-1 is counted, apart from the rest; with SHA-NI it is less than a tenth of that.\n",
+        "`cargo bench --bench instructions` on x86-64, for a sample cluster of {} nodes and {} instances.\n\
+         Valgrind does not support SHA-NI: the portable SHA-1 is counted, in its own column. SHA-NI takes\n\
+         less than a tenth of these instructions.\n",
         CLUSTER.0, CLUSTER.1
     );
     println!("| datagram | instructions | portable SHA-1 |\n|---|---:|---:|");
@@ -53,7 +58,8 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Instructions per call while callgrind collects, which entering and leaving each of `toggles` turns on or off.
+/// Returns the instructions per call. Entering or leaving a function in `toggles` turns counting on
+/// or off.
 fn per_call(name: &str, toggles: &[&str]) -> Option<u64> {
     let collected = |calls: u64| {
         let output = Command::new("valgrind")

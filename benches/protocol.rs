@@ -1,14 +1,17 @@
-//! The steps of the pure path, each alone: parse the envelope, verify it, read its request, sign a reply.
+//! Measures the steps of the pure path one by one: parsing the envelope, verifying it, reading its
+//! request, signing a reply.
 //!
-//! Inputs are the requests and replies of the conformance transcripts, in the layouts of three writers; times are per message, the mean of all.
-//! Where a step changes its input, copying that is measured too (some 10 ns).
+//! The inputs are the requests and replies of the conformance transcripts, in the layouts of three
+//! writers. Times are per message, averaged over all. Where a step modifies its input, the time
+//! includes copying it (about 10 ns).
 //!
-//! `cargo bench --bench protocol`; with a name, as in `-- verify`, only what contains it.
+//! `cargo bench --bench protocol`; `-- verify` runs only the steps whose name contains `verify`.
 
 use std::hint::black_box;
 use std::path::Path;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use ganeti_confd::protocol::envelope::{self, Envelope};
 use ganeti_confd::protocol::request::Request;
 use ganeti_confd::protocol::{FOURCC, Key, PADDING, Parser, REQUEST_BYTES_MAX};
@@ -16,7 +19,9 @@ use serde_json::Value;
 
 const NOW: u64 = 1_800_000_000;
 
-/// The requests of the transcripts that cover all types, and their replies.
+type Group<'a> = BenchmarkGroup<'a, WallTime>;
+
+/// The requests of the transcript that covers all types, with their replies.
 fn exchanges() -> Vec<(String, String)> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/transcripts/all-types.jsonl");
     let text = std::fs::read_to_string(file).expect("the transcript is there");
@@ -29,7 +34,8 @@ fn exchanges() -> Vec<(String, String)> {
         .collect()
 }
 
-/// The envelope of a request as three writers put it: our compact one, Python's, and one that escapes what need not be.
+/// The envelope of a request in three layouts: ours without spaces, Python's, and one with an
+/// unnecessary escape.
 fn envelopes(key: &Key, request: &str) -> [Vec<u8>; 3] {
     let compact = envelope::request(key, NOW, request)[FOURCC.len()..].to_vec();
     let envelope: Value = serde_json::from_slice(&compact).expect("an envelope is JSON");
@@ -39,74 +45,30 @@ fn envelopes(key: &Key, request: &str) -> [Vec<u8>; 3] {
     [compact, python.into_bytes(), odd.into_bytes()]
 }
 
-/// A text in a buffer with the parser's padding.
+/// Appends the parser's padding to a text.
 fn padded(text: &[u8]) -> Vec<u8> {
     [text, &[0; PADDING]].concat()
+}
+
+/// A buffer for the longest request.
+fn buffer() -> Vec<u8> {
+    vec![0; REQUEST_BYTES_MAX + PADDING]
 }
 
 fn steps(criterion: &mut Criterion) {
     let key = Key::new(b"testkey123").expect("the key has bytes");
     let exchanges = exchanges();
-    let mut parser = Parser::new();
-    let mut message = vec![0; REQUEST_BYTES_MAX + PADDING];
     let mut group = criterion.benchmark_group("protocol");
     group.throughput(Throughput::Elements(exchanges.len() as u64));
-
     for (layout, name) in ["compact", "Python", "odd"].into_iter().enumerate() {
-        let texts: Vec<_> = exchanges
+        let texts = exchanges
             .iter()
             .map(|(request, _)| padded(&envelopes(&key, request)[layout]))
             .collect();
-        let mut text = vec![0; REQUEST_BYTES_MAX + PADDING];
-        group.bench_function(format!("parse/{name}"), |bencher| {
-            bencher.iter(|| {
-                for bytes in &texts {
-                    let text = &mut text[..bytes.len()];
-                    text.copy_from_slice(bytes);
-                    let len = bytes.len() - PADDING;
-                    let signed = Envelope::parse(&mut parser, text, len, &mut message);
-                    black_box(signed.expect("an envelope"));
-                }
-            });
-        });
+        parse(&mut group, name, texts);
     }
-
-    let mut opened: Vec<_> = exchanges
-        .iter()
-        .map(|(request, _)| {
-            let envelope = &envelopes(&key, request)[0];
-            (
-                padded(envelope),
-                envelope.len(),
-                vec![0; REQUEST_BYTES_MAX + PADDING],
-            )
-        })
-        .collect();
-    let signed: Vec<_> = opened
-        .iter_mut()
-        .map(|(text, len, message)| {
-            Envelope::parse(&mut parser, text, *len, message).expect("an envelope")
-        })
-        .collect();
-    group.bench_function("verify", |bencher| {
-        bencher.iter(|| {
-            for signed in &signed {
-                black_box(signed).verify(&key).expect("it is signed");
-            }
-        });
-    });
-
-    group.bench_function("request", |bencher| {
-        bencher.iter(|| {
-            for (request, _) in &exchanges {
-                let len = request.len();
-                message[..len].copy_from_slice(request.as_bytes());
-                let kind = Request::read(&mut parser, &mut message, len, |request| request.kind);
-                black_box(kind);
-            }
-        });
-    });
-
+    verify(&mut group, &key, &exchanges);
+    request(&mut group, &exchanges);
     group.bench_function("sign", |bencher| {
         bencher.iter(|| {
             for (_, reply) in &exchanges {
@@ -115,6 +77,61 @@ fn steps(criterion: &mut Criterion) {
         });
     });
     group.finish();
+}
+
+fn parse(group: &mut Group<'_>, layout: &str, texts: Vec<Vec<u8>>) {
+    let mut parser = Parser::new();
+    let (mut text, mut message) = (buffer(), buffer());
+    group.bench_function(format!("parse/{layout}"), |bencher| {
+        bencher.iter(|| {
+            for bytes in &texts {
+                let text = &mut text[..bytes.len()];
+                text.copy_from_slice(bytes);
+                let len = bytes.len() - PADDING;
+                let envelope = Envelope::parse(&mut parser, text, len, &mut message);
+                black_box(envelope.expect("an envelope"));
+            }
+        });
+    });
+}
+
+fn verify(group: &mut Group<'_>, key: &Key, exchanges: &[(String, String)]) {
+    let mut parser = Parser::new();
+    let mut parts: Vec<_> = exchanges
+        .iter()
+        .map(|(request, _)| {
+            let envelope = &envelopes(key, request)[0];
+            (padded(envelope), envelope.len(), buffer())
+        })
+        .collect();
+    let envelopes: Vec<_> = parts
+        .iter_mut()
+        .map(|(text, len, message)| {
+            Envelope::parse(&mut parser, text, *len, message).expect("an envelope")
+        })
+        .collect();
+    group.bench_function("verify", |bencher| {
+        bencher.iter(|| {
+            for envelope in &envelopes {
+                black_box(envelope).verify(key).expect("it is signed");
+            }
+        });
+    });
+}
+
+fn request(group: &mut Group<'_>, exchanges: &[(String, String)]) {
+    let mut parser = Parser::new();
+    let mut message = buffer();
+    group.bench_function("request", |bencher| {
+        bencher.iter(|| {
+            for (request, _) in exchanges {
+                let len = request.len();
+                message[..len].copy_from_slice(request.as_bytes());
+                let kind = Request::read(&mut parser, &mut message, len, |request| request.kind);
+                black_box(kind);
+            }
+        });
+    });
 }
 
 criterion_group!(benches, steps);

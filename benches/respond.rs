@@ -1,9 +1,10 @@
-//! The whole pure path, datagram in to reply out, for each query and three sizes of cluster; and loading a configuration.
+//! Measures the whole pure path, datagram in to reply out, for each query and three cluster sizes;
+//! and loading a configuration.
 //!
-//! What is measured: authenticating, parsing, looking up, signing and writing, and copying the request into its buffer,
-//! because parsing changes it there (some 10 ns). What is not: the kernel, and the engine round this call.
+//! Included: authenticating, parsing, looking up, signing and writing, and copying the request into
+//! its buffer, because parsing modifies it (about 10 ns). Not included: the kernel and the engine.
 //!
-//! `cargo bench --bench respond`; with a name, as in `-- node_role`, only what contains it.
+//! `cargo bench --bench respond`; `-- node_role` runs only the benchmarks whose name contains it.
 
 mod datagrams;
 

@@ -1,4 +1,7 @@
-//! One datagram in; one reply, or one reason for silence, out.
+//! Answers one datagram: bytes, a clock value and a snapshot in; a reply or a reject reason out.
+//!
+//! Pure: no I/O, no clock, no lock, and no allocation per datagram. The checks run in the order of
+//! [`Reject::ALL`].
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -9,7 +12,8 @@ use crate::protocol::request::Request;
 use crate::protocol::{FOURCC, Key, PADDING, Parser, REQUEST_BYTES_MAX, Reject, SKEW_SECONDS_MAX};
 use crate::snapshot::{AnswerWriter, Rendered, Snapshot};
 
-/// What is served at one moment: published as a whole, so that no reply mixes two of them.
+/// The key and the configuration in use. Published as one value, so that a reply never mixes two
+/// versions.
 #[derive(Debug, Clone)]
 pub struct Served {
     /// The cluster's key.
@@ -18,9 +22,9 @@ pub struct Served {
     pub snapshot: Arc<Snapshot>,
 }
 
-/// A datagram as the kernel delivered it: `len` bytes, then at least [`PADDING`] bytes that the parser may read.
+/// A received datagram: `len` bytes in a buffer with at least [`PADDING`] bytes after them.
 ///
-/// Parsing may unescape strings in place, so the bytes are not the datagram any more afterwards.
+/// Parsing may unescape strings in place: afterwards the buffer no longer holds the datagram.
 #[derive(Debug)]
 pub struct Datagram<'a> {
     buffer: &'a mut [u8],
@@ -32,7 +36,7 @@ impl<'a> Datagram<'a> {
     ///
     /// # Panics
     ///
-    /// If `buffer` is shorter than `len` and the padding.
+    /// If `buffer` is shorter than `len` and [`PADDING`] bytes.
     pub fn new(buffer: &'a mut [u8], len: usize) -> Self {
         assert!(
             buffer.len() >= len + PADDING,
@@ -41,38 +45,38 @@ impl<'a> Datagram<'a> {
         Self { buffer, len }
     }
 
-    /// The datagram, as long as it was not parsed.
+    /// The datagram's bytes, before it is parsed.
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[..self.len]
     }
 
-    /// How long the datagram is, in bytes.
+    /// The datagram's length in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether the datagram is empty, as anybody may send one.
+    /// Whether the datagram has no bytes. UDP allows this.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 }
 
-/// An answered datagram: the reply stands in the first `len` bytes of the caller's buffer.
+/// Describes a reply, which is in the first `len` bytes of the caller's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplyInfo {
     /// The reply's length in bytes, at most [`REPLY_BYTES_MAX`](crate::protocol::REPLY_BYTES_MAX).
     pub len: usize,
     /// The request's type, 0 to 11.
     pub kind: u8,
-    /// Whether the answer was larger than a datagram, and an error was sent in its place.
+    /// Whether the answer was larger than a datagram. The reply is then an error.
     pub too_large: bool,
 }
 
-/// Answers datagrams one after another. Holds the scratch memory of one worker and nothing that outlives a call.
+/// Answers datagrams. Holds one worker's scratch memory, and no state from one call to the next.
 #[derive(Debug)]
 pub struct Responder {
     parser: Parser,
-    /// The inner message of the request, with the parser's padding.
+    /// The request's inner message and the parser's padding.
     message: Box<[u8]>,
     answer: AnswerWriter,
 }
@@ -84,7 +88,7 @@ impl Default for Responder {
 }
 
 impl Responder {
-    /// Takes all the memory that answering needs.
+    /// Allocates all memory that answering needs.
     pub fn new() -> Self {
         Self {
             parser: Parser::new(),
@@ -93,13 +97,14 @@ impl Responder {
         }
     }
 
-    /// Answers `datagram` from `served` into `out`, which must hold [`REPLY_BYTES_MAX`](crate::protocol::REPLY_BYTES_MAX) bytes.
+    /// Answers `datagram` from `served`, and writes the reply to `out`, which must hold
+    /// [`REPLY_BYTES_MAX`](crate::protocol::REPLY_BYTES_MAX) bytes.
     ///
     /// `now` is the daemon's clock in whole seconds since the epoch.
     ///
     /// # Errors
     ///
-    /// Why there is no answer.
+    /// The reason why the datagram gets no answer.
     ///
     /// # Panics
     ///
@@ -125,17 +130,17 @@ impl Responder {
             message,
             answer,
         } = self;
-        let signed = Envelope::parse(parser, text, len, message)?;
-        signed.verify(&served.key)?;
-        signed.check_clock(now, SKEW_SECONDS_MAX)?;
-        Request::read(parser, signed.message, signed.message_len, |request| {
+        let envelope = Envelope::parse(parser, text, len, message)?;
+        envelope.verify(&served.key)?;
+        envelope.check_clock(now, SKEW_SECONDS_MAX)?;
+        Request::read(parser, envelope.message, envelope.message_len, |request| {
             reply(request, served, answer, out)
         })
         .ok_or(Reject::BadRequest)
     }
 }
 
-/// Writes the reply to `request` to `out`.
+/// Writes the reply to `request`.
 fn reply(
     request: &Request<'_>,
     served: &Served,
@@ -153,7 +158,7 @@ fn reply(
     let len = written.unwrap_or_else(|| {
         answer.error_code(ErrorCode::Internal);
         write(answer.message(), None)
-            .expect("with its rsalt, an error is shorter than the longest request and 200 bytes")
+            .expect("an error with its rsalt is at most 200 bytes longer than the longest request")
     });
     ReplyInfo {
         len,

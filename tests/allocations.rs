@@ -1,4 +1,4 @@
-//! Answering allocates nothing: every request of the conformance transcripts, and what gets no answer.
+//! Answering a datagram, or dropping it, allocates no memory.
 //!
 //! A test binary of its own, because counting replaces the allocator.
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 const NOW: u64 = 1_800_000_000;
 
-/// Answers `datagram` and gives the allocations that it took, on this thread.
+/// Answers `datagram`, and returns the number of allocations on this thread and the outcome.
 fn allocations(
     responder: &mut Responder,
     served: &Served,
@@ -46,7 +46,7 @@ fn key() -> Key {
 }
 
 #[test]
-fn the_requests_of_the_transcripts() {
+fn requests_of_the_transcripts_allocate_nothing() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let mut responder = Responder::new();
     let mut answered = 0;
@@ -56,7 +56,7 @@ fn the_requests_of_the_transcripts() {
         for line in text.lines() {
             let line: Value = serde_json::from_str(line).expect("a line is JSON");
             let Some(request) = line["request"].as_str() else {
-                // Files that are changed first, or refused, are left to the conformance tests.
+                // The conformance tests cover files that are edited first, and invalid files.
                 let name = line["config"].as_str().filter(|_| line["edit"].is_null());
                 let file = name.map(|name| fs::read(data.join("configs").join(name)));
                 current = file.and_then(|file| served(&file.expect("readable")));
@@ -73,12 +73,12 @@ fn the_requests_of_the_transcripts() {
     }
     assert!(
         answered > 500,
-        "only {answered} requests were answered: the test looks at too little"
+        "only {answered} requests were answered: the transcripts should have more"
     );
 }
 
 #[test]
-fn the_first_and_worst_datagrams() {
+fn the_first_and_the_largest_datagrams_allocate_nothing() {
     let served = served(demo::configuration(3, 10, 1).as_bytes()).expect("it is served");
     let ask = |kind: u8, query: &str| {
         let message =
@@ -106,7 +106,7 @@ fn the_first_and_worst_datagrams() {
     forged[20] ^= 1;
     datagrams.push(forged);
     for datagram in datagrams {
-        // Whichever comes first finds all memory taken.
+        // A new responder for each: no datagram may depend on memory taken by an earlier one.
         let (count, outcome) = allocations(&mut Responder::new(), &served, &datagram);
         let start = datagram[..datagram.len().min(80)].escape_ascii();
         assert_eq!(count, 0, "{outcome:?}: {start}");

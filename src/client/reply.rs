@@ -70,8 +70,8 @@ fn from_latin_1(bytes: &[u8]) -> String {
 
 fn verified(key: &Key, text: &str) -> Result<(String, Reply), RejectedReply> {
     let envelope: Envelope = serde_json::from_str(text).map_err(|_| RejectedReply::Malformed)?;
-    let tag = crate::protocol::envelope::decode_hex(envelope.hmac.as_bytes())
-        .ok_or(RejectedReply::BadHmac)?;
+    let tag =
+        crate::protocol::hex::decode(envelope.hmac.as_bytes()).ok_or(RejectedReply::BadHmac)?;
     if !key.verify(envelope.salt.as_bytes(), envelope.msg.as_bytes(), &tag) {
         return Err(RejectedReply::BadHmac);
     }

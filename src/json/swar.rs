@@ -12,8 +12,8 @@ pub(crate) const fn splat(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
 
-/// Marks the bytes of `word` that equal `byte`. Exact up to the first match only: bytes after it may
-/// be marked by mistake.
+/// Marks the bytes of `word` that equal `byte`. Exact up to the first match only: bytes after it
+/// may be marked by mistake.
 pub(super) const fn first_equal(word: u64, byte: u8) -> u64 {
     let difference = word ^ splat(byte);
     difference.wrapping_sub(splat(1)) & !difference & HIGH_BITS

@@ -59,8 +59,8 @@ pub(crate) fn unescaped_ascii_len(text: &[u8]) -> Option<usize> {
 /// `\"` and `\n`.
 ///
 /// Returns the offset of the closing quote in `text`, and the string's length in `out`. `None` for
-/// any other string, for one that ends less than eight bytes before `text` does, and if `out` has no
-/// room for the string and eight bytes more.
+/// any other string, for one that ends less than eight bytes before `text` does, and if `out` has
+/// no room for the string and eight bytes more.
 pub(crate) fn unescape_ascii(text: &[u8], out: &mut [u8]) -> Option<(usize, usize)> {
     let mut len = 0;
     // The high bit of the next word's first byte, if the byte before it is a backslash.

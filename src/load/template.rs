@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::rsalt::RSALT_BYTES;
 use crate::protocol::request::RequestType;
-use crate::protocol::{FOURCC, Key, envelope};
+use crate::protocol::{FOURCC, Key, hex};
 use crate::text;
 
 /// Digits of a clock in seconds, until the year 2286.
@@ -104,7 +104,7 @@ impl Template {
         let wire = &mut out[start..];
         wire[self.wire_rsalt.clone()].copy_from_slice(rsalt);
         wire[self.wire_salt.clone()].copy_from_slice(salt);
-        envelope::encode_hex(&tag, &mut wire[self.wire_hmac.clone()]);
+        hex::encode(&tag, &mut wire[self.wire_hmac.clone()]);
     }
 
     /// Damages the datagram that [`Template::write`] has made of this template. Its length stays.

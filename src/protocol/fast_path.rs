@@ -1,13 +1,13 @@
-//! Envelopes and requests as clients write them, read without a parser's tables.
+//! Reads the envelopes and requests that clients usually write, without a general parser's tables.
 //!
-//! Plain is JSON in ASCII whose strings hold no escapes, save the `\"` and `\n` of an envelope's message; whose numbers are one or
-//! two digits; and which lists nothing. Members stand in any order, with any white space between them. That is what Ganeti's clients
-//! send for all but a few queries (`ganeti.serializer.DumpSignedJson`, which ends each text with a newline; Haskell's `Text.JSON.encode`),
-//! and what ours send.
+//! The fast path takes ASCII JSON without lists, whose strings have no escapes (the message of an
+//! envelope may have `\"` and `\n`) and whose numbers have one or two digits. Members may come in
+//! any order, with any white space. Ganeti's clients write all but a few queries so
+//! (`ganeti.serializer.DumpSignedJson`, which ends each text with a newline; Haskell's
+//! `Text.JSON.encode`), and so do ours.
 //!
-//! Everything else is left to [`super::Parser`], and so is everything that is wrong: what is read here is read there the
-//! same, and what is not read here is only slower. `tests/it/fast_path.rs` and the
-//! property `envelope` compare the two.
+//! Any other text, valid or not, returns `None` and goes to [`super::Parser`]. For a text that both
+//! take, both return the same: `tests/it/fast_path.rs` and the property `envelope` compare them.
 
 use std::ops::Range;
 
@@ -15,9 +15,10 @@ use super::envelope::EnvelopeSpans;
 use super::request::{DictQuery, Query, Request, RequestType};
 use crate::json;
 
-/// The places of the envelope that the first `len` bytes of `text` are, with its message in `message`; `None` if it is not a plain one.
+/// Reads the envelope in the first `len` bytes of `text`, and unescapes its message to `message`.
 ///
-/// Behind these bytes there may be anything, but must be something: strings are scanned eight bytes at a time.
+/// `text` must extend at least 8 bytes past `len` (their content is ignored), because strings are
+/// scanned 8 bytes at a time.
 pub fn envelope(text: &[u8], len: usize, message: &mut [u8]) -> Option<EnvelopeSpans> {
     let (mut message_len, mut salt, mut hmac) = (None, None, None);
     let mut cursor = Cursor::new(text, len);
@@ -40,7 +41,7 @@ pub fn envelope(text: &[u8], len: usize, message: &mut [u8]) -> Option<EnvelopeS
     })
 }
 
-/// The request that the first `len` bytes of `text` are, as in [`envelope`]; `None` if it is not a plain one.
+/// Reads the request in the first `len` bytes of `text`, which must extend as for [`envelope`].
 pub fn request(text: &[u8], len: usize) -> Option<Request<'_>> {
     let (mut protocol, mut kind, mut query, mut rsalt) = (None, None, None, None);
     let mut cursor = Cursor::new(text, len);
@@ -48,10 +49,8 @@ pub fn request(text: &[u8], len: usize) -> Option<Request<'_>> {
         if cursor.key(b"\"protocol\"")? {
             set(&mut protocol, cursor.number()?)
         } else if cursor.key(b"\"type\"")? {
-            set(
-                &mut kind,
-                RequestType::from_number(cursor.number()? as u64)?,
-            )
+            let kind_read = RequestType::from_number(cursor.number()?)?;
+            set(&mut kind, kind_read)
         } else if cursor.key(b"\"query\"")? {
             set(&mut query, cursor.query()?)
         } else if cursor.key(b"\"rsalt\"")? {
@@ -69,14 +68,16 @@ pub fn request(text: &[u8], len: usize) -> Option<Request<'_>> {
     })
 }
 
-/// Sets what was not set yet.
+/// Sets `place`; `None` if it was set before.
 fn set<T>(place: &mut Option<T>, value: T) -> Option<()> {
     place.replace(value).is_none().then_some(())
 }
 
-/// A way through a text. Each step passes what it names, or gives `None`, after which there is no going on.
+/// A position in a text. Each method consumes what it is named after, or returns `None`; the
+/// position is then unspecified.
 struct Cursor<'t> {
-    /// What is read, and as much behind it as a lane takes that starts in it: nobody pays for what an earlier datagram left there.
+    /// The text and eight bytes more, for the last word. Bytes of earlier datagrams after these are
+    /// cut off, so that scanning stops here.
     text: &'t [u8],
     len: usize,
     at: usize,
@@ -95,8 +96,8 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    /// One byte, and white space behind it.
-    fn mark(&mut self, byte: u8) -> Option<()> {
+    /// One punctuation character, and the white space after it.
+    fn punctuation(&mut self, byte: u8) -> Option<()> {
         if self.text.get(self.at) != Some(&byte) {
             return None;
         }
@@ -105,20 +106,22 @@ impl<'t> Cursor<'t> {
         Some(())
     }
 
-    /// An object that is not empty; `member` passes a key and its value.
+    /// An object with at least one member; `member` consumes a key and its value.
     fn members(&mut self, mut member: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
-        self.mark(b'{')?;
+        self.punctuation(b'{')?;
         loop {
             member(self)?;
             self.white_space();
-            if self.mark(b',').is_none() {
-                return self.mark(b'}');
+            if self.punctuation(b',').is_none() {
+                return self.punctuation(b'}');
             }
         }
     }
 
-    /// Whether `key`, given with its quotes, is next; if so it is passed with its colon.
-    // Inlined, it compares with a constant: a call of `memcmp` for each key is a tenth of all.
+    /// Consumes `key` (with its quotes) and the colon after it; `Some(false)` if another key is
+    /// next.
+    // Inlined, this compares with a constant. Calls of `memcmp` would take a tenth of the total
+    // time.
     #[inline(always)]
     fn key(&mut self, key: &[u8]) -> Option<bool> {
         if !self.text[self.at..].starts_with(key) {
@@ -126,10 +129,10 @@ impl<'t> Cursor<'t> {
         }
         self.at += key.len();
         self.white_space();
-        self.mark(b':').map(|()| true)
+        self.punctuation(b':').map(|()| true)
     }
 
-    /// A string without escapes: the place between its quotes.
+    /// A string without escapes. Returns the span between its quotes.
     fn string(&mut self) -> Option<Range<usize>> {
         let start = self.open_quote()?;
         let end = start + json::unescaped_ascii_len(&self.text[start..])?;
@@ -137,13 +140,13 @@ impl<'t> Cursor<'t> {
         Some(start..end)
     }
 
-    /// A string without escapes, as text.
+    /// As [`Self::string`]. Returns the content.
     fn text(&mut self) -> Option<&'t str> {
         let text = self.text;
         std::str::from_utf8(&text[self.string()?]).ok()
     }
 
-    /// A string with no escapes but `\"` and `\n`, unescaped to `out`: its length there.
+    /// A string without escapes other than `\"` and `\n`, unescaped to `out`. Returns its length.
     fn escaped_string(&mut self, out: &mut [u8]) -> Option<usize> {
         let start = self.open_quote()?;
         let (end, len) = json::unescape_ascii(&self.text[start..], out)?;
@@ -161,10 +164,10 @@ impl<'t> Cursor<'t> {
     }
 
     /// A number of one or two digits.
-    fn number(&mut self) -> Option<usize> {
+    fn number(&mut self) -> Option<u64> {
         let digit = |at: usize| {
             let byte = self.text.get(at)?;
-            byte.is_ascii_digit().then(|| usize::from(byte - b'0'))
+            byte.is_ascii_digit().then(|| u64::from(byte - b'0'))
         };
         let first = digit(self.at)?;
         let (number, len) = match digit(self.at + 1) {

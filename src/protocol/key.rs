@@ -67,7 +67,7 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::envelope::decode_hex;
+    use crate::protocol::hex;
 
     /// The test cases of RFC 2202, section 3: key, data, digest.
     fn vectors() -> [(Vec<u8>, Vec<u8>, &'static str); 7] {
@@ -116,7 +116,7 @@ mod tests {
     fn signs_the_vectors_of_rfc_2202_wherever_the_salt_ends() {
         for (key, data, digest) in vectors() {
             let key = Key::new(&key).expect("the key has bytes");
-            let expected = decode_hex(digest.as_bytes()).expect("hexadecimal digits");
+            let expected = hex::decode(digest.as_bytes()).expect("hexadecimal digits");
             for salt_len in 0..=data.len() {
                 let (salt, message) = data.split_at(salt_len);
                 assert_eq!(key.sign(salt, message), expected);

@@ -1,15 +1,17 @@
+use std::fmt;
+
 use simd_json::{Buffers, Node, Tape};
 
 use super::REQUEST_BYTES_MAX;
 
-/// simd-json with memory that is kept from one datagram to the next.
+/// simd-json with buffers that are reused for every datagram.
 pub struct Parser {
     buffers: Buffers,
     nodes: Vec<Node<'static>>,
 }
 
-impl std::fmt::Debug for Parser {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Parser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Parser")
     }
 }
@@ -21,27 +23,28 @@ impl Default for Parser {
 }
 
 impl Parser {
-    /// A request nests an object, its query and a list; a few levels more do not cost anything.
+    /// Levels for which memory is reserved. A valid request nests three: an object, its query and a
+    /// list.
     const DEPTH_MAX: usize = 8;
 
-    /// Takes the memory for the longest request at once.
+    /// Allocates the memory that parsing the longest request needs.
     pub fn new() -> Self {
         let buffers = Buffers::with_max_depth(REQUEST_BYTES_MAX, Self::DEPTH_MAX);
-        // At least every second byte of an array is a comma: that many values fit a request, and no more.
+        // In an array, at least every second byte is a comma: a request holds no more values.
         let mut parser = Self {
             buffers,
             nodes: Vec::with_capacity(REQUEST_BYTES_MAX / 2 + 2),
         };
-        // The list of structural characters grows only while parsing, so it is grown here, by the worst text there is.
+        // The list of structural characters grows only while parsing: parse the text that has most.
         let mut worst = vec![b'['; REQUEST_BYTES_MAX + super::PADDING];
         let refused = parser.parse(&mut worst, REQUEST_BYTES_MAX, |_| ());
-        debug_assert!(refused.is_none(), "a text of open brackets is no JSON");
+        debug_assert!(refused.is_none(), "unclosed brackets are not JSON");
         parser
     }
 
-    /// Parses the first `len` bytes of `text` and hands the nodes to `read`; `None` if it is no JSON. Strings are unescaped
-    /// in place.
-    pub(crate) fn parse<'t, R>(
+    /// Parses the first `len` bytes of `text` and passes the nodes to `read`. `None` if they are
+    /// not JSON. Strings are unescaped in place.
+    pub(super) fn parse<'t, R>(
         &mut self,
         text: &'t mut [u8],
         len: usize,

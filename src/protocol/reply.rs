@@ -4,25 +4,26 @@
 //! {"protocol":1,"status":0,"answer":"node1.example.com","serial":77}
 //! ```
 
-/// Whether an answer is one (`ConfdReplyStatus`). The third of the protocol, not implemented, is never sent.
+/// Whether a reply holds an answer or an error (`ConfdReplyStatus`). The protocol's third status,
+/// not implemented, is never sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Status {
-    /// The answer is what was asked for.
+    /// The query's answer.
     Ok = 0,
-    /// The answer says what is wrong: a number of [`ErrorCode`], or a text.
+    /// An error: the number of an [`ErrorCode`], or a text.
     Error = 1,
 }
 
-/// An answer that says what is wrong, by number (`ConfdErrorType`).
+/// An error as a number (`ConfdErrorType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ErrorCode {
-    /// Nothing known under that name.
+    /// The cluster has no such entry.
     UnknownEntry = 0,
-    /// The daemon's fault: the reference never sends it; here, an answer that is too large or cannot be given.
+    /// The answer is too large for a datagram, or does not exist. The reference never sends this.
     Internal = 1,
-    /// The argument is of the wrong kind.
+    /// The argument has the wrong type, or the path does not exist.
     Argument = 2,
 }
 
@@ -30,10 +31,10 @@ const OK_PREFIX: &[u8] = br#"{"protocol":1,"status":0,"answer":"#;
 const ERROR_PREFIX: &[u8] = br#"{"protocol":1,"status":1,"answer":"#;
 const SERIAL_PREFIX: &[u8] = br#","serial":"#;
 
-/// The serial of answers that do not come from an object: errors and pings.
+/// The serial of errors and pings, which do not come from an object with a serial.
 pub(crate) const NO_SERIAL: &[u8] = b"0";
 
-/// Starts an inner message; its answer's JSON is to be appended, then [`end`].
+/// Starts an inner message in `out`. The caller appends the answer as JSON, then calls [`end`].
 pub(crate) fn begin(status: Status, out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(match status {

@@ -6,32 +6,32 @@
 
 use simd_json::{Node, StaticNode};
 
+use super::Parser;
 pub use super::request_type::RequestType;
-use super::{Parser, fast_path};
 
-/// A request that passed all checks; borrowed from its datagram.
+/// A valid request, borrowed from its datagram.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// What is asked.
+    /// The type.
     pub kind: RequestType,
-    /// About what.
+    /// The argument.
     pub query: Query<'a>,
-    /// The reply's salt, as UTF-8.
+    /// The salt of the reply; UTF-8.
     pub rsalt: &'a [u8],
 }
 
 /// A request's argument (`ConfdQuery`).
 #[derive(Debug, Clone, Copy)]
 pub enum Query<'a> {
-    /// None, or null.
+    /// Missing or null.
     Empty,
-    /// A string: a name, a link, a path.
+    /// A string: a name, a link or a path.
     Plain(&'a str),
     /// An object.
     Dict(DictQuery<'a>),
 }
 
-/// A request's argument if it is an object (`ConfdReqQ`): keys `"0"` to `"3"`, all optional.
+/// An argument that is an object (`ConfdReqQ`): keys `"0"` to `"3"`, all optional.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DictQuery<'a> {
     /// `"0"`: a link.
@@ -42,7 +42,7 @@ pub struct DictQuery<'a> {
     fields: &'a [Node<'a>],
 }
 
-/// Something about the cluster's master (`ConfdReqField`).
+/// A field of the answer about the master (`ConfdReqField`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReqField {
     /// The master's name.
@@ -64,7 +64,7 @@ impl<'a> DictQuery<'a> {
         self.fields.iter().filter_map(field)
     }
 
-    /// Reads the object that `nodes` start with; its members' nodes are all that is left of `nodes`.
+    /// Reads an object from the nodes of its members.
     fn from_members(members: &'a [Node<'a>]) -> Option<Self> {
         let mut dict = Self::default();
         let mut seen = [false; 4];
@@ -94,24 +94,7 @@ impl<'a> DictQuery<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Reads the request in the first `len` bytes of `text`, behind which there must be [`PADDING`](super::PADDING) more, and hands it
-    /// to `then`; `None` if it is not exactly one.
-    ///
-    /// `protocol` may be any number that a double holds, as the reference does not look at it. The argument's type is checked even where the
-    /// type of the request does not use it.
-    pub fn read<R>(
-        parser: &mut Parser,
-        text: &mut [u8],
-        len: usize,
-        then: impl FnOnce(&Request<'_>) -> R,
-    ) -> Option<R> {
-        if let Some(request) = fast_path::request(text, len) {
-            return Some(then(&request));
-        }
-        Request::parse(parser, text, len, then)
-    }
-
-    /// As [`Self::read`], whatever the spelling.
+    /// As [`Request::read`], always with the general parser.
     pub fn parse<R>(
         parser: &mut Parser,
         text: &mut [u8],
@@ -169,10 +152,10 @@ fn request_type(value: &Node<'_>) -> Option<RequestType> {
     RequestType::from_number(whole_number(value)?.try_into().ok()?)
 }
 
-/// Whether these are fields: numbers, or what Ganeti's own `confd-client` sends in their place.
+/// Whether `values` are valid fields: numbers, or exactly the strings `["0","1","2"]`.
 ///
-/// That client checks a daemon with `["0","1","2"]`, which the reference leaves unanswered, and then gives up. It is answered
-/// here; strings in any other list are not, as there.
+/// Ganeti's `confd-client` checks a daemon with these strings. The reference does not answer them,
+/// and the client gives up. Any other list with strings is invalid here too.
 fn is_field_list(values: &[Node<'_>]) -> bool {
     const CONFD_CLIENT: [&str; 3] = ["0", "1", "2"];
     let is_number = |value: &Node<'_>| as_str(value).is_none() && field(value).is_some();
@@ -189,7 +172,7 @@ fn field(value: &Node<'_>) -> Option<ReqField> {
     }
 }
 
-/// A number without a fraction, however it is written: `4`, `4.0`, `40e-1`.
+/// Returns an integral number in any spelling: `4`, `4.0`, `40e-1`.
 fn whole_number(value: &Node<'_>) -> Option<i64> {
     match *value {
         Node::Static(StaticNode::I64(value)) => Some(value),
@@ -215,7 +198,7 @@ fn as_str<'a>(value: &Node<'a>) -> Option<&'a str> {
     }
 }
 
-/// The first value of `nodes`, the nodes inside it, and the nodes behind it.
+/// Splits `nodes` into the first value, the nodes inside it, and the nodes after it.
 fn split_value<'t, 'a>(
     nodes: &'t [Node<'a>],
 ) -> Option<(&'t Node<'a>, &'t [Node<'a>], &'t [Node<'a>])> {
@@ -224,6 +207,6 @@ fn split_value<'t, 'a>(
         Node::Object { count, .. } | Node::Array { count, .. } => *count,
         _ => 0,
     };
-    let (children, behind) = rest.split_at_checked(count)?;
-    Some((value, children, behind))
+    let (children, after) = rest.split_at_checked(count)?;
+    Some((value, children, after))
 }
