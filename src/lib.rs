@@ -1,76 +1,109 @@
-//! A drop-in replacement for `ganeti-confd`: the daemon on every master candidate of a Ganeti cluster that answers
-//! questions about the cluster's configuration as HMAC-signed JSON over UDP.
+//! A client library for `ganeti-confd`, and a daemon that replaces it.
 //!
-//! # The two ways through the house
+//! `ganeti-confd` runs on every master candidate of a Ganeti cluster. It answers queries about the
+//! cluster's configuration as HMAC-signed JSON over UDP. This crate has:
+//!
+//! * the [protocol], without I/O;
+//! * the [client]: it asks several candidates and takes the newest answer;
+//! * the daemon `ganeti-confd`, a drop-in replacement that serves through io_uring;
+//! * the command-line tool `confdctl`: queries, a monitoring probe and a load generator.
+//!
+//! ```
+//! # #[cfg(feature = "server")] {
+//! use ganeti_confd::ConfdClient;
+//!
+//! // A sample cluster in this process. On a cluster's node: `ConfdClient::of_this_node()?`.
+//! let demo = ganeti_confd::demo::Server::start(3, 10)?;
+//! let client = ConfdClient::new(demo.key(), [demo.address()])?;
+//! assert_eq!(client.cluster_master()?, "node1.example.com");
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//!
+//! Without features, the crate is the protocol and the blocking client:
+//! `ganeti-confd = { version = "0.1", default-features = false }`.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `async` | `client::AsyncConfdClient`, for tokio |
+//! | `server` | `demo`: sample clusters, and a server for them in the calling process |
+//! | `daemon` (default) | the program `ganeti-confd` |
+//! | `ctl` (default) | the program `confdctl` |
+//! | `bench` (default) | `confdctl bench`, the load generator |
+//!
+//! # Versions
+//!
+//! The public interface is what this documentation shows. It follows semantic versioning: until
+//! 1.0.0, an incompatible change increases the minor version. Items that the documentation does not
+//! show (the daemon's parts, and everything in `testing`) can change in any version. So can texts:
+//! error messages, `Debug` output, and what the programs print for people. The minimum supported
+//! Rust version increases with a minor version only.
+//!
+//! # Two paths through the daemon
 //!
 //! ```text
-//! one datagram                                     one configuration
-//! ------------                                     -----------------
-//! kernel                                           config.data (replaced by rename)
-//!   | multishot recvmsg, provided buffers            | inotify on the directory, at most one load a second
-//! engine      a batch of completions               reader      read it through tokio-uring
-//!   |                                                |
-//! responder   respond(datagram, now, served)       config      simd-json, checked and re-rendered by field tables
-//!   protocol    fourcc, envelope, HMAC, clock        |
-//!   snapshot    look the rendered answer up        snapshot    index the rendered text
-//!   protocol    sign, write the reply                |
-//!   |                                              ArcSwap<Served>  -> each worker's Cache, looked at once per batch
+//! one datagram                                  one configuration
+//! ------------                                  -----------------
+//! kernel                                        config.data (replaced by rename)
+//!   | multishot recvmsg, provided buffers         | inotify on the directory, one load a second at most
+//! engine      a batch of completions            reader      read the file through tokio-uring
+//!   |                                             |
+//! responder   respond(datagram, now, served)    config      parse (simd-json), check, print canonically
+//!   protocol    fourcc, envelope, HMAC, clock     |
+//!   snapshot    look up the prepared answer     snapshot    index the canonical text
+//!   protocol    sign, write the reply             |
+//!   |                                           ArcSwap<Served>  -> each worker, once per batch
 //! engine      a batch of sends
 //!   |
 //! kernel
 //! ```
 //!
-//! Everything between the two engines' ends is pure: bytes, a clock value and a snapshot in; bytes or a reason for
-//! silence out. It does no I/O, reads no clock, takes no lock, allocates nothing per datagram, and forbids unsafe code.
+//! Everything between receiving and sending is pure: datagram, clock value and snapshot in; reply or
+//! drop reason out. That code does no I/O, reads no clock, takes no lock, allocates nothing per
+//! datagram, and has no unsafe code.
 //!
-//! # One datagram, without a socket
+//! # Modules
 //!
+//! In reading order. Only `client`, `protocol` and `demo` are public interface.
+//!
+//! * `protocol`: the wire format: datagram, envelope, key, request, reply, and drop reasons.
+//! * `json`: canonical JSON text: escaping and navigation.
+//! * `config`: converts `config.data` to the text that the reference would print, by field tables.
+//! * `snapshot`: that text with its indexes; one function per query.
+//! * `responder`: one datagram in, one reply or one drop reason out.
+//! * `engine`: sockets, rings and batches; the only module with unsafe code.
+//! * `reader`: watches, reads and publishes the configuration and the key.
+//! * `daemon`: options, log, process, signals; connects the parts.
+//! * `client`: asks several candidates, and takes the newest answer.
+//! * `ctl`: `confdctl query` and `confdctl probe`.
+//! * `load`: `confdctl bench`.
+//! * `demo`: sample clusters of any size, and a server for them.
+//! * `node_files`: the paths of Ganeti's files, and reading the two that a client needs.
+//! * `clock`, `printable`: the wall clock; escaping of control characters.
+//! * `testing`: internals for tests and fuzzing.
+//!
+//! A module imports only these others (`tests/it/architecture.rs` checks it):
+//!
+//! ```text
+//! clock      ->
+//! json       ->
+//! printable  ->
+//! protocol   -> json
+//! config     -> json
+//! snapshot   -> json, protocol, config
+//! responder  -> protocol, snapshot
+//! engine     -> clock, protocol, responder
+//! reader     -> printable, protocol, config, snapshot, responder
+//! node_files -> protocol
+//! client     -> clock, json, protocol, node_files
+//! demo       -> protocol, snapshot, responder, engine, client
+//! load       -> clock, json, protocol, client
+//! daemon     -> printable, protocol, snapshot, responder, engine, reader, node_files, demo
+//! ctl        -> clock, printable, protocol, node_files, client, demo, load, daemon
+//! testing    -> protocol, config, snapshot, engine, reader
 //! ```
-//! use std::sync::Arc;
-//!
-//! use ganeti_confd::demo;
-//! use ganeti_confd::protocol::{Key, PADDING, REPLY_BYTES_MAX, signed_message};
-//! use ganeti_confd::responder::{Datagram, Responder, Served};
-//! use ganeti_confd::snapshot::Snapshot;
-//!
-//! let key = Key::new(b"the bytes of hmac.key")?;
-//! let config_data = demo::configuration(3, 10, 1);
-//! let snapshot = Snapshot::load(config_data.as_bytes())?.snapshot;
-//! let served = Served { key: Arc::new(key.clone()), snapshot: Arc::new(snapshot) };
-//!
-//! let now = 1_795_354_392;
-//! let question = r#"{"protocol": 1, "type": 3, "query": null, "rsalt": "R"}"#;
-//! let mut buffer = signed_message::request(&key, now, question);
-//! let len = buffer.len();
-//! buffer.resize(len + PADDING, 0);
-//!
-//! let mut out = vec![0; REPLY_BYTES_MAX];
-//! let reply = Responder::new()
-//!     .respond(Datagram::new(&mut buffer, len), now, &served, &mut out)
-//!     .expect("a signed and fresh request is answered");
-//! let reply = std::str::from_utf8(&out[..reply.len])?;
-//! assert!(reply.contains(r#"\"answer\":\"node1.example.com\""#));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! # Modules, in reading order
-//!
-//! * [`protocol`]: the wire: datagram, envelope, key, request, reply, and why a datagram gets no answer.
-//! * [`config`]: `config.data` to the canonical text that the reference would print, by declarative field tables.
-//! * [`snapshot`]: that text with its indexes; one function per query.
-//! * [`responder`]: one datagram in, one reply or one reason out.
-//! * [`engine`]: sockets, rings and batches; the only module with unsafe code.
-//! * [`reader`]: watching, reading and publishing files.
-//! * [`daemon`]: options, logging, process, signals; the wiring.
-//! * [`client`]: asking several candidates, and taking the newest answer.
-//! * [`ctl`]: `confdctl`, which asks and probes from the command line.
-//! * [`load`]: `confdctl bench`, the load generator.
-//! * [`demo`]: sample clusters of any size, and a server for them.
-//! * [`node_files`]: where Ganeti keeps its files.
-//!
-//! Imports point one way: `protocol` and `config` know nobody but `text` (canonical JSON, private), `snapshot` knows `config` and `protocol`, `responder` knows these
-//! three, `engine` and `reader` know `responder`, `daemon` knows all. `client` knows `protocol`, and reads a node's files through `node_files` and `reader`; `demo` knows whom it
-//! serves with; `load` knows `protocol`, and asks for names through `client`; `ctl` knows `client` and `load`.
 
 #![cfg_attr(
     not(feature = "testing"),
@@ -81,22 +114,56 @@
 )]
 
 pub mod client;
+mod clock;
+#[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod config;
+#[cfg(feature = "ctl")]
+#[doc(hidden)]
 pub mod ctl;
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod daemon;
+#[cfg(feature = "server")]
 pub mod demo;
+#[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod engine;
+#[cfg_attr(
+    not(feature = "server"),
+    allow(dead_code, unused_imports, reason = "the client only escapes")
+)]
 mod json;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
 pub mod load;
+#[doc(hidden)]
 pub mod node_files;
+#[cfg(any(feature = "daemon", feature = "ctl"))]
 mod printable;
+#[cfg_attr(
+    not(feature = "server"),
+    allow(dead_code, reason = "the client writes no replies")
+)]
 pub mod protocol;
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
 pub mod reader;
+#[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod responder;
+#[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod snapshot;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod testing;
 
+#[cfg(feature = "async")]
+pub use client::AsyncConfdClient;
+pub use client::{Candidate, ConfdClient, Error, Settings};
+pub use protocol::Key;
+
 // The former name of `json`, until all modules use the new one.
+#[cfg(feature = "server")]
 use json as text;

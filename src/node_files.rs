@@ -1,66 +1,152 @@
-//! Ganeti's files on a node: where they are, and what a client needs of them.
+//! Ganeti's files on a node: their paths, and the two that a client reads, with std alone.
 //!
-//! All paths are below `GANETI_ROOTDIR` if that is set, with nothing between it and the path (`Ganeti.Path`).
+//! All paths are below `GANETI_ROOTDIR` if that is set; the two are concatenated without a
+//! separator, as `Ganeti.Path` does.
 //!
 //! Source: `Ganeti.Path`, `Ganeti.Ssconf`, `lib/confd/client.py` (`GetConfdClient`), services(5).
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::protocol::PORT_DEFAULT;
+use crate::protocol::{KEY_BYTES_MAX, Key, PORT_DEFAULT};
 
-/// Where Ganeti keeps things on this node.
+/// The longest list of master candidates that is read, in bytes: 25,000 IPv6 addresses.
+const CANDIDATES_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The paths of Ganeti's files on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeFiles {
     root: PathBuf,
 }
 
-/// Why a node does not tell who the master candidates are. Prints as one line that names the file and the remedy.
+/// A file of the node that a client cannot use. Displays one line with the file and the remedy.
 #[derive(Debug)]
-pub struct CandidatesError {
-    path: PathBuf,
-    why: Why,
+#[non_exhaustive]
+pub enum NodeFilesError {
+    /// The key, `hmac.key`.
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: FileProblem,
+    },
+    /// The list of the master candidates' addresses, `ssconf_master_candidates_ips`.
+    Candidates {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: FileProblem,
+    },
 }
 
+/// What is wrong with a file.
 #[derive(Debug)]
-enum Why {
+#[non_exhaustive]
+pub enum FileProblem {
+    /// It is missing or cannot be read.
     Unreadable(io::Error),
-    NoAddress(String),
+    /// It is a directory, a pipe or a device.
+    NotRegular,
+    /// It is longer than such a file can be.
+    TooLong {
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// It has no content.
     Empty,
+    /// A line is not an IP address.
+    NotAnAddress(String),
 }
 
-impl fmt::Display for CandidatesError {
+impl fmt::Display for NodeFilesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
-        match &self.why {
-            Why::Unreadable(error) => {
-                write!(f, "cannot read the master candidates from {path}: {error}")
+        match self {
+            Self::Key { path, problem } => display_key_problem(&path.display(), problem, f),
+            Self::Candidates { path, problem } => {
+                display_candidates_problem(&path.display(), problem, f)
             }
-            Why::NoAddress(line) => {
-                write!(
-                    f,
-                    "{path} has {line:?} where the address of a master candidate belongs"
-                )
-            }
-            Why::Empty => write!(f, "{path} names no master candidates"),
-        }?;
-        f.write_str("; restore it with gnt-cluster redist-conf, or name whom to ask yourself")
+        }
     }
 }
 
-impl std::error::Error for CandidatesError {}
+fn display_key_problem(
+    path: &impl fmt::Display,
+    problem: &FileProblem,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    const COPY: &str = "copy it from the master node (gnt-cluster redist-conf)";
+    match problem {
+        FileProblem::Unreadable(error) if error.kind() == io::ErrorKind::NotFound => {
+            write!(
+                f,
+                "HMAC key {path} does not exist: {COPY}, or name another file"
+            )
+        }
+        FileProblem::Unreadable(error) => write!(
+            f,
+            "HMAC key {path} cannot be read ({error}): make it readable for the user that runs this program"
+        ),
+        FileProblem::NotRegular => {
+            write!(f, "HMAC key {path} is not a regular file: name one that is")
+        }
+        FileProblem::TooLong { limit } => {
+            write!(
+                f,
+                "HMAC key {path} has more than {limit} bytes: name the right file"
+            )
+        }
+        FileProblem::Empty => {
+            write!(
+                f,
+                "HMAC key {path} is empty, anybody could sign with it: {COPY}"
+            )
+        }
+        FileProblem::NotAnAddress(_) => write!(f, "HMAC key {path} cannot be used"),
+    }
+}
+
+fn display_candidates_problem(
+    path: &impl fmt::Display,
+    problem: &FileProblem,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    match problem {
+        FileProblem::Unreadable(error) => {
+            write!(f, "cannot read the master candidates from {path}: {error}")
+        }
+        FileProblem::NotRegular => write!(f, "{path} is not a regular file"),
+        FileProblem::TooLong { limit } => write!(f, "{path} has more than {limit} bytes"),
+        FileProblem::Empty => write!(f, "{path} lists no master candidates"),
+        FileProblem::NotAnAddress(line) => {
+            write!(
+                f,
+                "{path} has {line:?} where a master candidate's address belongs"
+            )
+        }
+    }?;
+    f.write_str("; restore it with gnt-cluster redist-conf, or name the servers")
+}
+
+impl std::error::Error for NodeFilesError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Key { problem, .. } | Self::Candidates { problem, .. } => match problem {
+                FileProblem::Unreadable(error) => Some(error),
+                _ => None,
+            },
+        }
+    }
+}
 
 impl NodeFiles {
     /// The files of this node.
     pub fn from_env() -> Self {
-        Self::below(
-            std::env::var_os("GANETI_ROOTDIR")
-                .unwrap_or_default()
-                .into(),
-        )
+        let root = std::env::var_os("GANETI_ROOTDIR").unwrap_or_default();
+        Self::below(root.into())
     }
 
     /// The files below `root`.
@@ -90,7 +176,7 @@ impl NodeFiles {
         self.path("/var/lib/ganeti/ssconf_primary_ip_family")
     }
 
-    /// The daemon's pid.
+    /// The daemon's pid file.
     pub fn pid(&self) -> PathBuf {
         self.path("/var/run/ganeti/ganeti-confd.pid")
     }
@@ -100,42 +186,88 @@ impl NodeFiles {
         self.path("/var/log/ganeti/conf-daemon.log")
     }
 
-    /// The master candidates' addresses, one a line.
+    /// The master candidates' addresses, one per line.
     pub fn candidates(&self) -> PathBuf {
         self.path("/var/lib/ganeti/ssconf_master_candidates_ips")
     }
 
-    /// Reads [`NodeFiles::candidates`].
+    /// Reads [`NodeFiles::key`].
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or holds something else, or nothing.
-    pub fn read_candidates(&self) -> Result<Vec<IpAddr>, CandidatesError> {
+    /// See [`read_key`].
+    pub fn read_key(&self) -> Result<Key, NodeFilesError> {
+        read_key(&self.key())
+    }
+
+    /// Reads [`NodeFiles::candidates`]; there is at least one.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeFilesError::Candidates`]: the file cannot be read, contains anything but addresses, or
+    /// is empty.
+    pub fn read_candidates(&self) -> Result<Vec<IpAddr>, NodeFilesError> {
         let path = self.candidates();
-        read_addresses(&path).map_err(|why| CandidatesError { path, why })
+        read_addresses(&path).map_err(|problem| NodeFilesError::Candidates { path, problem })
     }
 }
 
-fn read_addresses(path: &Path) -> Result<Vec<IpAddr>, Why> {
-    let text = std::fs::read_to_string(path).map_err(Why::Unreadable)?;
+/// Reads a key from the file `path`. Every byte counts, including a trailing newline.
+///
+/// # Errors
+///
+/// [`NodeFilesError::Key`]: the file cannot be read, is not a regular file, is empty, or is longer
+/// than [`KEY_BYTES_MAX`].
+pub fn read_key(path: &Path) -> Result<Key, NodeFilesError> {
+    read(path, KEY_BYTES_MAX)
+        .and_then(|bytes| Key::new(&bytes).map_err(|_| FileProblem::Empty))
+        .map_err(|problem| NodeFilesError::Key {
+            path: path.to_owned(),
+            problem,
+        })
+}
+
+fn read_addresses(path: &Path) -> Result<Vec<IpAddr>, FileProblem> {
+    let text = String::from_utf8_lossy(&read(path, CANDIDATES_BYTES_MAX)?).into_owned();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let addresses: Vec<IpAddr> = lines
-        .map(|line| line.parse().map_err(|_| Why::NoAddress(line.to_owned())))
-        .collect::<Result<_, _>>()?;
+    let address = |line: &str| {
+        line.parse()
+            .map_err(|_| FileProblem::NotAnAddress(line.to_owned()))
+    };
+    let addresses: Vec<IpAddr> = lines.map(address).collect::<Result<_, _>>()?;
     if addresses.is_empty() {
-        return Err(Why::Empty);
+        return Err(FileProblem::Empty);
     }
     Ok(addresses)
 }
 
-/// The port of confd on this host: that of `ganeti-confd/udp` in the services database, or 1814.
+/// Reads a regular file of at most `limit` bytes.
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileProblem> {
+    // Checked before the file is opened: opening a pipe waits for its writer.
+    if !fs::metadata(path)
+        .map_err(FileProblem::Unreadable)?
+        .is_file()
+    {
+        return Err(FileProblem::NotRegular);
+    }
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(FileProblem::Unreadable)?;
+    if bytes.len() as u64 > limit {
+        return Err(FileProblem::TooLong { limit });
+    }
+    Ok(bytes)
+}
+
+/// The port of confd on this host: that of `ganeti-confd/udp` in `/etc/services`, or 1814.
 pub fn port() -> u16 {
     service_port(Path::new("/etc/services"))
 }
 
 /// The port of `ganeti-confd/udp`, or the default.
 fn service_port(services: &Path) -> u16 {
-    let text = std::fs::read(services).unwrap_or_default();
+    let text = fs::read(services).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     text.lines().find_map(confd_entry).unwrap_or(PORT_DEFAULT)
 }
@@ -171,6 +303,30 @@ mod tests {
         }
         let missing = NodeFiles::below("/nonexistent".into()).read_candidates();
         assert!(missing.unwrap_err().to_string().contains("No such file"));
+    }
+
+    #[test]
+    fn a_key_is_every_byte_of_a_bounded_regular_file() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("hmac.key");
+        let problem = || match read_key(&path).unwrap_err() {
+            NodeFilesError::Key { problem, .. } => problem,
+            other => panic!("{other}"),
+        };
+        assert!(matches!(problem(), FileProblem::Unreadable(_)));
+        fs::write(&path, "").unwrap();
+        assert!(matches!(problem(), FileProblem::Empty));
+        fs::write(&path, "secret\n").unwrap();
+        assert_eq!(read_key(&path).unwrap(), Key::new(b"secret\n").unwrap());
+        fs::write(&path, vec![b'x'; KEY_BYTES_MAX as usize]).unwrap();
+        read_key(&path).unwrap();
+        fs::write(&path, vec![b'x'; KEY_BYTES_MAX as usize + 1]).unwrap();
+        assert!(matches!(problem(), FileProblem::TooLong { .. }));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(matches!(problem(), FileProblem::NotRegular));
+        let error = read_key(&path).unwrap_err().to_string();
+        assert!(error.contains("hmac.key"), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ use super::{
     Candidate, DataCollector, Disk, DrbdMinor, Error, Master, NodeInstances, NodeRole, Outcome,
     Settings, Skew, clocks,
 };
+use crate::clock;
 use crate::protocol::Key;
 
 /// Asks a cluster's master candidates, and waits for the answer.
@@ -78,9 +79,9 @@ impl ConfdClient {
     /// # Errors
     ///
     /// A file is missing or of no use; as of [`ConfdClient::with_key`].
-    pub fn of_this_node() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub fn of_this_node() -> Result<Self, Error> {
         let (key, candidates) = candidate::of_this_node()?;
-        Ok(Self::with_key(key, candidates)?)
+        Self::with_key(key, candidates)
     }
 
     /// The same client with other settings.
@@ -151,7 +152,7 @@ impl ConfdClient {
                 return Ok(outcome);
             }
             let send = |datagram: &[u8], to| self.sockets.send(datagram, to);
-            shared.calls.transmit(id, now, clock(), send);
+            shared.calls.transmit(id, now, clock::unix_seconds(), send);
             shared = self.wait(shared, id)?;
         }
     }
@@ -454,11 +455,4 @@ impl ConfdClient {
     pub fn data_collectors(&self) -> Result<BTreeMap<String, DataCollector>, Error> {
         self.ask(&question::data_collectors())
     }
-}
-
-/// This host's clock in seconds since the epoch, as it stands in requests.
-pub(super) fn clock() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }

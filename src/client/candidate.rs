@@ -7,9 +7,8 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::client;
-use crate::node_files::{self, NodeFiles};
+use crate::node_files::{self, NodeFiles, NodeFilesError};
 use crate::protocol::Key;
-use crate::reader;
 
 /// A master candidate: its name, and the addresses that confd may be asked at.
 ///
@@ -111,12 +110,12 @@ impl Candidate {
 }
 
 /// The key and the candidates in the files of the node that this is.
-pub(super) fn of_this_node() -> Result<(Key, Vec<Candidate>), Box<dyn Error + Send + Sync>> {
+pub(super) fn of_this_node() -> Result<(Key, Vec<Candidate>), NodeFilesError> {
     let files = NodeFiles::from_env();
     let port = node_files::port();
     let ips = files.read_candidates()?.into_iter();
     let candidates = ips.map(|ip| Candidate::at(ip, port)).collect();
-    Ok((reader::load_key(&files.key())?, candidates))
+    Ok((files.read_key()?, candidates))
 }
 
 /// Whom a client asks now, and whom it was told to ask first.

@@ -8,11 +8,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use super::blocking::clock;
 use super::calls::nonce;
 use super::question;
 use super::skew::{Skew, SkewSearch};
 use super::{Candidate, reply, socket};
+use crate::clock;
 use crate::protocol::{Key, envelope};
 
 /// Pings to one address at once, and the time between two such slices.
@@ -144,7 +144,7 @@ impl Clocks<'_> {
     /// Sends a slice of what is left; whether there was anything.
     fn send_slice(&mut self) -> bool {
         let mut any = false;
-        let now = clock();
+        let now = clock::unix_seconds();
         for clock in &mut self.clocks {
             if clock.search.is_sharp() || !clock.is_reachable() {
                 clock.burst.clear();

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use super::Outcome;
+use crate::node_files::NodeFilesError;
 use crate::protocol::reply::ErrorCode;
 use crate::protocol::request::RequestType;
 use crate::protocol::{EmptyKey, REQUEST_BYTES_MAX};
@@ -17,6 +18,8 @@ pub enum Error {
     EmptyKey(EmptyKey),
     /// The request does not fit a datagram that confd takes.
     RequestTooLarge,
+    /// This node's files lack the key or the candidates.
+    NodeFiles(NodeFilesError),
     /// This host's sockets fail.
     Socket(io::Error),
     /// Nobody answered in time.
@@ -75,6 +78,12 @@ impl fmt::Display for AnsweredError {
 
 impl std::error::Error for AnsweredError {}
 
+impl From<NodeFilesError> for Error {
+    fn from(error: NodeFilesError) -> Self {
+        Self::NodeFiles(error)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -84,6 +93,7 @@ impl fmt::Display for Error {
                 f,
                 "the request is longer than the {REQUEST_BYTES_MAX} bytes that are answered: ask for less at once"
             ),
+            Self::NodeFiles(error) => error.fmt(f),
             Self::Socket(error) => write!(f, "cannot use a UDP socket: {error}"),
             Self::Silence(outcome) => write!(f, "no answer {}", outcome.tally()),
             Self::TooFewReplies(outcome) => write!(
@@ -104,6 +114,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::NodeFiles(error) => Some(error),
             Self::Socket(error) => Some(error),
             Self::Answered(error) => Some(error),
             Self::EmptyKey(error) => Some(error),

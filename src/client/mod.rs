@@ -74,6 +74,7 @@ mod settings;
 mod skew;
 mod socket;
 
+pub use crate::node_files::{FileProblem, NodeFilesError};
 pub use answer::{
     DataCollector, Disk, DrbdMinor, DrbdRole, Instance, Master, NodeInstances, NodeOfIp, NodeRole,
 };

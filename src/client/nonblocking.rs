@@ -11,12 +11,12 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::blocking::clock;
 use super::calls::{Calls, Id};
 use super::candidate::{self, Candidates};
 use super::question::{self, Question};
 use super::socket::{self, FamilySocket, Received, Sockets};
 use super::{Candidate, Error, Outcome, Settings};
+use crate::clock;
 use crate::protocol::Key;
 
 /// Asks a cluster's master candidates, for programs on tokio. Any number of calls are under way at the same time over the same sockets.
@@ -93,9 +93,9 @@ impl AsyncConfdClient {
     /// # Panics
     ///
     /// As of [`AsyncConfdClient::new`].
-    pub fn of_this_node() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub fn of_this_node() -> Result<Self, Error> {
         let (key, candidates) = candidate::of_this_node()?;
-        Ok(Self::with_key(key, candidates)?)
+        Self::with_key(key, candidates)
     }
 
     /// As [`AsyncConfdClient::new`], with a key that is prepared already.
@@ -249,7 +249,7 @@ impl Shared {
             return Err(Error::Socket(io::Error::new(*kind, why.clone())));
         }
         let send = |datagram: &[u8], to| self.sockets.send(datagram, to);
-        state.calls.transmit(id, now, clock(), send);
+        state.calls.transmit(id, now, clock::unix_seconds(), send);
         Ok(Progress::WaitUntil(state.calls.wake(id).unwrap_or(now)))
     }
 

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::answer::{DataCollector, Disk, DrbdMinor, Master, NodeInstances, NodeOfIp, NodeRole};
 use super::{Error, Reply};
+use crate::json;
 use crate::protocol::reply::Status;
 use crate::protocol::request::RequestType;
-use crate::text;
 
 /// Something to ask whose answer is a `T`.
 pub struct Question<T> {
@@ -53,7 +53,7 @@ impl RawQuestion {
             "query": self.query,
             "rsalt": rsalt,
         });
-        text::ascii_json(&message.to_string())
+        json::ascii_json(&message.to_string())
     }
 }
 

@@ -10,6 +10,7 @@ use clap_mangen::Man;
 
 use super::exit::{CommandError, Exit, print};
 use super::options::Options;
+#[cfg(feature = "daemon")]
 use crate::daemon;
 
 /// Prints the completion script for `shell`.
@@ -33,12 +34,13 @@ pub(super) fn man(dir: &Path) -> Result<Exit, CommandError> {
     let mut command = Options::command();
     command.build();
     let mut written = Vec::new();
-    write_tree(&command, dir, &mut written)
-        .and_then(|()| write_page(&daemon::command(), "8", dir, &mut written))
-        .map_err(|error| {
-            let text = format!("cannot write man pages below {}: {error}", dir.display());
-            CommandError::new(Exit::Local, text)
-        })?;
+    let result = write_tree(&command, dir, &mut written);
+    #[cfg(feature = "daemon")]
+    let result = result.and_then(|()| write_page(&daemon::command(), "8", dir, &mut written));
+    result.map_err(|error| {
+        let text = format!("cannot write man pages below {}: {error}", dir.display());
+        CommandError::new(Exit::Local, text)
+    })?;
     for path in written {
         print(&format!("{}\n", path.display()))?;
     }

@@ -55,7 +55,9 @@ impl CommandError {
             Error::RequestTooLarge => Exit::Usage,
             Error::Answered(_) | Error::Unreadable { .. } => Exit::ClusterError,
             Error::Silence(_) | Error::TooFewReplies(_) => Exit::NoAnswer,
-            Error::NoCandidates | Error::EmptyKey(_) | Error::Socket(_) => Exit::Local,
+            Error::NoCandidates | Error::EmptyKey(_) | Error::NodeFiles(_) | Error::Socket(_) => {
+                Exit::Local
+            }
         };
         Self::new(exit, error.to_string())
     }

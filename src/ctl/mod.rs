@@ -15,6 +15,7 @@
 //! standard error. A closed pipe ends the program without a message.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "bench")]
 mod bench;
 mod diagnose;
 mod docs;
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
     match &options.command {
         Command::Query(query) => report(query::run(&options.common, query)),
         Command::Probe(probe) => probe::run(&options.common, probe),
+        #[cfg(feature = "bench")]
         Command::Bench(bench) => bench::run(&options.common, bench),
         Command::Completions { shell } => report(docs::completions(*shell)),
         Command::Man { dir } => report(docs::man(dir)),

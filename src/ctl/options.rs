@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+#[cfg(feature = "bench")]
 use crate::load;
 use crate::protocol::SKEW_SECONDS_MAX;
 
@@ -104,6 +105,7 @@ pub(super) enum Command {
     /// Check the serial, clock and round trip of each candidate, as a monitoring plugin
     Probe(ProbeOptions),
     /// Load servers with queries and measure throughput, latency and loss
+    #[cfg(feature = "bench")]
     Bench(Box<load::Options>),
     /// Print the completion script for a shell
     Completions {

@@ -10,7 +10,6 @@ use crate::client::{Candidate, ConfdClient};
 use crate::demo;
 use crate::node_files::{self, NodeFiles};
 use crate::protocol::Key;
-use crate::reader;
 
 /// The size of the sample cluster of `--demo`, as in `ganeti-confd --demo`.
 const DEMO_NODES: usize = 3;
@@ -60,7 +59,7 @@ impl Target {
                 (key, KeySource::Environment)
             }
             KeyGiven::File(path) => {
-                let key = reader::load_key(&path).map_err(|error| local(&error))?;
+                let key = node_files::read_key(&path).map_err(|error| local(&error))?;
                 (key, KeySource::File(path))
             }
         };

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Cache};
 
@@ -10,6 +9,7 @@ use super::Handler;
 use super::control::LocalAddr;
 use super::counters::Counters;
 use super::peer::Peer;
+use crate::clock;
 use crate::protocol::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reject};
 use crate::responder::{Datagram, Served};
 
@@ -67,10 +67,8 @@ impl<A: Handler> Dispatcher<A> {
         BatchContext {
             answer: &mut self.answer,
             served: self.served.load(),
-            // A clock before 1970 is as wrong as can be: every request is then too new.
-            now: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs()),
+            // A clock set before 1970 reads as 0, so that every request is too new.
+            now: clock::unix_seconds(),
             counters: &self.counters,
         }
     }

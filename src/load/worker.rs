@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Barrier, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use rustix::event::{Timespec, epoll};
 
@@ -23,6 +23,7 @@ use super::stats::{Slice, Stats, Tally};
 use super::template::{Corruption, MALFORMED_KINDS, SALT_BYTES, STALE_SECONDS, Template};
 use super::usage::Usage;
 use super::{Error, Nanos, nanos};
+use crate::clock;
 use crate::protocol::Key;
 
 /// How long to listen for duplicates after everything is answered.
@@ -614,8 +615,7 @@ struct WallClock {
 
 impl WallClock {
     fn look(&mut self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |now| now.as_secs());
+        let now = clock::unix_seconds();
         if now != self.seconds {
             self.seconds = now;
             self.fresh = Self::digits(now);

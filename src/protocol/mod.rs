@@ -54,6 +54,10 @@ pub const REQUEST_BYTES_MAX: usize = 61_440;
 /// headers).
 pub const REPLY_BYTES_MAX: usize = 65_507;
 
+/// The longest key file that is read, in bytes. Ganeti's own keys have 41; a longer file is a
+/// mistake.
+pub const KEY_BYTES_MAX: u64 = 64 * 1024;
+
 /// Writable bytes that must follow a datagram in its buffer: the parser reads whole SIMD registers.
 pub const PADDING: usize = simd_json::INPUT_PADDING;
 

@@ -8,10 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::Io;
 use super::file::{self, FileId, ReadError};
-use crate::protocol::Key;
-
-/// The longest key that is read, in bytes. Ganeti's own have 41; a longer file is a mistake, not a key.
-pub(super) const KEY_BYTES_MAX: u64 = 64 * 1024;
+use crate::protocol::{KEY_BYTES_MAX, Key};
 
 /// Why there is no key. Prints as one line that names the file and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]

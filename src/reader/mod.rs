@@ -43,7 +43,7 @@ use arc_swap::ArcSwap;
 use tokio::io::unix::AsyncFd;
 
 use crate::config;
-use crate::protocol::Key;
+use crate::protocol::{KEY_BYTES_MAX, Key};
 use crate::responder::Served;
 use crate::snapshot::{Loaded, Snapshot};
 
@@ -279,7 +279,7 @@ impl Reader {
     /// Looks at `hmac.key`, reads it if it is time to, and returns it if it is another than `current`.
     async fn check_key(&mut self, current: &Key, poll: Duration) -> Option<Key> {
         let path = &self.files.key;
-        let found = file::stat(path, key::KEY_BYTES_MAX);
+        let found = file::stat(path, KEY_BYTES_MAX);
         let result = match self.key.check(Instant::now(), found, poll) {
             Step::Wait => return None,
             Step::Report(why) => Err(KeyError::unreadable(path, why)),

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -21,6 +21,7 @@ use super::super::options::Common;
 use super::health::Health;
 use super::prober::Prober;
 use super::{json, plugin};
+use crate::clock;
 
 /// Moves the cursor to the top left corner and clears the screen.
 const REDRAW: &str = "\x1b[H\x1b[2J";
@@ -175,8 +176,7 @@ impl View<'_> {
 
 /// The time of day, such as `23:59:59 UTC`.
 fn time_of_day() -> String {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let seconds = since_epoch.map_or(0, |time| time.as_secs());
+    let seconds = clock::unix_seconds();
     let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
     format!("{hours:02}:{minutes:02}:{:02} UTC", seconds % 60)
 }
