@@ -1,62 +1,65 @@
-//! Whether the generator itself was what limited a run: then the figures are about it, not about the server.
+//! Whether the generator itself limited a run: then its figures do not describe the server.
 //!
-//! Pure: from what was counted to sentences for the report.
+//! Pure: counts in, sentences for the report out.
 
 use super::results::Results;
 use super::stats::share;
 use super::worker::Role;
 
-/// A thread that is busy for more of its time than this has none to spare.
+/// Share of the time above which a thread counts as fully busy.
 const BUSY_SHARE: f64 = 0.9;
 
-/// A thread that waits for a processor for more of its time than this measures the scheduler.
-const STARVED_SHARE: f64 = 0.1;
+/// Share of the time above which waiting for a processor distorts the measurement.
+const WAITED_SHARE: f64 = 0.1;
 
-/// Requests this much too late are no longer the load that was asked for, in nanoseconds (at the 99th percentile).
+/// The 99th percentile of the schedule lag, in nanoseconds, above which the load differs from the
+/// one requested.
 const LAG_NS: u64 = 1_000_000;
 
-/// What there is to say; nothing if the generator kept up.
+/// One sentence per limit that was reached; empty if the generator kept up.
 pub(super) fn notes(results: &Results) -> Vec<String> {
     let mut notes = Vec::new();
     let counts = &results.load.counts;
     if counts.unsent > 0 {
-        let asked = counts.unsent + counts.sent + counts.damaged;
+        let scheduled = counts.unsent + counts.sent + counts.corrupted;
         notes.push(format!(
             "{} requests of the schedule ({:.1} %) were never sent",
             counts.unsent,
-            100.0 * share(counts.unsent, asked)
+            100.0 * share(counts.unsent, scheduled)
         ));
     }
     if let Some(lag) = results.load.lag.percentile(99.0)
         && lag > LAG_NS
     {
         notes.push(format!(
-            "one request in a hundred was sent {:.1} ms or more behind its time",
+            "1 % of the requests left {:.1} ms or more behind schedule",
             lag as f64 / 1e6
         ));
     }
     for (index, thread) in results.threads.iter().enumerate() {
         let Some(usage) = thread.usage else { continue };
         let busy = share(usage.cpu_ns, thread.sending);
-        let starved = share(usage.waited_ns, thread.sending);
-        // In an open loop a busy thread that keeps its schedule is all right.
+        let waited = share(usage.waited_ns, thread.sending);
+        // In an open loop, a busy thread is no limit as long as it keeps its schedule.
         if busy > BUSY_SHARE && thread.role == Role::Load && results.offered.is_none() {
             notes.push(format!(
-                "thread {index} was busy for {:.0} % of its time: the rate is the generator's. \
-                 More --threads may help, or --verify 1/16",
+                "thread {index} was busy for {:.0} % of the time: the generator limits the rate. \
+                 More --threads or --verify 1/16 may help",
                 busy * 100.0
             ));
         }
-        if starved > STARVED_SHARE {
+        if waited > WAITED_SHARE {
             notes.push(format!(
-                "thread {index} waited for a processor for {:.0} % of its time: the machine has too few for generator and server",
-                starved * 100.0
+                "thread {index} waited for a processor for {:.0} % of the time: this machine has too \
+                 few processors for the generator and the server",
+                waited * 100.0
             ));
         }
     }
     if results.dropped > 0 {
         notes.push(format!(
-            "{} replies were dropped in full receive buffers of the generator; they count as lost",
+            "the kernel dropped {} replies because receive buffers of the generator were full; \
+             they count as lost",
             results.dropped
         ));
     }
@@ -81,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generator_that_keeps_up_is_not_mentioned() {
+    fn a_generator_that_keeps_up_has_no_notes() {
         let mut results = Results::default();
         results.threads.push(thread(500, 50));
         results.load.lag.record(100_000);
@@ -89,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_is_named() {
+    fn each_limit_has_a_note() {
         let mut results = Results {
             threads: vec![thread(950, 0), thread(100, 200)],
             dropped: 3,
@@ -106,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_thread_may_keep_its_schedule() {
+    fn a_busy_thread_that_keeps_its_schedule_has_no_note() {
         let results = Results {
             threads: vec![thread(950, 0)],
             offered: Some(1_000.0),

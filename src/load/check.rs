@@ -1,7 +1,8 @@
-//! Whether a reply is right: its signature, its form, and the same answer to the same question.
+//! Checks a reply: its signature, its form, and that a query has one answer per serial.
 //!
-//! Only what the protocol promises is checked, in any layout of JSON: exactly `hmac`, `msg` and `salt` outside; `protocol` 1, `status`
-//! 0 or 1, `answer` and `serial` inside. The key order and white space of the reference are not asked for.
+//! Only what the protocol specifies is checked, in any JSON layout: exactly the keys `hmac`, `msg`
+//! and `salt` in the envelope; `protocol` 1, `status` 0 or 1, `answer` and `serial` in the message.
+//! The key order and white space of the reference are not required.
 
 use std::hash::BuildHasher;
 
@@ -11,21 +12,21 @@ use serde::de::IgnoredAny;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::{FOURCC, Key, PADDING, Parser, REPLY_BYTES_MAX};
 
-/// Serials remembered for each query; configurations change slowly.
+/// Serials remembered per query. Configurations change slowly, so a few suffice.
 const SERIALS_MAX: usize = 8;
 
-/// What a reply turned out to be.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReplyCheck {
-    /// A good reply with status 0.
+    /// A valid reply with status 0.
     Ok,
-    /// A good reply with status 1.
+    /// A valid reply with status 1.
     Error,
-    /// It is not signed with the cluster's key.
+    /// The signature does not match the key.
     BadHmac,
-    /// It is no reply.
+    /// The datagram is not a reply.
     Malformed,
-    /// With this serial the same query was answered differently before.
+    /// The same query had another answer with the same serial.
     Inconsistent,
 }
 
@@ -34,12 +35,12 @@ pub(super) enum ReplyCheck {
 struct Message {
     protocol: u64,
     status: u8,
-    #[expect(dead_code, reason = "it has to be there and to be JSON")]
+    #[expect(dead_code, reason = "must be present and valid JSON")]
     answer: IgnoredAny,
     serial: u64,
 }
 
-/// Checks replies; keeps what was answered before.
+/// Checks replies and remembers earlier answers.
 #[derive(Debug)]
 pub(super) struct Checker {
     key: Key,
@@ -47,13 +48,14 @@ pub(super) struct Checker {
     /// The inner message of a reply, with the parser's padding.
     message: Box<[u8]>,
     hash: foldhash::fast::FixedState,
-    /// By query: serial, and the hash of the message.
+    /// By query: serials, each with the hash of the message.
     seen: Vec<Vec<(u64, u64)>>,
     compare: bool,
 }
 
 impl Checker {
-    /// A checker for replies to so many `queries`; compares answers of one serial if asked to.
+    /// A checker for replies to `queries` different queries. `compare`: a different answer with the
+    /// same serial is [`ReplyCheck::Inconsistent`].
     pub(super) fn new(key: Key, queries: usize, compare: bool) -> Self {
         Self {
             key,
@@ -65,8 +67,8 @@ impl Checker {
         }
     }
 
-    /// Checks the first `len` bytes of `reply`, which must be followed by [`PADDING`] more, as the reply to
-    /// `query` with the salt `rsalt`. Unescapes it in place.
+    /// Checks the first `len` bytes of `reply`, which must be followed by [`PADDING`] more, as the
+    /// reply to `query` with the salt `rsalt`. Changes the buffer: it is unescaped in place.
     pub(super) fn check(
         &mut self,
         reply: &mut [u8],
@@ -81,18 +83,18 @@ impl Checker {
         let mut message = std::mem::take(&mut self.message);
         let text = &mut reply[start..];
         let envelope = Envelope::parse(&mut self.parser, text, len - start, &mut message);
-        let finding = match envelope {
+        let check = match envelope {
             Ok(envelope) if envelope.salt != rsalt => ReplyCheck::Malformed,
             Ok(envelope) if envelope.verify(&self.key).is_err() => ReplyCheck::BadHmac,
-            Ok(envelope) => self.judge(&envelope.message[..envelope.message_len], query),
+            Ok(envelope) => self.check_message(&envelope.message[..envelope.message_len], query),
             Err(_) => ReplyCheck::Malformed,
         };
         self.message = message;
-        finding
+        check
     }
 
-    /// Checks the message of a reply whose signature holds.
-    fn judge(&mut self, message: &[u8], query: usize) -> ReplyCheck {
+    /// Checks the message of a reply with a valid signature.
+    fn check_message(&mut self, message: &[u8], query: usize) -> ReplyCheck {
         match serde_json::from_slice(message) {
             Ok(Message {
                 protocol: 1,
@@ -111,7 +113,8 @@ impl Checker {
         }
     }
 
-    /// Serial 0 is that of pings and errors and promises nothing.
+    /// Whether `message` is the answer seen before with this serial. Pings and errors have serial
+    /// 0, which is not compared.
     fn is_consistent(&mut self, query: usize, serial: u64, message: &[u8]) -> bool {
         if !self.compare || serial == 0 {
             return true;
@@ -135,7 +138,7 @@ mod tests {
     use crate::protocol::envelope;
 
     fn key() -> Key {
-        Key::new(b"testkey123").expect("it has bytes")
+        Key::new(b"testkey123").expect("not empty")
     }
 
     fn check(checker: &mut Checker, message: &str, rsalt: &[u8]) -> ReplyCheck {
@@ -146,8 +149,8 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_told_apart() {
-        let other = Key::new(b"another").expect("it has bytes");
+    fn each_fault_of_a_reply_is_recognized() {
+        let other = Key::new(b"another").expect("not empty");
         let mut good = Checker::new(key(), 1, true);
         let ok = r#"{"protocol":1,"status":0,"answer":[1,{"a":null}],"serial":7}"#;
         assert_eq!(check(&mut good, ok, b"R"), ReplyCheck::Ok);
@@ -171,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn one_serial_has_one_answer() {
+    fn a_second_answer_with_one_serial_is_inconsistent() {
         let mut checker = Checker::new(key(), 1, true);
         let mut answer = |answer: u32, serial: u32| {
             let message =

@@ -1,91 +1,93 @@
-//! The requests in flight of one worker, and what becomes of them: answered, lost, answered late, answered twice, answered out of order.
+//! The requests in request of one worker, and how each ends: answered, lost, answered late,
+//! answered twice or answered out of order.
 //!
-//! Pure: times are arguments, in nanoseconds since the start of the run. A reply finds its request by the slot in its salt; the slot's
-//! generation tells whether the request still waits there. Nothing is searched, and memory is bounded by [`IN_FLIGHT_MAX`] and
-//! [`LOST_MAX`].
+//! Pure: times are arguments, in nanoseconds since the start of the run. The slot number in its
+//! salt leads a reply to its request, and the generation shows whether that request is still
+//! waiting. Nothing is searched. Memory is bounded by [`IN_FLIGHT_MAX`] and [`LOST_MAX`].
 
 use std::collections::{HashMap, VecDeque};
 
-use super::Nanos;
-use super::rsalt::{SLOTS_MAX, Tag};
+use super::nanos::Nanos;
+use super::rsalt::{RequestId, SLOTS_MAX};
 
-/// The most requests a worker has in flight: two seconds of 500,000 a second, none of them answered.
+/// The limit of requests in request per worker: 2 s at 500,000 per second without an answer.
 pub(super) const IN_FLIGHT_MAX: usize = 1 << 20;
 
-/// Lost requests whose late replies are recognised. When there are more all are forgotten: late replies to them count as duplicates.
+/// The number of lost requests whose late replies are recognized. When it is reached, the table of
+/// lost requests is cleared, and late replies to them count as duplicates.
 const LOST_MAX: usize = 1 << 19;
 
 const _: () = assert!(IN_FLIGHT_MAX <= SLOTS_MAX);
 
-/// What is known of a request when it is sent.
+/// A request, as known when it is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct InFlight {
-    /// When it was to be sent; in a closed loop, when it was.
+    /// When it was due; in a closed loop, when it was sent.
     pub(super) intended: Nanos,
     /// When it was sent.
     pub(super) sent: Nanos,
-    /// Which query it asks.
+    /// Index of its query.
     pub(super) query: u32,
-    /// Through which of the worker's sockets.
+    /// Index of the worker's socket that sent it.
     pub(super) socket: u16,
-    /// It is damaged: there must be no reply.
-    pub(super) damaged: bool,
-    /// It counts: the warm-up is over.
+    /// It is corrupted on purpose and must get no reply.
+    pub(super) corrupted: bool,
+    /// It was due after the warm-up, so it is counted.
     pub(super) counted: bool,
 }
 
-/// What a reply is.
+/// How a reply relates to the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReplyKind {
-    /// The first reply to a request that waited for it.
+    /// The first reply to a request that is waiting.
     First {
         /// The request.
-        flight: InFlight,
-        /// A later request on the same socket was answered before.
+        request: InFlight,
+        /// A later request on the same socket was answered earlier.
         reordered: bool,
     },
-    /// The first reply to a request that had been given up.
+    /// The first reply to a request that had expired.
     Late {
         /// The request.
-        flight: InFlight,
+        request: InFlight,
     },
-    /// The request was answered before.
+    /// The request was already answered.
     Duplicate,
-    /// No such request was ever sent.
+    /// No request of this worker has this ID.
     Unknown,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
-    flight: InFlight,
+    request: InFlight,
     generation: u32,
-    /// Position among the requests of its socket.
+    /// Position in the order of the requests of its socket.
     sequence: u32,
     waiting: bool,
 }
 
-/// The table of requests in flight.
+/// The table of requests in request.
 #[derive(Debug)]
 pub(super) struct InFlightTable {
     thread: u8,
-    patience: Nanos,
+    lost_after: Nanos,
     slots: Vec<Entry>,
     free: Vec<u32>,
-    /// Slots and generations in the order of sending, which is that of expiry.
+    /// Slots and generations in the order of sending, which is the order of expiry.
     order: VecDeque<(u32, u32)>,
-    /// Those that were given up, by slot and generation: they may still be answered.
+    /// Expired requests by slot and generation; they may still be answered.
     lost: HashMap<(u32, u32), InFlight>,
     waiting: usize,
-    /// For each socket, requests sent and the highest position answered.
+    /// By socket: the number of requests sent, and the highest position answered.
     positions: Vec<(u32, u32)>,
 }
 
 impl InFlightTable {
-    /// An empty table for worker `thread`; a request is lost after `patience`.
-    pub(super) fn new(thread: u8, sockets: usize, patience: Nanos) -> Self {
+    /// An empty table for worker `thread`. A request is lost `lost_after` after it was sent.
+    pub(super) fn new(thread: u8, sockets: usize, lost_after: Nanos) -> Self {
         Self {
             thread,
-            patience,
+            lost_after,
             slots: Vec::new(),
             free: Vec::new(),
             order: VecDeque::new(),
@@ -95,13 +97,13 @@ impl InFlightTable {
         }
     }
 
-    /// Requests that wait for a reply, or for the end of the time in which there must be none.
+    /// The number of requests that have neither been answered nor expired.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Takes a request in; `None` if the table is full.
-    pub(super) fn register(&mut self, flight: InFlight) -> Option<Tag> {
+    /// Adds a request; `None` if the table is full.
+    pub(super) fn register(&mut self, request: InFlight) -> Option<RequestId> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < IN_FLIGHT_MAX => {
@@ -110,93 +112,93 @@ impl InFlightTable {
             }
             None => return None,
         };
-        let (sent, _) = &mut self.positions[usize::from(flight.socket)];
+        let (sent, _) = &mut self.positions[usize::from(request.socket)];
         *sent = sent.wrapping_add(1);
         let sequence = *sent;
-        let place = &mut self.slots[slot as usize];
-        *place = Entry {
-            flight,
-            generation: place.generation.wrapping_add(1),
+        let entry = &mut self.slots[slot as usize];
+        *entry = Entry {
+            request,
+            generation: entry.generation.wrapping_add(1),
             sequence,
             waiting: true,
         };
         self.waiting += 1;
-        self.order.push_back((slot, place.generation));
-        Some(Tag {
+        self.order.push_back((slot, entry.generation));
+        Some(RequestId {
             thread: self.thread,
             slot,
-            generation: place.generation,
+            generation: entry.generation,
         })
     }
 
-    /// Notes when a request just launched is really sent, never before an earlier one. Without a schedule that is also when it was
-    /// to be sent.
-    pub(super) fn sent(&mut self, tag: Tag, now: Nanos, scheduled: bool) -> InFlight {
-        let flight = &mut self.slots[tag.slot as usize].flight;
-        flight.sent = now;
+    /// Records when a request was sent; calls must be in the order of [`InFlightTable::register`].
+    /// Unless it is `scheduled`, that is also when it was due.
+    pub(super) fn sent(&mut self, id: RequestId, now: Nanos, scheduled: bool) -> InFlight {
+        let request = &mut self.slots[id.slot as usize].request;
+        request.sent = now;
         if !scheduled {
-            flight.intended = now;
+            request.intended = now;
         }
-        *flight
+        *request
     }
 
-    /// Takes in a reply.
-    pub(super) fn complete(&mut self, tag: Tag) -> ReplyKind {
-        let Some(place) = self.slots.get_mut(tag.slot as usize) else {
+    /// Records a reply.
+    pub(super) fn complete(&mut self, id: RequestId) -> ReplyKind {
+        let Some(entry) = self.slots.get_mut(id.slot as usize) else {
             return ReplyKind::Unknown;
         };
-        if tag.thread != self.thread {
+        if id.thread != self.thread {
             return ReplyKind::Unknown;
         }
-        if !place.waiting || place.generation != tag.generation {
-            return match self.lost.remove(&(tag.slot, tag.generation)) {
-                Some(flight) => ReplyKind::Late { flight },
+        if !entry.waiting || entry.generation != id.generation {
+            return match self.lost.remove(&(id.slot, id.generation)) {
+                Some(request) => ReplyKind::Late { request },
                 None => ReplyKind::Duplicate,
             };
         }
-        place.waiting = false;
-        let (flight, sequence) = (place.flight, place.sequence);
+        entry.waiting = false;
+        let (request, sequence) = (entry.request, entry.sequence);
         self.waiting -= 1;
-        self.free.push(tag.slot);
-        let (_, highest) = &mut self.positions[usize::from(flight.socket)];
-        // Positions wrap; those in flight are close together.
+        self.free.push(id.slot);
+        let (_, highest) = &mut self.positions[usize::from(request.socket)];
+        // Positions wrap around, but the ones in request are close together.
         let ahead = sequence.wrapping_sub(*highest) as i32;
         if ahead > 0 {
             *highest = sequence;
         }
         ReplyKind::First {
-            flight,
+            request,
             reordered: ahead < 0,
         }
     }
 
-    /// Gives up what has waited too long, oldest first, and hands it to `lost`.
+    /// Removes the requests that are lost, oldest first, and passes each to `lost`.
     pub(super) fn expire(&mut self, now: Nanos, mut lost: impl FnMut(InFlight)) {
         while let Some(&(slot, generation)) = self.order.front() {
-            let place = &mut self.slots[slot as usize];
-            if place.waiting && place.generation == generation {
-                if place.flight.sent + self.patience > now {
+            let entry = &mut self.slots[slot as usize];
+            if entry.waiting && entry.generation == generation {
+                if entry.request.sent + self.lost_after > now {
                     break;
                 }
-                place.waiting = false;
+                entry.waiting = false;
                 self.waiting -= 1;
                 self.free.push(slot);
                 if self.lost.len() == LOST_MAX {
                     self.lost.clear();
                 }
-                self.lost.insert((slot, generation), place.flight);
-                lost(place.flight);
+                self.lost.insert((slot, generation), entry.request);
+                lost(entry.request);
             }
             self.order.pop_front();
         }
     }
 
-    /// When [`InFlightTable::expire`] has something to do next.
+    /// When the next request expires, unless it is answered before.
     pub(super) fn next_expiry(&mut self) -> Option<Nanos> {
         while let Some(&(slot, generation)) = self.order.front() {
-            let place = &self.slots[slot as usize];
-            if place.waiting && place.generation == generation {
-                return Some(place.flight.sent + self.patience);
+            let entry = &self.slots[slot as usize];
+            if entry.waiting && entry.generation == generation {
+                return Some(entry.request.sent + self.lost_after);
             }
             self.order.pop_front();
         }
@@ -208,7 +210,7 @@ impl InFlightTable {
 mod tests {
     use super::*;
 
-    fn flights() -> InFlightTable {
+    fn table() -> InFlightTable {
         InFlightTable::new(0, 2, 100)
     }
 
@@ -220,15 +222,15 @@ mod tests {
         }
     }
 
-    fn expired(flights: &mut InFlightTable, now: Nanos) -> Vec<Nanos> {
+    fn expired(table: &mut InFlightTable, now: Nanos) -> Vec<Nanos> {
         let mut sent = Vec::new();
-        flights.expire(now, |flight| sent.push(flight.sent));
+        table.expire(now, |request| sent.push(request.sent));
         sent
     }
 
-    fn first(landing: ReplyKind) -> bool {
+    fn first(reply: ReplyKind) -> bool {
         matches!(
-            landing,
+            reply,
             ReplyKind::First {
                 reordered: false,
                 ..
@@ -237,83 +239,86 @@ mod tests {
     }
 
     #[test]
-    fn answered_once_and_then_twice() {
-        let mut flights = flights();
-        let tag = flights.register(at(5)).expect("room");
-        assert_eq!(flights.waiting(), 1);
-        assert!(first(flights.complete(tag)));
-        assert_eq!(flights.complete(tag), ReplyKind::Duplicate);
-        assert_eq!(flights.waiting(), 0);
-        assert!(expired(&mut flights, 1000).is_empty());
+    fn a_second_reply_is_a_duplicate() {
+        let mut table = table();
+        let id = table.register(at(5)).expect("room");
+        assert_eq!(table.waiting(), 1);
+        assert!(first(table.complete(id)));
+        assert_eq!(table.complete(id), ReplyKind::Duplicate);
+        assert_eq!(table.waiting(), 0);
+        assert!(expired(&mut table, 1000).is_empty());
     }
 
     #[test]
-    fn duplicates_are_seen_after_the_slot_is_taken_again() {
-        let mut flights = flights();
-        let old = flights.register(at(0)).expect("room");
-        assert!(first(flights.complete(old)));
-        let new = flights.register(at(1)).expect("room");
+    fn a_duplicate_is_recognized_after_its_slot_was_reused() {
+        let mut table = table();
+        let old = table.register(at(0)).expect("room");
+        assert!(first(table.complete(old)));
+        let new = table.register(at(1)).expect("room");
         assert_eq!(new.slot, old.slot);
-        assert_eq!(flights.complete(old), ReplyKind::Duplicate);
-        assert!(first(flights.complete(new)));
+        assert_eq!(table.complete(old), ReplyKind::Duplicate);
+        assert!(first(table.complete(new)));
     }
 
     #[test]
-    fn lost_then_late_then_a_duplicate() {
-        let mut flights = flights();
-        let tag = flights.register(at(0)).expect("room");
-        let other = flights.register(at(50)).expect("room");
-        assert!(expired(&mut flights, 99).is_empty());
-        assert_eq!(expired(&mut flights, 100), [0]);
-        assert_eq!(flights.next_expiry(), Some(150));
-        assert_eq!(flights.complete(tag), ReplyKind::Late { flight: at(0) });
-        assert_eq!(flights.complete(tag), ReplyKind::Duplicate);
-        assert!(first(flights.complete(other)));
+    fn a_lost_request_can_be_answered_late_and_then_twice() {
+        let mut table = table();
+        let id = table.register(at(0)).expect("room");
+        let other = table.register(at(50)).expect("room");
+        assert!(expired(&mut table, 99).is_empty());
+        assert_eq!(expired(&mut table, 100), [0]);
+        assert_eq!(table.next_expiry(), Some(150));
+        assert_eq!(table.complete(id), ReplyKind::Late { request: at(0) });
+        assert_eq!(table.complete(id), ReplyKind::Duplicate);
+        assert!(first(table.complete(other)));
     }
 
     #[test]
-    fn out_of_order_is_told_for_each_socket() {
-        let mut flights = flights();
+    fn reordering_is_recognized_per_socket() {
+        let mut table = table();
         let mut on = |socket| {
-            let flight = InFlight { socket, ..at(0) };
-            flights.register(flight).expect("room")
+            let request = InFlight { socket, ..at(0) };
+            table.register(request).expect("room")
         };
         let (a, b, c, other) = (on(0), on(0), on(0), on(1));
-        assert!(first(flights.complete(b)));
-        assert!(first(flights.complete(other)), "of another socket");
-        let landing = flights.complete(a);
+        assert!(first(table.complete(b)));
+        assert!(first(table.complete(other)), "on another socket");
+        let reply = table.complete(a);
         assert!(matches!(
-            landing,
+            reply,
             ReplyKind::First {
                 reordered: true,
                 ..
             }
         ));
-        assert!(first(flights.complete(c)));
+        assert!(first(table.complete(c)));
     }
 
     #[test]
-    fn what_was_never_sent_is_unknown() {
-        let mut flights = flights();
-        let tag = flights.register(at(0)).expect("room");
-        assert_eq!(flights.complete(Tag { slot: 9, ..tag }), ReplyKind::Unknown);
+    fn an_id_that_was_never_sent_is_unknown() {
+        let mut table = table();
+        let id = table.register(at(0)).expect("room");
         assert_eq!(
-            flights.complete(Tag { thread: 1, ..tag }),
+            table.complete(RequestId { slot: 9, ..id }),
+            ReplyKind::Unknown
+        );
+        assert_eq!(
+            table.complete(RequestId { thread: 1, ..id }),
             ReplyKind::Unknown
         );
     }
 
     #[test]
-    fn slots_are_used_again_and_the_table_stays_small() {
-        let mut flights = flights();
+    fn slots_are_reused_and_the_table_stays_small() {
+        let mut table = table();
         for now in 0..10_000 {
-            let tag = flights.register(at(now)).expect("room");
+            let id = table.register(at(now)).expect("room");
             if now % 10 != 0 {
-                assert!(first(flights.complete(tag)));
+                assert!(first(table.complete(id)));
             }
-            expired(&mut flights, now);
+            expired(&mut table, now);
         }
-        assert!(flights.slots.len() <= 20, "{} slots", flights.slots.len());
-        assert!(flights.order.len() <= 110);
+        assert!(table.slots.len() <= 20, "{} slots", table.slots.len());
+        assert!(table.order.len() <= 110);
     }
 }

@@ -1,24 +1,24 @@
-//! Where a run took place: figures mean little without it.
+//! The machine of a run, because figures are meaningful only together with it.
 
 use serde::Serialize;
 
-/// The machine that the generator runs on.
+/// The machine on which the generator runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Machine {
-    /// Name and release, as uname(2) has them.
+    /// Name and release, as uname(2) returns them.
     pub(super) kernel: String,
-    /// The processor's own name for itself.
+    /// The model name of the processor.
     pub(super) processor: String,
-    /// Processors that this process may use.
+    /// Number of processors that this process may use.
     pub(super) processors: usize,
-    /// In all, in bytes.
+    /// Total memory in bytes.
     pub(super) memory_bytes: u64,
-    /// Built with optimisation.
-    pub(super) optimised: bool,
+    /// Whether this program was built with optimization.
+    pub(super) optimized: bool,
 }
 
 impl Machine {
-    /// This one. What cannot be found out is empty or 0.
+    /// This machine. What cannot be determined is empty or 0.
     pub(super) fn this() -> Self {
         let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
         let release = read("/proc/sys/kernel/osrelease");
@@ -31,7 +31,7 @@ impl Machine {
             memory_bytes: field(&read("/proc/meminfo"), "MemTotal")
                 .and_then(|text| text.strip_suffix("kB")?.trim().parse::<u64>().ok())
                 .map_or(0, |kilobytes| kilobytes * 1024),
-            optimised: !cfg!(debug_assertions),
+            optimized: !cfg!(debug_assertions),
         }
     }
 }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_machine_is_known() {
+    fn this_machine_is_described() {
         let machine = Machine::this();
         assert!(machine.kernel.starts_with("Linux "));
         assert!(machine.processors > 0 && machine.memory_bytes > 0);

@@ -1,4 +1,5 @@
-//! What is asked: types of requests with weights, each about names of the cluster drawn at random, or recorded requests in their order.
+//! The queries of a run: request types with weights, each with arguments drawn at random from the
+//! names of the cluster, or recorded requests in their order.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,8 +10,8 @@ use super::names::Names;
 use crate::protocol::request::RequestType;
 use crate::text::ascii_json;
 
-/// Reads the name of a request type, or its number on the wire.
-pub(super) fn parse_type(text: &str) -> Option<RequestType> {
+/// Parses the name of a request type or its number on the wire.
+fn parse_type(text: &str) -> Option<RequestType> {
     RequestType::from_name(text).or_else(|| RequestType::from_number(text.parse().ok()?))
 }
 
@@ -19,9 +20,9 @@ pub(super) fn parse_type(text: &str) -> Option<RequestType> {
 pub struct Mix(Vec<(RequestType, f64)>);
 
 impl Mix {
-    /// Whether `kind` is asked at all.
-    pub(super) fn has(&self, kind: RequestType) -> bool {
-        self.0.iter().any(|&(other, _)| other == kind)
+    /// The types of the mix.
+    pub(super) fn types(&self) -> Vec<RequestType> {
+        self.0.iter().map(|&(kind, _)| kind).collect()
     }
 }
 
@@ -34,7 +35,7 @@ impl FromStr for Mix {
             let (name, weight) = part.split_once('=').unwrap_or((part, "1"));
             let kind = parse_type(name).ok_or_else(|| {
                 let known = RequestType::ALL.map(RequestType::name).join(", ");
-                format!("no type '{name}'; there are: {known}")
+                format!("unknown type '{name}', expected one of: {known}")
             })?;
             let weight: f64 = weight
                 .parse()
@@ -42,7 +43,7 @@ impl FromStr for Mix {
                 .filter(|&weight: &f64| weight > 0.0 && weight.is_finite())
                 .ok_or_else(|| format!("the weight of {name} is not a positive number"))?;
             if entries.iter().any(|&(other, _)| other == kind) {
-                return Err(format!("{name} is there twice"));
+                return Err(format!("{name} is given twice"));
             }
             entries.push((kind, weight));
         }
@@ -66,35 +67,36 @@ impl Serialize for Mix {
     }
 }
 
-/// One question: a type and its argument, as JSON in ASCII.
+/// One query: a type and its argument, as JSON in ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Query {
     pub(super) kind: RequestType,
     pub(super) argument: String,
 }
 
-/// Which of the queries comes next.
+/// The order of the queries.
 #[derive(Clone, Debug)]
 enum Order {
-    /// A group by its share of the weights (cumulative, ending at 1), then any query of the group.
+    /// At random: first a group by its share of the weights, then any query of the group. The
+    /// shares are cumulative and end at 1.
     Drawn(Vec<(f64, std::ops::Range<usize>)>),
-    /// Each in turn.
+    /// One after the other.
     InTurn,
 }
 
-/// All questions of a run, and the order in which they come.
+/// All queries of a run, and their order.
 #[derive(Clone, Debug)]
-pub(super) struct Questions {
+pub(super) struct Workload {
     pub(super) queries: Vec<Query>,
     order: Order,
 }
 
-impl Questions {
-    /// The questions of `mix` about `names`.
+impl Workload {
+    /// The queries of `mix` with arguments from `names`.
     ///
     /// # Errors
     ///
-    /// A type is asked for, and the cluster has nothing to ask it about.
+    /// The cluster has no argument for a type of the mix.
     pub(super) fn of_mix(mix: &Mix, names: &Names) -> Result<Self, String> {
         let total: f64 = mix.0.iter().map(|(_, weight)| weight).sum();
         let mut queries = Vec::new();
@@ -108,7 +110,9 @@ impl Questions {
             }));
             if queries.len() == start {
                 let name = kind.name();
-                return Err(format!("the cluster has nothing to ask '{name}' about"));
+                return Err(format!(
+                    "the cluster has nothing that '{name}' can be asked about"
+                ));
             }
             sum += weight / total;
             shares.push((sum, start..queries.len()));
@@ -119,7 +123,7 @@ impl Questions {
         })
     }
 
-    /// Recorded questions, in their order, over and over.
+    /// Recorded queries in their order, repeatedly.
     pub(super) fn in_turn(queries: Vec<Query>) -> Self {
         Self {
             queries,
@@ -127,14 +131,14 @@ impl Questions {
         }
     }
 
-    /// The index of the next query: of a run's `number`th request.
+    /// The index of the query for request `number` of the run.
     pub(super) fn next(&self, number: u64, random: &mut fastrand::Rng) -> usize {
         match &self.order {
             Order::InTurn => (number % self.queries.len() as u64) as usize,
             Order::Drawn(shares) => {
                 let point = random.f64();
                 let group = shares.partition_point(|(share, _)| *share <= point);
-                // The shares may sum up to a little less than 1.
+                // Because of rounding, the last share may be a little below 1.
                 let (_, range) = &shares[group.min(shares.len() - 1)];
                 random.usize(range.clone())
             }
@@ -142,7 +146,7 @@ impl Questions {
     }
 }
 
-/// What can be asked with a type.
+/// All arguments for a type.
 fn arguments(kind: RequestType, names: &Names) -> Vec<serde_json::Value> {
     use serde_json::{Value, json};
     let each = |names: &[String]| names.iter().map(|name| json!(name)).collect();
@@ -186,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn mixes_are_read_and_printed() {
+    fn mixes_are_parsed_and_printed() {
         let mix: Mix = "role=3, master=1,config".parse().expect("a mix");
         assert_eq!(mix.to_string(), "role=3,master=1,config=1");
         assert_eq!("1=3,3,10".parse(), Ok(mix));
@@ -198,36 +202,36 @@ mod tests {
     }
 
     #[test]
-    fn every_type_has_a_name_and_a_question() {
+    fn every_type_has_a_name_and_a_query() {
         let all = RequestType::ALL.map(RequestType::name).join(",");
         let mix: Mix = all.parse().expect("a mix");
-        let questions = Questions::of_mix(&mix, &names()).expect("names for all");
+        let workload = Workload::of_mix(&mix, &names()).expect("names for all");
         for kind in RequestType::ALL {
-            assert!(questions.queries.iter().any(|query| query.kind == kind));
+            assert!(workload.queries.iter().any(|query| query.kind == kind));
         }
         let node_of = |query: &&Query| query.kind == RequestType::NodePipByInstPip;
-        let arguments: Vec<_> = questions.queries.iter().filter(node_of).collect();
+        let arguments: Vec<_> = workload.queries.iter().filter(node_of).collect();
         assert_eq!(arguments[0].argument, r#"{"1":"10.0.0.1"}"#);
         assert_eq!(arguments[1].argument, r#"{"0":"br1","1":"::1"}"#);
     }
 
     #[test]
-    fn weights_are_kept() {
+    fn weights_are_respected() {
         let mix: Mix = "role=3,ping=1".parse().expect("a mix");
-        let questions = Questions::of_mix(&mix, &names()).expect("names");
+        let workload = Workload::of_mix(&mix, &names()).expect("names");
         let mut random = fastrand::Rng::with_seed(1);
         let pings = (0..40_000)
             .filter(|&number| {
-                let query = questions.next(number, &mut random);
-                questions.queries[query].kind == RequestType::Ping
+                let query = workload.next(number, &mut random);
+                workload.queries[query].kind == RequestType::Ping
             })
             .count();
         assert!((9_500..10_500).contains(&pings), "{pings}");
     }
 
     #[test]
-    fn nothing_to_ask_about_is_an_error() {
+    fn a_type_without_an_argument_is_an_error() {
         let mix: Mix = "disks".parse().expect("a mix");
-        assert!(Questions::of_mix(&mix, &Names::default()).is_err());
+        assert!(Workload::of_mix(&mix, &Names::default()).is_err());
     }
 }

@@ -1,8 +1,10 @@
-//! What can be asked about: names, addresses and paths of a cluster, from a configuration file or from the cluster itself.
+//! The names, addresses and paths of a cluster that queries can ask about, from a configuration
+//! file or from the cluster itself.
 //!
-//! Asking uses the protocol's own queries (`/nodes` and `/instances` through type 10, addresses through type 6). An answer must fit
-//! a datagram, which on a large cluster these do not: then nodes are found by following DRBD peers from the master on,
-//! and instances by asking each node for its own. Both walks are bounded, and may miss what has no DRBD peer.
+//! The cluster is asked with ordinary queries: `/nodes` and `/instances` with type 10, addresses
+//! with type 6. On a large cluster, the answers do not fit a datagram. Then nodes are found by
+//! following DRBD peers from the master, and instances by asking each node. Both walks are bounded,
+//! and they miss nodes without DRBD peers.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -12,13 +14,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::mix::Mix;
-use super::{Error, silence_causes};
+use super::error::{Error, silence_causes};
 use crate::client::{self, ConfdClient, Settings};
 use crate::protocol::Key;
 use crate::protocol::request::RequestType;
 
-/// Paths that every configuration has.
+/// Paths that exist in every configuration.
 const PATHS: [&str; 4] = [
     "/cluster/cluster_name",
     "/cluster/master_node",
@@ -26,25 +27,25 @@ const PATHS: [&str; 4] = [
     "/version",
 ];
 
-/// Nodes asked for their peers or instances, where lists are too long for a datagram.
+/// The number of nodes that a walk asks for their peers or instances.
 const WALK_NODES_MAX: usize = 200;
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long to wait for an answer.
+const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What can be asked about.
+/// The arguments for queries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Names {
     pub(super) nodes: Vec<String>,
     pub(super) instances: Vec<String>,
-    /// Instances' addresses, with their link if it is not the default one.
+    /// Addresses of instances, with their link unless it is the default one.
     pub(super) addresses: Vec<(Option<String>, String)>,
     /// Paths for configuration queries.
     pub(super) paths: Vec<String>,
 }
 
 impl Names {
-    /// Those of a `config.data`.
+    /// Reads the names from a `config.data`.
     ///
     /// # Errors
     ///
@@ -69,21 +70,21 @@ impl Names {
         Ok(names)
     }
 
-    /// Asks `server` for what `mix` needs.
+    /// Asks `server` for the names that queries of these types need.
     ///
     /// # Errors
     ///
-    /// It does not answer, or not with what was asked for.
-    pub(super) fn ask(server: SocketAddr, key: &Key, mix: &Mix) -> Result<Self, Error> {
+    /// It does not answer, or cannot provide the names.
+    pub(super) fn ask(server: SocketAddr, key: &Key, types: &[RequestType]) -> Result<Self, Error> {
         use RequestType as Kind;
-        let asker = Asker::new(server, key)?;
+        let client = NameClient::new(server, key)?;
         let mut names = Self::default();
-        let needs_disks = mix.has(Kind::InstanceDisks);
+        let needs_disks = types.contains(&Kind::InstanceDisks);
         let needs_nodes = [Kind::NodeRoleByName, Kind::NodeDrbd, Kind::NodeInstances]
             .iter()
-            .any(|&kind| mix.has(kind));
-        let needs_addresses = mix.has(Kind::NodePipByInstPip);
-        if (needs_disks || needs_nodes || needs_addresses) && !asker.answers() {
+            .any(|kind| types.contains(kind));
+        let needs_addresses = types.contains(&Kind::NodePipByInstPip);
+        if (needs_disks || needs_nodes || needs_addresses) && !client.answers() {
             return Err(Error::new(format!(
                 "{server} does not answer a ping. {}",
                 silence_causes()
@@ -91,23 +92,23 @@ impl Names {
         }
         let mut node_objects = Value::Null;
         if needs_disks || needs_nodes {
-            names.nodes = match asker.client.config("/nodes") {
+            names.nodes = match client.inner.config("/nodes") {
                 Ok(list) => {
                     node_objects = list;
                     object_names(&node_objects)
                 }
-                Err(_) => asker.walk_nodes()?,
+                Err(_) => client.walk_nodes()?,
             };
         }
         if needs_disks {
-            names.instances = match asker.client.config("/instances") {
+            names.instances = match client.inner.config("/instances") {
                 Ok(list) => object_names(&list),
-                Err(_) => asker.walk_instances(&names.nodes),
+                Err(_) => client.walk_instances(&names.nodes),
             };
         }
         if needs_addresses {
-            let ips = asker.client.instance_ips(None);
-            let ips = ips.map_err(|_| asker.silent("the instances' addresses"))?;
+            let ips = client.inner.instance_ips(None);
+            let ips = ips.map_err(|_| client.unknown("the addresses of instances"))?;
             names.addresses = ips.into_iter().map(|ip| (None, ip)).collect();
         }
         names.add_paths(objects(&node_objects).map(|(uuid, _)| uuid));
@@ -123,7 +124,7 @@ impl Names {
     }
 }
 
-/// What is read of a `config.data`; all else is passed over without being kept.
+/// The parts of a `config.data` that are used; the rest is skipped.
 #[derive(Deserialize)]
 struct ConfigData {
     nodes: BTreeMap<String, Node>,
@@ -164,47 +165,48 @@ fn object_names(map: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Asks one server for names.
-struct Asker {
+/// Queries one server for names.
+struct NameClient {
     server: SocketAddr,
-    client: ConfdClient,
+    inner: ConfdClient,
 }
 
-impl Asker {
+impl NameClient {
     fn new(server: SocketAddr, key: &Key) -> Result<Self, Error> {
         let client = ConfdClient::with_key(key.clone(), [server.into()]);
         let client = client.map_err(|error| Error::new(format!("{server}: {error}")))?;
         let settings = Settings {
-            deadline: PATIENCE,
+            deadline: TIMEOUT,
             ..Settings::default()
         };
         Ok(Self {
             server,
-            client: client.with_settings(settings),
+            inner: client.with_settings(settings),
         })
     }
 
-    /// Whether there is anybody, with the same key.
+    /// Whether the server answers requests signed with this key.
     fn answers(&self) -> bool {
-        !matches!(self.client.ping(), Err(client::Error::Silence(_)))
+        !matches!(self.inner.ping(), Err(client::Error::Silence(_)))
     }
 
-    fn silent(&self, what: &str) -> Error {
+    fn unknown(&self, what: &str) -> Error {
         Error::new(format!(
-            "{} does not tell {what}: give them with --names-from FILE, a config.data, or ask about something else (--mix)",
+            "cannot get {what} from {}: pass a config.data with --names-from FILE, or select other \
+             types with --mix",
             self.server
         ))
     }
 
-    /// Nodes from the master on, by DRBD peers.
+    /// Finds nodes by following DRBD peers from the master.
     fn walk_nodes(&self) -> Result<Vec<String>, Error> {
-        let master = self.client.cluster_master();
-        let master = master.map_err(|_| self.silent("the names of its nodes"))?;
+        let master = self.inner.cluster_master();
+        let master = master.map_err(|_| self.unknown("the names of nodes"))?;
         let mut known = BTreeSet::from([master.clone()]);
         let mut next = VecDeque::from([master]);
         for _ in 0..WALK_NODES_MAX {
             let Some(node) = next.pop_front() else { break };
-            for minor in self.client.node_drbd(&node).into_iter().flatten() {
+            for minor in self.inner.node_drbd(&node).into_iter().flatten() {
                 if known.insert(minor.peer.clone()) {
                     next.push_back(minor.peer);
                 }
@@ -213,16 +215,16 @@ impl Asker {
         Ok(known.into_iter().collect())
     }
 
-    /// The instances of some nodes.
+    /// Finds the instances of the first [`WALK_NODES_MAX`] nodes.
     fn walk_instances(&self, nodes: &[String]) -> Vec<String> {
         let mut instances = BTreeSet::new();
         for node in nodes.iter().take(WALK_NODES_MAX) {
-            if let Ok(lists) = self.client.node_instances(node) {
+            if let Ok(lists) = self.inner.node_instances(node) {
                 let both = lists.primary.iter().chain(&lists.secondary);
                 instances.extend(both.map(|instance| instance.name().to_owned()));
             }
         }
-        // Those without one cannot be asked about by it.
+        // Instances without a name cannot be asked about.
         instances.remove("");
         instances.into_iter().collect()
     }
@@ -234,7 +236,7 @@ mod tests {
     use crate::demo;
 
     #[test]
-    fn a_configuration_names_its_parts() {
+    fn names_are_read_from_a_configuration() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), demo::configuration(3, 10, 1)).expect("writable");
         let names = Names::of_file(file.path()).expect("a configuration");
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_file_is_named() {
+    fn the_error_names_the_file() {
         let error = Names::of_file(Path::new("/nonexistent/config.data")).expect_err("no file");
         assert!(error.to_string().contains("/nonexistent/config.data"));
     }

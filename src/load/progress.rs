@@ -1,4 +1,4 @@
-//! The live line: how it goes, on standard error and only if that is a terminal.
+//! The progress line on standard error, if that is a terminal.
 
 use std::time::Duration;
 
@@ -6,43 +6,43 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::stats::Point;
 
-/// How it looks; the message is the part that is cut where the terminal is narrow.
+/// The template. The message is truncated if the terminal is narrow.
 const BAR: &str = "{elapsed:>4} [{bar:12}] {wide_msg}";
 
-/// The line of one run.
+/// The progress line of one run.
 #[derive(Debug)]
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
-    /// A line for a run of `whole` time, if that is known; none if `quiet`.
-    pub(super) fn new(whole: Option<Duration>, quiet: bool) -> Self {
+    /// A line for a run that takes `total`, if that is known; nothing is shown if `quiet`.
+    pub(super) fn new(total: Option<Duration>, quiet: bool) -> Self {
         if quiet {
             return Self(ProgressBar::hidden());
         }
-        let bar = match whole {
-            Some(whole) => {
-                let style = ProgressStyle::with_template(BAR).expect("the template is well-formed");
-                ProgressBar::new(whole.as_millis() as u64).with_style(style)
+        let bar = match total {
+            Some(total) => {
+                let style = ProgressStyle::with_template(BAR).expect("the template is valid");
+                ProgressBar::new(total.as_millis() as u64).with_style(style)
             }
             None => ProgressBar::new_spinner(),
         };
         Self(bar)
     }
 
-    /// Shows the latest slice of time.
+    /// Shows the latest time slice.
     pub(super) fn show(&self, point: &Point) {
         self.0.set_position((point.time_seconds * 1e3) as u64);
         self.0.set_message(line(point));
     }
 
-    /// Takes the line away.
+    /// Removes the line.
     pub(super) fn finish(&self) {
         self.0.finish_and_clear();
     }
 }
 
 fn line(point: &Point) -> String {
-    // Of what was sent before: near enough to see trouble.
+    // The lost requests were sent in earlier slices; the share is close enough for a display.
     let loss = 100.0 * point.lost_rate / point.sent_rate.max(1.0);
     let p99 = match point.p99_ns {
         Some(p99) => format!("p99 {:.2} ms", p99 as f64 / 1e6),
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_says_rate_loss_and_p99() {
+    fn the_line_shows_rate_loss_and_p99() {
         let mut point = Point {
             time_seconds: 1.0,
             sent_rate: 1000.0,

@@ -1,23 +1,24 @@
-//! Recorded requests: one a line, signed anew when they are sent.
+//! Recorded requests, one per line. They are signed again when they are sent.
 //!
-//! A line is a request's inner message (`{"protocol": 1, "type": 3, ...}`), a whole datagram (`plj0{...}`), or an object with the inner
-//! message as the text of its key `request` (and, if it has a `reply` that is null, skipped: that request is not answered).
-//! Of each, type and query are taken.
+//! A line is the inner message of a request (`{"protocol": 1, "type": 3, ...}`), a whole datagram
+//! (`plj0{...}`), or an object whose key `request` holds the inner message as text. Such an object
+//! is skipped if its `reply` is null, because that request gets no reply. Only the type and the
+//! query of each request are used.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::Error;
+use super::error::Error;
 use super::mix::Query;
 use crate::protocol::request::RequestType;
 use crate::text::ascii_json;
 
-/// Reads a recording, and how many of its lines are no requests.
+/// Reads a recording; returns its queries and the number of lines that were skipped.
 ///
 /// # Errors
 ///
-/// The file cannot be read, or has no request.
+/// The file cannot be read, or contains no request.
 pub(super) fn read(file: &Path) -> Result<(Vec<Query>, usize), Error> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Error::new(format!("{}: {error}", file.display())))?;
@@ -25,7 +26,7 @@ pub(super) fn read(file: &Path) -> Result<(Vec<Query>, usize), Error> {
     let all = lines.clone().count();
     let queries: Vec<_> = lines.filter_map(|line| query(line.trim())).collect();
     if queries.is_empty() {
-        let why = "no line is a request: an inner message, a datagram, or {\"request\": \"...\"}";
+        let why = "no line is a request (an inner message, a datagram, or {\"request\": \"...\"})";
         return Err(Error::new(format!("{}: {why}", file.display())));
     }
     let skipped = all - queries.len();
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_ways_to_record_a_request() {
+    fn a_request_can_be_recorded_in_three_formats() {
         let role = Some(Query {
             kind: RequestType::NodeRoleByName,
             argument: r#""n1""#.into(),

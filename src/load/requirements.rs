@@ -1,14 +1,15 @@
-//! What a run must hold: `p99<1ms,loss<0.1%,role.p99.9<=5ms,measure.p99<2ms`.
+//! Requirements on the results of a run: `p99<1ms,loss<0.1%,role.p99.9<=5ms,probe.p99<2ms`.
 //!
 //! ```text
 //! requirement = [ scope "." ] metric ( "<" | "<=" | ">" | ">=" | "=" ) value
-//! scope       = a request type, or "measure" for the measuring client
-//! metric      = "p" percent | "mean" | "max" | "lag"                            value: a time, 1ms
-//!             | "loss" | "late" | "duplicated" | "reordered" | "wrong" | "errors" | "unsent"   value: a number, or 0.1% of what was sent
-//!             | "rate"                                                          value: answers a second, 100k
+//! scope       = a request type, or "probe" for the probe client
+//! metric      = "p" percent | "mean" | "max" | "lag"       value: a time such as 1ms
+//!             | "loss" | "late" | "duplicated" | "reordered" | "wrong" | "errors" | "unsent"
+//!                                                           value: a number, or 0.1% of those sent
+//!             | "rate"                                      value: answers per second, 100k
 //! ```
 //!
-//! A time that is not known, as nothing was answered, holds no requirement.
+//! A time that is not known because nothing was answered meets no requirement.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +20,7 @@ use super::results::Results;
 use super::stats::Stats;
 use crate::protocol::request::RequestType;
 
-/// Some requirements, all of which are to hold.
+/// A list of requirements, all of which must hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Requirements(Vec<Requirement>);
 
@@ -29,7 +30,7 @@ struct Requirement {
     metric: Metric,
     comparison: Comparison,
     bound: f64,
-    /// The bound is a share of what was sent.
+    /// The bound is a share of the requests sent.
     of_sent: bool,
 }
 
@@ -37,7 +38,7 @@ struct Requirement {
 enum Scope {
     All,
     Type(RequestType),
-    Measure,
+    Probe,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,7 +81,7 @@ enum Comparison {
     Equal,
 }
 
-/// The longer ones first: `<=` begins with `<`.
+/// The longer ones come first, because `<=` starts with `<`.
 const COMPARISONS: [(&str, Comparison); 5] = [
     ("<=", Comparison::AtMost),
     (">=", Comparison::AtLeast),
@@ -89,7 +90,7 @@ const COMPARISONS: [(&str, Comparison); 5] = [
     ("=", Comparison::Equal),
 ];
 
-/// A requirement, and what became of it.
+/// A requirement, the actual value, and whether it holds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct CheckedRequirement {
     pub(super) requirement: String,
@@ -98,7 +99,7 @@ pub(super) struct CheckedRequirement {
 }
 
 impl Requirements {
-    /// What became of each.
+    /// Checks each requirement.
     pub(super) fn check(&self, results: &Results) -> Vec<CheckedRequirement> {
         self.0.iter().map(|one| one.check(results)).collect()
     }
@@ -108,9 +109,9 @@ impl Requirements {
         self.check(results).iter().all(|check| check.held)
     }
 
-    /// Whether any of them is about the measuring client.
-    pub(super) fn need_measuring(&self) -> bool {
-        self.0.iter().any(|one| one.scope == Scope::Measure)
+    /// Whether any of them is about the probe client.
+    pub(super) fn need_probe(&self) -> bool {
+        self.0.iter().any(|one| one.scope == Scope::Probe)
     }
 }
 
@@ -151,7 +152,7 @@ impl Requirement {
 
     fn actual(&self, results: &Results) -> Option<f64> {
         let stats = match self.scope {
-            Scope::Measure => results.measure.as_ref()?,
+            Scope::Probe => results.probe.as_ref()?,
             Scope::All | Scope::Type(_) => &results.load,
         };
         match self.metric {
@@ -166,13 +167,13 @@ impl Requirement {
             Metric::Rate => Some(match self.scope {
                 Scope::All => results.answered_rate(),
                 Scope::Type(kind) => stats.by_type[kind as usize].answered as f64 / results.seconds,
-                Scope::Measure => stats.counts.answered as f64 / results.seconds,
+                Scope::Probe => stats.counts.answered as f64 / results.seconds,
             }),
             Metric::Lag => stats.lag.percentile(99.0).map(|lag| lag as f64),
             Metric::Percentile(_) | Metric::Mean | Metric::Max => {
                 let times = match self.scope {
                     Scope::Type(kind) => stats.by_type[kind as usize].latency.clone(),
-                    Scope::All | Scope::Measure => stats.latency(),
+                    Scope::All | Scope::Probe => stats.latency(),
                 };
                 match self.metric {
                     Metric::Percentile(percent) => times.percentile(percent).map(|ns| ns as f64),
@@ -183,13 +184,13 @@ impl Requirement {
         }
     }
 
-    /// How many, and of how many sent.
+    /// The count, and the number of requests sent.
     fn count(&self, count: Count, stats: &Stats) -> (u64, u64) {
         if let Scope::Type(kind) = self.scope {
             let of_type = &stats.by_type[kind as usize];
             let number = match count {
                 Count::Errors => of_type.errors,
-                // The others are not counted by type, and not parsed with one.
+                // Only `loss` and `errors` are accepted with a type.
                 _ => of_type.lost,
             };
             return (number, of_type.sent);
@@ -217,7 +218,7 @@ impl Requirement {
     }
 }
 
-/// To four digits behind the point, without zeros at the end.
+/// Rounds to four decimal places.
 fn round(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
@@ -233,23 +234,23 @@ impl FromStr for Requirement {
                 let (name, value) = text.split_once(sign)?;
                 Some((name.trim(), *comparison, value.trim()))
             })
-            .ok_or_else(|| wrong("no comparison"))?;
+            .ok_or_else(|| wrong("the comparison is missing"))?;
         let (scope, name) = match name.split_once('.') {
-            Some(("measure", metric)) => (Scope::Measure, metric),
+            Some(("probe", metric)) => (Scope::Probe, metric),
             Some((kind, metric)) => match RequestType::from_name(kind) {
                 Some(kind) => (Scope::Type(kind), metric),
                 None => (Scope::All, name),
             },
             None => (Scope::All, name),
         };
-        let metric = parse_metric(name).ok_or_else(|| wrong("nothing by that name is measured"))?;
+        let metric = parse_metric(name).ok_or_else(|| wrong("unknown metric"))?;
         if let (Scope::Type(_), Metric::Count(count)) = (scope, metric)
             && !matches!(count, Count::Loss | Count::Errors)
         {
-            return Err(wrong("this is not counted by type"));
+            return Err(wrong("this metric is not counted by type"));
         }
         if let (Scope::Type(_), Metric::Lag) = (scope, metric) {
-            return Err(wrong("this is not measured by type"));
+            return Err(wrong("this metric is not measured by type"));
         }
         let (bound, of_sent) = match metric {
             Metric::Count(_) => match value.strip_suffix('%') {
@@ -263,7 +264,7 @@ impl FromStr for Requirement {
             scope,
             metric,
             comparison,
-            bound: bound.ok_or_else(|| wrong("a value is missing or of the wrong kind"))?,
+            bound: bound.ok_or_else(|| wrong("the value is missing or has the wrong unit"))?,
             of_sent,
         })
     }
@@ -274,7 +275,7 @@ impl fmt::Display for Requirement {
         match self.scope {
             Scope::All => {}
             Scope::Type(kind) => write!(f, "{}.", kind.name())?,
-            Scope::Measure => f.write_str("measure.")?,
+            Scope::Probe => f.write_str("probe.")?,
         }
         match self.metric {
             Metric::Percentile(percent) => write!(f, "p{percent}")?,
@@ -326,7 +327,7 @@ fn parse_metric(name: &str) -> Option<Metric> {
     }
 }
 
-/// A number, not negative, with `k` for thousands and `M` for millions.
+/// Parses a number that is not negative, with `k` for thousands and `M` for millions.
 pub(super) fn parse_number(text: &str) -> Option<f64> {
     let (digits, factor) = match text.trim().strip_suffix(['k', 'M']) {
         Some(digits) if text.ends_with('k') => (digits, 1e3),
@@ -337,7 +338,7 @@ pub(super) fn parse_number(text: &str) -> Option<f64> {
     (value.is_finite() && value >= 0.0).then_some(value)
 }
 
-/// A time with its unit, in nanoseconds.
+/// Parses a time with its unit; returns nanoseconds.
 fn parse_time(text: &str) -> Option<f64> {
     let units = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)];
     let (number, factor) = units
@@ -374,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn requirements_hold_or_not() {
+    fn requirements_are_checked() {
         for held in [
             "p99<1ms",
             "p50<=500us",
@@ -402,7 +403,7 @@ mod tests {
             "role.errors>0",
             "ping.p99<1s",
             "ping.loss=0%",
-            "measure.p99<1s",
+            "probe.p99<1s",
             "lag<1s",
         ] {
             assert!(!holds(missed), "{missed}");
@@ -410,18 +411,18 @@ mod tests {
     }
 
     #[test]
-    fn requirements_are_printed_as_they_are_read() {
-        let text = "p99.9<1.5ms,role.loss<=0.1%,measure.max<20ms,rate>=1000/s,wrong=0";
+    fn requirements_are_printed_as_they_are_parsed() {
+        let text = "p99.9<1.5ms,role.loss<=0.1%,probe.max<20ms,rate>=1000/s,wrong=0";
         let requirements: Requirements = text.parse().expect("requirements");
         assert_eq!(requirements.to_string(), text);
-        assert!(requirements.need_measuring());
+        assert!(requirements.need_probe());
         let checks = requirements.check(&results());
         assert_eq!(checks[1].actual, "0.2%");
         assert_eq!(checks[2].actual, "not known");
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_requirements_are_refused() {
         for bad in [
             "",
             "p99",

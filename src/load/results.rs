@@ -1,55 +1,79 @@
-//! What a run has shown.
+//! The results of a run.
 
-use super::Nanos;
+use super::nanos::Nanos;
 use super::stats::{Point, Stats};
 use super::usage::Usage;
-use super::worker::Role;
+use super::worker::{Role, WorkerResult};
 
-/// Everything that was counted in one run; the warm-up is left out, but for the series.
+/// The counts of one run. The warm-up is excluded, except in the series.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Results {
     /// The load.
     pub(super) load: Stats,
-    /// The measuring client beside it, if there was one.
-    pub(super) measure: Option<Stats>,
-    /// How long requests that count were sent, in seconds.
+    /// The probe client, if there was one.
+    pub(super) probe: Option<Stats>,
+    /// Seconds from the end of the warm-up to the end of sending.
     pub(super) seconds: f64,
-    /// The rate that was asked for, in an open loop.
+    /// In an open loop, the requested rate.
     pub(super) offered: Option<f64>,
-    /// Over time, warm-up included.
+    /// The load over time, including the warm-up.
     pub(super) series: Vec<Point>,
-    /// The same for the measuring client.
-    pub(super) measure_series: Vec<Point>,
+    /// The probe client over time.
+    pub(super) probe_series: Vec<Point>,
     pub(super) threads: Vec<ThreadUse>,
-    /// Replies dropped in the generator's own receive buffers.
+    /// Replies that the kernel dropped because receive buffers of the generator were full.
     pub(super) dropped: u64,
 }
 
-/// What a thread of the generator took.
+/// The processor use of one thread of the generator.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ThreadUse {
     pub(super) role: Role,
-    /// How long it was sending.
+    /// How long it sent, after the warm-up.
     pub(super) sending: Nanos,
-    /// Its use of the processor in that time.
+    /// Its processor use in that time.
     pub(super) usage: Option<Usage>,
 }
 
 impl Results {
-    /// Good requests sent a second.
+    /// Adds up the results of the workers.
+    pub(super) fn sum(workers: Vec<WorkerResult>) -> Self {
+        let mut results = Self::default();
+        for worker in workers {
+            match worker.role {
+                Role::Load => {
+                    results.load.add(&worker.stats);
+                    results.seconds = results.seconds.max(worker.sending as f64 / 1e9);
+                }
+                Role::Probe => {
+                    let probe = results.probe.get_or_insert_with(Stats::default);
+                    probe.add(&worker.stats);
+                }
+            }
+            results.dropped += worker.dropped;
+            results.threads.push(ThreadUse {
+                role: worker.role,
+                sending: worker.sending,
+                usage: worker.usage,
+            });
+        }
+        results
+    }
+
+    /// Valid requests sent per second.
     pub(super) fn sent_rate(&self) -> f64 {
         self.per_second(self.load.counts.sent)
     }
 
-    /// Good replies a second.
+    /// Valid replies per second.
     pub(super) fn answered_rate(&self) -> f64 {
         self.per_second(self.load.counts.answered)
     }
 
-    /// Whether the load was sent at the rate that was asked for, within a hundredth.
+    /// Whether the load was sent at the requested rate, to within 1 %.
     pub(super) fn held_rate(&self) -> bool {
         let counts = &self.load.counts;
-        let sent = (counts.sent + counts.damaged) as f64;
+        let sent = (counts.sent + counts.corrupted) as f64;
         counts.unsent as f64 <= sent * 0.01
     }
 

@@ -1,36 +1,37 @@
-//! The reply salts of one run: 36 characters like the UUIDs that Ganeti's clients send, which lead a reply back to its
-//! place in the table of requests in flight without a search.
+//! The reply salts of one run: 36 characters in the form of a UUID, as Ganeti's clients send them.
+//! A salt holds the position of the request in the table of requests in flight, so that a reply is
+//! matched without a search.
 //!
 //! ```text
 //! 5f1c0a9be2d47733-tt-ssssss-gggggggg     as hexadecimal digits, grouped as a UUID
 //! run (64 bits)    thread slot generation
 //! ```
 //!
-//! The run is random: no reply to another run, or to another client, is taken for one of ours.
+//! The run is random, so that replies to another run or another client are not mistaken for ours.
 
-/// Length of a reply salt.
+/// Length of a reply salt in bytes.
 pub(super) const RSALT_BYTES: usize = 36;
 
-/// Length of the part that all reply salts of a run have in common, up to and including the third hyphen.
+/// Length of the prefix that all reply salts of a run share.
 const RUN_BYTES: usize = 19;
 
-/// Slots that can be told apart.
+/// Number of slots that a salt can express.
 pub(super) const SLOTS_MAX: usize = 1 << 24;
 
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
-/// Which request of a run.
+/// Identifies a request within a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Tag {
+pub(super) struct RequestId {
     /// The worker that sent it.
     pub(super) thread: u8,
-    /// Its place in that worker's table; below [`SLOTS_MAX`].
+    /// Its slot in that worker's table; below [`SLOTS_MAX`].
     pub(super) slot: u32,
-    /// How often that place was used before.
+    /// Number of requests in that slot so far.
     pub(super) generation: u32,
 }
 
-impl Tag {
+impl RequestId {
     fn number(self) -> u64 {
         u64::from(self.thread) << 56 | u64::from(self.slot) << 32 | u64::from(self.generation)
     }
@@ -44,14 +45,14 @@ impl Tag {
     }
 }
 
-/// The reply salts of one run.
+/// Identifies a run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Run(pub(super) u64);
+pub(super) struct RunId(pub(super) u64);
 
-impl Run {
-    /// The reply salt of `tag`.
-    pub(super) fn rsalt(self, tag: Tag) -> [u8; RSALT_BYTES] {
-        let number = u128::from(self.0) << 64 | u128::from(tag.number());
+impl RunId {
+    /// The reply salt of a request.
+    pub(super) fn rsalt(self, id: RequestId) -> [u8; RSALT_BYTES] {
+        let number = u128::from(self.0) << 64 | u128::from(id.number());
         let mut text = [b'-'; RSALT_BYTES];
         let mut shift = 128;
         for (at, byte) in text.iter_mut().enumerate() {
@@ -63,21 +64,21 @@ impl Run {
         text
     }
 
-    /// The tag of a reply, wherever it has its salt; `None` if none of this run's is in it.
+    /// Finds the salt in a reply; `None` if it contains no salt of this run.
     ///
-    /// Looks first where the reference writes it: at the end.
-    pub(super) fn find(self, reply: &[u8]) -> Option<Tag> {
+    /// Tries the end of the reply first, where the reference writes the salt, then searches.
+    pub(super) fn find(self, reply: &[u8]) -> Option<RequestId> {
         let end = reply.len().checked_sub(br#""}"#.len())?;
         let usual = end.checked_sub(RSALT_BYTES)?;
         self.read(&reply[usual..end]).or_else(|| {
-            let zero = Tag::from_number(0);
+            let zero = RequestId::from_number(0);
             let common = &self.rsalt(zero)[..RUN_BYTES];
             let at = memchr::memmem::find(reply, common)?;
             self.read(reply.get(at..at + RSALT_BYTES)?)
         })
     }
 
-    fn read(self, text: &[u8]) -> Option<Tag> {
+    fn read(self, text: &[u8]) -> Option<RequestId> {
         let mut number = 0_u128;
         for (at, &byte) in text.iter().enumerate() {
             if HYPHENS.contains(&at) {
@@ -88,7 +89,7 @@ impl Run {
                 number = number << 4 | u128::from(char::from(byte).to_digit(16)?);
             }
         }
-        ((number >> 64) as u64 == self.0).then(|| Tag::from_number(number as u64))
+        ((number >> 64) as u64 == self.0).then(|| RequestId::from_number(number as u64))
     }
 }
 
@@ -96,31 +97,31 @@ impl Run {
 mod tests {
     use super::*;
 
-    const TAG: Tag = Tag {
+    const ID: RequestId = RequestId {
         thread: 3,
         slot: 0x00ab_cdef,
         generation: 0xffff_fffe,
     };
 
     #[test]
-    fn a_reply_leads_back_to_its_request() {
-        let run = Run(0x0123_4567_89ab_cdef);
-        let rsalt = run.rsalt(TAG);
+    fn a_reply_identifies_its_request() {
+        let run = RunId(0x0123_4567_89ab_cdef);
+        let rsalt = run.rsalt(ID);
         assert_eq!(&rsalt, b"01234567-89ab-cdef-03ab-cdeffffffffe");
         let mut reply = br#"plj0{"hmac":"x","msg":"y","salt":""#.to_vec();
         reply.extend_from_slice(&rsalt);
         reply.extend_from_slice(br#""}"#);
-        assert_eq!(run.find(&reply), Some(TAG));
-        assert_eq!(Run(1).find(&reply), None);
+        assert_eq!(run.find(&reply), Some(ID));
+        assert_eq!(RunId(1).find(&reply), None);
     }
 
     #[test]
     fn other_layouts_are_searched() {
-        let run = Run(u64::MAX);
+        let run = RunId(u64::MAX);
         let mut reply = br#"plj0{"salt": ""#.to_vec();
-        reply.extend_from_slice(&run.rsalt(TAG));
+        reply.extend_from_slice(&run.rsalt(ID));
         reply.extend_from_slice(br#"", "msg": "y", "hmac": "x"}"#);
-        assert_eq!(run.find(&reply), Some(TAG));
+        assert_eq!(run.find(&reply), Some(ID));
         for len in 0..30 {
             assert_eq!(run.find(&reply[..len]), None);
         }

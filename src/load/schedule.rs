@@ -1,30 +1,30 @@
-//! When the requests of an open loop are to be sent, whatever becomes of the earlier ones.
+//! The times at which an open loop sends its requests, independent of any reply.
 //!
-//! Times are nanoseconds since the start of the run. A schedule knows no clock: what is late is the worker's affair, and
-//! latency is counted from the times given here.
+//! Pure: times are nanoseconds since the start of the run, and no clock is read. Latency is
+//! measured from these times, even if the worker sends later.
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::Nanos;
+use super::nanos::Nanos;
 
-/// How requests are spread over time.
+/// The distribution of requests over time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arrivals {
-    /// At equal distances.
+    /// Equal intervals.
     #[default]
     Constant,
-    /// As if from very many independent clients: distances are random, exponentially distributed.
+    /// Exponentially distributed intervals, as from very many independent clients.
     Poisson,
 }
 
-/// One worker's part of the requests.
+/// The schedule of one worker.
 #[derive(Clone, Debug)]
 pub(super) struct Schedule {
     arrivals: Arrivals,
-    /// Nanoseconds between this worker's requests, on average.
-    distance: f64,
+    /// Nanoseconds between the requests of this worker, on average.
+    interval: f64,
     first: f64,
     count: u64,
     due: f64,
@@ -32,7 +32,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// The part of worker `index` of `workers`, of a load of `rate` requests a second in all.
+    /// The share of worker `index` of `workers` in a load of `rate` requests per second.
     pub(super) fn new(
         arrivals: Arrivals,
         rate: f64,
@@ -43,7 +43,7 @@ impl Schedule {
         let overall = 1e9 / rate;
         let mut schedule = Self {
             arrivals,
-            distance: overall * workers as f64,
+            interval: overall * workers as f64,
             first: overall * index as f64,
             count: 0,
             due: overall * index as f64,
@@ -55,24 +55,24 @@ impl Schedule {
         schedule
     }
 
-    /// When the next request is to be sent.
+    /// When the next request is due.
     pub(super) fn due(&self) -> Nanos {
         self.due as Nanos
     }
 
-    /// Goes on to the request behind it.
+    /// Moves on to the request after it.
     pub(super) fn advance(&mut self) {
         self.count += 1;
         self.due = match self.arrivals {
-            // Not a sum: rounding does not add up.
-            Arrivals::Constant => self.first + self.distance * self.count as f64,
+            // A product, not a sum, so that rounding errors do not accumulate.
+            Arrivals::Constant => self.first + self.interval * self.count as f64,
             Arrivals::Poisson => self.due + self.gap(),
         };
     }
 
     fn gap(&mut self) -> f64 {
-        // 1 - u is above zero: its logarithm is finite.
-        -(1.0 - self.random.f64()).ln() * self.distance
+        // 1 - u is above 0, so its logarithm is finite.
+        -(1.0 - self.random.f64()).ln() * self.interval
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_take_turns_at_a_constant_rate() {
+    fn workers_alternate_at_a_constant_rate() {
         let part = |index| times(Schedule::new(Arrivals::Constant, 1e6, index, 2, 0), 3);
         assert_eq!(part(0), [0, 2000, 4000]);
         assert_eq!(part(1), [1000, 3000, 5000]);
@@ -107,13 +107,13 @@ mod tests {
     }
 
     #[test]
-    fn poisson_arrivals_have_the_rate_and_the_spread() {
+    fn poisson_arrivals_have_the_rate_and_the_distribution() {
         let count = 100_000;
         let times = times(Schedule::new(Arrivals::Poisson, 1e6, 0, 1, 7), count);
         assert!(times.is_sorted());
         let mean = *times.last().expect("many") as f64 / count as f64;
         assert!((mean - 1000.0).abs() < 20.0, "{mean} ns between requests");
-        // Of exponential gaps, 1 - 1/e are shorter than the mean.
+        // A share of 1 - 1/e of exponential intervals is shorter than the mean.
         let short = times
             .windows(2)
             .filter(|pair| pair[1] - pair[0] < 1000)

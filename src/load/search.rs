@@ -1,14 +1,16 @@
-//! The highest rate that holds: doubling until a rate fails, then halving the distance on a logarithmic scale.
+//! Finds the highest rate that meets the requirements: doubles the rate until one fails, then
+//! bisects on a logarithmic scale.
 //!
-//! Pure: what a trial shows is told from outside. Bounded: at most [`TRIALS_MAX`] trials.
+//! Pure: the caller runs the trials. There are at most [`TRIALS_MAX`] of them.
 
-/// The highest rate that held and the lowest that did not are this close when the search ends.
+/// The search ends when the lowest failed rate is at most this factor above the highest that held.
 const PRECISION: f64 = 1.03;
 
-/// From one request a second to a million takes 20 doublings, and a factor of two 6 halvings.
+/// From 1 to a million requests per second takes 20 doublings; bisecting a factor of 2 takes 6
+/// steps.
 const TRIALS_MAX: usize = 30;
 
-/// Below this rate nothing is searched, in requests a second.
+/// The lowest rate tried, in requests per second.
 const RATE_MIN: f64 = 1.0;
 
 /// A search in progress.
@@ -21,7 +23,7 @@ pub(super) struct RateSearch {
 }
 
 impl RateSearch {
-    /// A search that begins with `rate`.
+    /// A search that starts with `rate`.
     pub(super) fn from(rate: f64) -> Self {
         Self {
             next: rate.max(RATE_MIN),
@@ -31,7 +33,7 @@ impl RateSearch {
         }
     }
 
-    /// The rate to try next; `None` when the search is over.
+    /// The rate to try next; `None` when the search has ended.
     pub(super) fn next(&self) -> Option<f64> {
         let close = match (self.held, self.failed) {
             (Some(held), Some(failed)) => failed / held <= PRECISION,
@@ -41,7 +43,7 @@ impl RateSearch {
         (!close && self.trials < TRIALS_MAX).then_some(self.next)
     }
 
-    /// Tells whether the rate that [`RateSearch::next`] gave holds.
+    /// Records whether the rate from [`RateSearch::next`] meets the requirements.
     pub(super) fn note(&mut self, holds: bool) {
         let side = if holds {
             &mut self.held
@@ -74,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_found_from_both_sides() {
+    fn the_limit_is_found_from_below_and_above() {
         for start in [10.0, 1_000.0, 100_000.0, 3e6] {
             let (best, trials) = search(start, 123_456.0);
             let best = best.expect("there is one");
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_ends_whatever_happens() {
+    fn a_search_ends_if_every_trial_fails_or_holds() {
         assert_eq!(search(1_000.0, 0.0).0, None);
         let (best, trials) = search(1.0, f64::INFINITY);
         assert!(best.is_some());

@@ -1,7 +1,9 @@
-//! The generator's sockets, and datagrams in batches: `recvmmsg`, `sendmmsg`, `UDP_SEGMENT`.
+//! The sockets of the generator; sends and receives in batches (`sendmmsg`, `recvmmsg`,
+//! `UDP_SEGMENT`).
 //!
-//! Each socket is connected to one target, so that the kernel sorts out other peers' datagrams and reports a port that refuses.
-//! Sending blocks while the socket's buffer is full, which then shows as schedule lag; receiving never blocks.
+//! Each socket is connected to one target, so that the kernel drops datagrams from other peers and
+//! reports a refused port. Sending blocks while the socket's send buffer is full, which shows as
+//! schedule lag. Receiving never blocks.
 
 use std::collections::HashSet;
 use std::io::{IoSlice, IoSliceMut};
@@ -16,26 +18,27 @@ use nix::sys::socket::{
 };
 use socket2::{Domain, Socket, Type};
 
-use super::Error;
+use super::error::Error;
 use crate::protocol::{PADDING, REPLY_BYTES_MAX};
 
-/// Datagrams in one system call at most: `UDP_MAX_SEGMENTS` of include/linux/udp.h before it was doubled.
+/// The largest batch. This is `UDP_MAX_SEGMENTS` of include/linux/udp.h before Linux 6.9 doubled
+/// it.
 pub(super) const BATCH_MAX: usize = 64;
 
-/// Requests longer than this leave one by one: a segment must fit a usual network's path unfragmented, which is 1,500 bytes less IPv6
-/// and UDP headers.
+/// Longer requests are sent one by one: a GSO segment must not be fragmented, which leaves 1,500
+/// bytes less the IPv6 and UDP headers on a usual network.
 pub(super) const SEGMENT_BYTES_MAX: usize = 1_452;
 
-/// Sends in a row that a port may refuse before the datagram is given up.
+/// The number of times in a row that a send is retried after a refused port.
 const REFUSED_MAX: u32 = 3;
 
-/// How long the kernel may take to have room for a datagram.
-const SEND_PATIENCE: Duration = Duration::from_secs(1);
+/// The timeout of a send that waits for room in the send buffer.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Room for replies that come while the generator is busy; the kernel gives less to those without privileges.
+/// The receive buffer requested; without privileges, the kernel limits it to `rmem_max`.
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
 
-/// The wildcard address of `peer`'s family, and any port.
+/// The wildcard address of `peer`'s family with port 0.
 pub(super) fn any_address(peer: SocketAddr) -> SocketAddr {
     match peer {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -47,30 +50,31 @@ pub(super) fn any_address(peer: SocketAddr) -> SocketAddr {
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) socket: UdpSocket,
-    /// To which of the targets it is connected.
+    /// Index of the target that it is connected to.
     pub(super) target: usize,
-    /// By which the kernel's table of sockets knows it.
+    /// Its inode, which identifies it in `/proc/net/udp`.
     pub(super) inode: u64,
 }
 
 impl Channel {
-    /// A socket with a source port of its own, connected to `address`, which is the target with the index `target`.
+    /// Opens a socket with its own source port, connected to `address`. `target` is the index of
+    /// that target.
     ///
     /// # Errors
     ///
-    /// There are no more sockets or ports, or no way to the target.
+    /// There are no more sockets or ports, or no route to the target.
     pub(super) fn open(address: SocketAddr, target: usize) -> Result<Self, Error> {
         Self::try_open(address, target)
-            .map_err(|error| Error::new(format!("a socket to {address}: {error}")))
+            .map_err(|error| Error::new(format!("cannot open a socket to {address}: {error}")))
     }
 
     fn try_open(address: SocketAddr, target: usize) -> std::io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
-        // Beyond the system's limit if we may; up to it otherwise.
+        // Exceeding rmem_max needs CAP_NET_ADMIN.
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         }
-        socket.set_write_timeout(Some(SEND_PATIENCE))?;
+        socket.set_write_timeout(Some(SEND_TIMEOUT))?;
         socket.bind(&any_address(address).into())?;
         socket.connect(&address.into())?;
         let descriptor = std::fs::File::from(socket.as_fd().try_clone_to_owned()?);
@@ -82,7 +86,7 @@ impl Channel {
     }
 }
 
-/// Datagrams to be sent through one socket, one behind the other.
+/// Datagrams to send through one socket, stored one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
@@ -95,12 +99,12 @@ impl Batch {
         self.ends.clear();
     }
 
-    /// Where the last datagram ended, and the next one begins.
+    /// The offset at which the next datagram starts.
     pub(super) fn start(&self) -> usize {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// Makes a datagram of what was appended to `bytes`.
+    /// Ends the datagram that was appended to `bytes`.
     pub(super) fn close(&mut self) {
         self.ends.push(self.bytes.len());
     }
@@ -117,7 +121,8 @@ impl Batch {
         &self.bytes[self.start_of(index)..self.ends[index]]
     }
 
-    /// How many datagrams from `first` on can leave in one send: those of its length, if that makes a segment.
+    /// The number of datagrams from `first` on that can be sent as segments of one GSO send: those
+    /// of the same length.
     fn gso_len(&self, first: usize) -> usize {
         let len = self.datagram(first).len();
         if len == 0 || len > SEGMENT_BYTES_MAX {
@@ -132,12 +137,12 @@ impl Batch {
     }
 }
 
-/// What went wrong while sending or receiving.
+/// Counts of errors while sending or receiving.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct IoErrors {
-    /// The target's port refuses (ICMP port unreachable).
+    /// The target's port refused a datagram (ICMP port unreachable).
     pub(super) refused: u64,
-    /// Datagrams that the kernel did not take.
+    /// Datagrams that the kernel did not accept.
     pub(super) unsendable: u64,
 }
 
@@ -149,7 +154,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// `segment`: one `UDP_SEGMENT` send for datagrams of equal length.
+    /// `segment`: send datagrams of equal length as one `UDP_SEGMENT` send.
     pub(super) fn new(segment: bool) -> Self {
         Self {
             headers: MultiHeaders::preallocate(BATCH_MAX, None),
@@ -157,37 +162,38 @@ impl Outbox {
         }
     }
 
-    /// Sends all of `batch`, which has at most [`BATCH_MAX`] datagrams. What the kernel refuses is skipped, not tried for ever.
+    /// Sends all of `batch`, which has at most [`BATCH_MAX`] datagrams. Datagrams that the kernel
+    /// does not accept are skipped after a bounded number of attempts.
     pub(super) fn send(&mut self, socket: &UdpSocket, batch: &Batch) -> IoErrors {
-        let mut trouble = IoErrors::default();
+        let mut errors = IoErrors::default();
         let (mut first, mut attempts) = (0, 0);
         while first < batch.len() {
-            let outcome = if self.segment {
+            let result = if self.segment {
                 Self::send_gso(socket, batch, first)
             } else {
                 self.send_many(socket, batch, first)
             };
-            match outcome {
+            match result {
                 Ok(sent) => {
                     first += sent.max(1);
                     attempts = 0;
                 }
                 Err(Errno::EINTR) => {}
-                // The answer to an earlier datagram; this one was not tried.
+                // Reports an earlier datagram; this one was not sent.
                 Err(Errno::ECONNREFUSED) if attempts < REFUSED_MAX => {
-                    trouble.refused += 1;
+                    errors.refused += 1;
                     attempts += 1;
                 }
-                // A device or kernel without it.
+                // The device or the kernel does not support it.
                 Err(Errno::EINVAL | Errno::EIO) if self.segment => self.segment = false,
                 Err(_) => {
-                    trouble.unsendable += 1;
+                    errors.unsendable += 1;
                     first += 1;
                     attempts = 0;
                 }
             }
         }
-        trouble
+        errors
     }
 
     fn send_many(&mut self, socket: &UdpSocket, batch: &Batch, first: usize) -> nix::Result<usize> {
@@ -211,7 +217,7 @@ impl Outbox {
     fn send_gso(socket: &UdpSocket, batch: &Batch, first: usize) -> nix::Result<usize> {
         let count = batch.gso_len(first);
         let bytes = &batch.bytes[batch.start_of(first)..batch.ends[first + count - 1]];
-        // A train of more than one is of segments, which are short.
+        // With more than one datagram, their length is at most SEGMENT_BYTES_MAX.
         let segment = batch.datagram(first).len() as u16;
         let control = [ControlMessage::UdpGsoSegments(&segment)];
         let control = if count > 1 { &control[..] } else { &[] };
@@ -236,7 +242,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// The longest datagram, and what the parser reads behind it.
+    /// The longest datagram and the padding that the parser needs.
     const STRIDE: usize = REPLY_BYTES_MAX + PADDING;
 
     pub(super) fn new() -> Self {
@@ -247,20 +253,21 @@ impl Inbox {
         }
     }
 
-    /// Receives what is there, at most `count` datagrams; gives their number. Whether the port refuses is added to `trouble`.
+    /// Receives up to `count` datagrams without waiting; returns their number. A refused port is
+    /// counted in `errors`.
     pub(super) fn receive(
         &mut self,
         socket: &UdpSocket,
         count: usize,
-        trouble: &mut IoErrors,
+        errors: &mut IoErrors,
     ) -> usize {
         match self.try_receive(socket, count.min(BATCH_MAX)) {
             Ok(received) => received,
             Err(Errno::ECONNREFUSED) => {
-                trouble.refused += 1;
+                errors.refused += 1;
                 0
             }
-            // Nothing there, after all.
+            // Nothing has arrived.
             Err(_) => 0,
         }
     }
@@ -282,7 +289,7 @@ impl Inbox {
         Ok(received)
     }
 
-    /// A datagram of the last batch with [`PADDING`] behind it, and its length.
+    /// A datagram of the last batch followed by [`PADDING`] bytes, and its length.
     pub(super) fn datagram(&mut self, index: usize) -> (&mut [u8], usize) {
         let start = index * Self::STRIDE;
         let buffer = &mut self.buffers[start..start + Self::STRIDE];
@@ -290,7 +297,8 @@ impl Inbox {
     }
 }
 
-/// Replies that the kernel dropped before our sockets because their buffers were full.
+/// The number of datagrams that the kernel dropped because the receive buffers of these sockets
+/// were full.
 pub(super) fn dropped(inodes: &HashSet<u64>) -> u64 {
     ["/proc/net/udp", "/proc/net/udp6"]
         .iter()
@@ -299,7 +307,10 @@ pub(super) fn dropped(inodes: &HashSet<u64>) -> u64 {
         .sum()
 }
 
-/// The same, in one of the kernel's tables (net/ipv4/udp.c, `udp4_format_sock`): the tenth field is the inode, the last one the drops.
+/// The drops of these sockets in one table of the kernel. The tenth field is the inode, the last
+/// one the drops.
+///
+/// Source: `udp4_format_sock` in net/ipv4/udp.c.
 fn dropped_in(table: &str, inodes: &HashSet<u64>) -> u64 {
     table
         .lines()
@@ -327,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn trains_are_of_equal_length() {
+    fn segments_have_equal_lengths() {
         let batch = batch(&["aaa", "bbb", "cc", "dd", "e"]);
         assert_eq!(
             [0, 1, 2, 3, 4].map(|first| batch.gso_len(first)),
@@ -336,23 +347,23 @@ mod tests {
     }
 
     #[test]
-    fn batches_arrive_whichever_way_they_leave() {
+    fn batches_arrive_with_and_without_segments() {
         let peer = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let channel = Channel::open(peer.local_addr().expect("bound"), 0).expect("a channel");
         let texts = ["aaa", "bbb", "ccc", "d", ""];
         for segment in [false, true] {
             let mut outbox = Outbox::new(segment);
-            let trouble = outbox.send(&channel.socket, &batch(&texts));
-            assert_eq!(trouble, IoErrors::default());
-            assert_eq!(outbox.segment, segment, "loopback takes segments");
+            let errors = outbox.send(&channel.socket, &batch(&texts));
+            assert_eq!(errors, IoErrors::default());
+            assert_eq!(outbox.segment, segment, "loopback supports segments");
             peer.connect(channel.socket.local_addr().expect("bound"))
                 .expect("loopback is reachable");
             peer.set_read_timeout(Some(std::time::Duration::from_secs(5)))
-                .expect("a time");
+                .expect("a valid timeout");
             let mut inbox = Inbox::new();
             let mut arrived = Vec::new();
             while arrived.len() < texts.len() {
-                // Waits for the first, then takes all.
+                // Waits for the first datagram, then receives all.
                 peer.peek(&mut [0; 8]).expect("a datagram in time");
                 let count = inbox.receive(&peer, BATCH_MAX, &mut IoErrors::default());
                 for index in 0..count {
@@ -365,21 +376,22 @@ mod tests {
     }
 
     #[test]
-    fn a_refusing_port_is_noticed_and_left_alone() {
+    fn a_refused_port_is_counted() {
         let target = {
             let peer = UdpSocket::bind("127.0.0.1:0").expect("a socket");
             peer.local_addr().expect("bound")
         };
         let channel = Channel::open(target, 0).expect("a channel");
-        let mut trouble = Outbox::new(false).send(&channel.socket, &batch(&["a", "b", "c"]));
-        assert_eq!(trouble.unsendable, 0);
-        // sendmmsg(2) keeps an error to itself if something was sent before; the last one waits for the next call.
-        Inbox::new().receive(&channel.socket, 1, &mut trouble);
-        assert!(trouble.refused > 0, "{trouble:?}");
+        let mut errors = Outbox::new(false).send(&channel.socket, &batch(&["a", "b", "c"]));
+        assert_eq!(errors.unsendable, 0);
+        // sendmmsg(2) does not report an error if it has sent something before. The last error is
+        // returned by the next call.
+        Inbox::new().receive(&channel.socket, 1, &mut errors);
+        assert!(errors.refused > 0, "{errors:?}");
     }
 
     #[test]
-    fn drops_are_read_from_the_kernels_table() {
+    fn drops_are_read_from_the_table_of_sockets() {
         let table = "\
    sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
   311: 0100007F:A4F6 0100007F:0716 01 00000000:00000000 00:00000000 00000000     0        0 4711 2 0000000000000000 12

@@ -1,66 +1,67 @@
-//! What was counted: by one worker, in a slice of time, and in all.
+//! Counts and latencies: of one worker, of a time slice, and in total.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::Nanos;
+use super::nanos::Nanos;
 use crate::protocol::request::RequestType;
 
-/// Digits to which latencies are kept.
+/// Significant decimal digits of latencies.
 const DIGITS: u8 = 3;
-/// The same for the short slices that the progress line and the plots over time are made of.
+/// The same for time slices, which the progress line and the plots over time use.
 const SLICE_DIGITS: u8 = 2;
 
-/// What became of the datagrams that counted. `sent = answered + wrong + lost`, and `damaged = silent + unexpected`, when all is over.
+/// How the counted datagrams ended. After a run, `sent = answered + wrong + lost` (with
+/// `unexpected` excluded from `wrong`) and `corrupted = silent + unexpected`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Counts {
-    /// Good requests sent.
+    /// Valid requests sent.
     pub(super) sent: u64,
-    /// Good replies to them, in time.
+    /// Valid replies to them in time.
     pub(super) answered: u64,
-    /// Of these, how many had status 1.
+    /// The part of `answered` with status 1.
     pub(super) errors: u64,
-    /// Not answered in time.
+    /// Valid requests without a reply in time.
     pub(super) lost: u64,
-    /// Of these, how many were answered after that.
+    /// The part of `lost` that was answered later.
     pub(super) late: u64,
-    /// Replies to what was answered before.
+    /// Second replies to a request.
     pub(super) duplicated: u64,
-    /// Answered after a later request on the same socket.
+    /// Requests answered after a later request on the same socket.
     pub(super) reordered: u64,
     /// Replies with a bad signature.
     pub(super) bad_hmac: u64,
-    /// Replies that are none.
+    /// Datagrams with a known salt that are not valid replies.
     pub(super) malformed: u64,
-    /// Replies unlike the one to the same query with the same serial.
+    /// Replies that differ from an earlier one to the same query with the same serial.
     pub(super) inconsistent: u64,
-    /// Replies to damaged requests.
+    /// Replies to corrupted requests.
     pub(super) unexpected: u64,
-    /// Damaged requests sent.
-    pub(super) damaged: u64,
-    /// Of these, how many got no reply, as it must be.
+    /// Corrupted requests sent.
+    pub(super) corrupted: u64,
+    /// The part of `corrupted` that got no reply, as it should be.
     pub(super) silent: u64,
-    /// Datagrams that have nothing to do with this run.
+    /// Datagrams that do not belong to this run.
     pub(super) stray: u64,
-    /// How often the target's port refused.
+    /// Number of times that a target's port refused a datagram.
     pub(super) refused: u64,
-    /// Datagrams that the kernel did not take; they are lost as well.
+    /// Datagrams that the kernel did not accept; they count as lost as well.
     pub(super) unsendable: u64,
-    /// Requests of the schedule that were never sent, as the generator could not keep up.
+    /// Scheduled requests that were not sent, because the generator could not keep up.
     pub(super) unsent: u64,
-    /// Bytes of payload sent, damaged requests included.
+    /// Bytes of payload sent, including corrupted requests.
     pub(super) bytes_sent: u64,
-    /// Bytes of payload received in good replies.
+    /// Bytes of payload received in valid replies.
     pub(super) bytes_received: u64,
 }
 
 impl Counts {
-    /// Replies that are not what they should be.
+    /// All replies that are wrong in some way.
     pub(super) fn wrong(&self) -> u64 {
         self.bad_hmac + self.malformed + self.inconsistent + self.unexpected
     }
 
-    /// Lost requests as a share of those sent; 0 if there were none.
+    /// The share of `sent` that is lost; 0 if nothing was sent.
     pub(super) fn loss(&self) -> f64 {
         share(self.lost, self.sent)
     }
@@ -78,7 +79,7 @@ impl Counts {
             (&mut self.malformed, other.malformed),
             (&mut self.inconsistent, other.inconsistent),
             (&mut self.unexpected, other.unexpected),
-            (&mut self.damaged, other.damaged),
+            (&mut self.corrupted, other.corrupted),
             (&mut self.silent, other.silent),
             (&mut self.stray, other.stray),
             (&mut self.refused, other.refused),
@@ -93,7 +94,7 @@ impl Counts {
     }
 }
 
-/// A part of a whole, 0 of nothing.
+/// `part / whole`; 0 if `whole` is 0.
 pub(super) fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         0.0
@@ -102,33 +103,33 @@ pub(super) fn share(part: u64, whole: u64) -> f64 {
     }
 }
 
-/// Times in nanoseconds, to three digits.
+/// A histogram of times in nanoseconds, with three significant digits.
 #[derive(Clone, Debug)]
 pub(super) struct Times(pub(super) Histogram<u64>);
 
 impl Default for Times {
     fn default() -> Self {
-        Self(Histogram::new(DIGITS).expect("three digits are possible"))
+        Self(Histogram::new(DIGITS).expect("three digits are valid"))
     }
 }
 
 impl Times {
     pub(super) fn record(&mut self, time: Nanos) {
-        // It grows by itself, up to centuries.
+        // Cannot fail: the histogram resizes itself.
         let _ = self.0.record(time);
     }
 
     fn add(&mut self, other: &Self) {
-        self.0.add(&other.0).expect("it grows by itself");
+        self.0.add(&other.0).expect("the histogram resizes itself");
     }
 
-    /// The time that `percent` of the requests did not exceed; `None` without any.
+    /// The time that `percent` of the values do not exceed; `None` if there are no values.
     pub(super) fn percentile(&self, percent: f64) -> Option<Nanos> {
         (!self.0.is_empty()).then(|| self.0.value_at_quantile(percent / 100.0))
     }
 }
 
-/// Good requests of one type, or to one target.
+/// Counts of the valid requests of one type or to one target.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) sent: u64,
@@ -138,15 +139,15 @@ pub(super) struct Tally {
     pub(super) latency: Times,
 }
 
-/// All that a worker, or several, counted.
+/// All counts of one worker or several.
 #[derive(Clone, Debug)]
 pub(super) struct Stats {
     pub(super) counts: Counts,
     /// By [`RequestType`].
     pub(super) by_type: Vec<Tally>,
-    /// By target; empty if there is one only.
+    /// By target; empty if there is only one.
     pub(super) by_target: Vec<Tally>,
-    /// How much later than intended requests were sent.
+    /// How long after they were due requests were sent.
     pub(super) lag: Times,
 }
 
@@ -172,16 +173,16 @@ impl Tally {
 }
 
 impl Stats {
-    /// For a load on so many targets.
+    /// Empty counts for a load on this number of targets.
     pub(super) fn for_targets(targets: usize) -> Self {
-        let told_apart = if targets > 1 { targets } else { 0 };
+        let by_target = if targets > 1 { targets } else { 0 };
         Self {
-            by_target: vec![Tally::default(); told_apart],
+            by_target: vec![Tally::default(); by_target],
             ..Self::default()
         }
     }
 
-    /// Where a request of type `kind` to `target` is counted.
+    /// The tallies of the type `kind` and of the target.
     pub(super) fn tallies(
         &mut self,
         kind: RequestType,
@@ -205,7 +206,7 @@ impl Stats {
         self.lag.add(&other.lag);
     }
 
-    /// The latency of all types.
+    /// The latency over all types.
     pub(super) fn latency(&self) -> Times {
         let mut all = Times::default();
         for part in &self.by_type {
@@ -215,7 +216,7 @@ impl Stats {
     }
 }
 
-/// What happened in a short time, warm-up included.
+/// The counts of a time slice, including the warm-up.
 #[derive(Clone, Debug)]
 pub(super) struct Slice {
     pub(super) sent: u64,
@@ -230,7 +231,7 @@ impl Default for Slice {
             sent: 0,
             answered: 0,
             lost: 0,
-            latency: Histogram::new(SLICE_DIGITS).expect("two digits are possible"),
+            latency: Histogram::new(SLICE_DIGITS).expect("two digits are valid"),
         }
     }
 }
@@ -247,41 +248,42 @@ impl Slice {
         self.lost += other.lost;
         self.latency
             .add(&other.latency)
-            .expect("it grows by itself");
+            .expect("the histogram resizes itself");
     }
 }
 
-/// A slice, as it is kept.
+/// The figures of a time slice.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Point {
-    /// The slice's end, in seconds since the start.
+    /// The end of the slice in seconds since the start.
     pub(super) time_seconds: f64,
-    /// Requests a second.
+    /// Requests per second.
     pub(super) sent_rate: f64,
-    /// Replies a second.
+    /// Valid replies per second.
     pub(super) answered_rate: f64,
-    /// Requests given up a second.
+    /// Lost requests per second.
     pub(super) lost_rate: f64,
-    /// Median latency, if anything was answered.
+    /// The median latency; `None` if nothing was answered.
     pub(super) p50_ns: Option<Nanos>,
-    /// 99th percentile.
+    /// The 99th percentile of latency.
     pub(super) p99_ns: Option<Nanos>,
-    /// The longest.
+    /// The longest latency.
     pub(super) max_ns: Option<Nanos>,
 }
 
-/// Puts the workers' slices together, as they come: each worker delivers all of its slices in their order.
+/// Adds up the slices of the workers as they arrive. Each worker delivers its slices in order.
 #[derive(Debug)]
 pub(super) struct Series {
     seconds: f64,
     workers: usize,
-    /// The first is of the time behind the last point.
+    /// Incomplete slices with the number of workers that delivered theirs. The first one follows
+    /// the last point.
     open: std::collections::VecDeque<(usize, Slice)>,
     pub(super) points: Vec<Point>,
 }
 
 impl Series {
-    /// Of slices of `seconds` each, from so many `workers`.
+    /// A series of slices of `seconds` from this number of workers.
     pub(super) fn new(seconds: f64, workers: usize) -> Self {
         Self {
             seconds,
@@ -291,13 +293,13 @@ impl Series {
         }
     }
 
-    /// Takes a worker's slice number `index`; gives the point that it completes, if it does.
+    /// Adds slice `index` of one worker; returns the point if that completes it.
     pub(super) fn add(&mut self, index: usize, slice: &Slice) -> Option<Point> {
-        let behind = index.checked_sub(self.points.len())?;
-        while self.open.len() <= behind {
+        let position = index.checked_sub(self.points.len())?;
+        while self.open.len() <= position {
             self.open.push_back(Default::default());
         }
-        let (count, sum) = &mut self.open[behind];
+        let (count, sum) = &mut self.open[position];
         *count += 1;
         sum.add(slice);
         let (count, _) = self.open.front()?;
@@ -310,7 +312,7 @@ impl Series {
         Some(point)
     }
 
-    /// Makes points of what is left, when the workers have ended: not all at the same time.
+    /// Returns all points. Incomplete slices become points as well: workers end at different times.
     pub(super) fn finish(mut self) -> Vec<Point> {
         while let Some((_, sum)) = self.open.pop_front() {
             let point = self.point(&sum);
@@ -338,7 +340,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn series_wait_for_all_workers() {
+    fn a_point_needs_the_slices_of_all_workers() {
         let mut series = Series::new(0.5, 2);
         let mut slice = Slice {
             sent: 10,
@@ -347,17 +349,21 @@ mod tests {
         slice.record(1_000);
         assert_eq!(series.add(0, &slice), None);
         assert_eq!(series.add(1, &slice), None);
-        let point = series.add(0, &slice).expect("both are there");
+        let point = series.add(0, &slice).expect("both workers delivered");
         assert_eq!((point.sent_rate, point.answered_rate), (40.0, 4.0));
         assert_eq!(point.time_seconds, 0.5);
-        assert_eq!(point.max_ns, Some(1_003), "two digits, rounded up");
+        assert_eq!(
+            point.max_ns,
+            Some(1_003),
+            "two significant digits, rounded up"
+        );
         let points = series.finish();
         assert_eq!(points.len(), 2);
         assert_eq!(points[1].sent_rate, 20.0);
     }
 
     #[test]
-    fn sums_are_complete() {
+    fn stats_are_added_up() {
         let mut stats = Stats::default();
         stats.counts.sent = 4;
         stats.counts.lost = 1;

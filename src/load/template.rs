@@ -1,7 +1,8 @@
-//! Requests, prepared as far as they can be: sending one fills in reply salt, clock and signature.
+//! Requests prepared in advance: sending one fills in the reply salt, the clock and the signature.
 //!
-//! The form is that of Ganeti's Python client (`lib/confd/client.py`): the inner message ends with its `rsalt`, and the envelope has
-//! `msg`, `salt` and `hmac`. All of it is ASCII, so that the reference signs what was sent.
+//! The form is that of Ganeti's Python client (`lib/confd/client.py`): the inner message ends with
+//! its `rsalt`, and the envelope has `msg`, `salt` and `hmac`. All of it is ASCII, because the
+//! reference decodes a datagram as Latin-1 before it verifies it.
 
 use std::ops::Range;
 
@@ -10,19 +11,19 @@ use crate::protocol::request::RequestType;
 use crate::protocol::{FOURCC, Key, hex};
 use crate::text;
 
-/// Digits of a clock in seconds, until the year 2286.
+/// Digits of the time in seconds, until the year 2286.
 pub(super) const SALT_BYTES: usize = 10;
 
 const HMAC_BYTES: usize = 40;
 
-/// A stale request's clock is behind by this much; 300 s would be taken.
+/// The age of a stale request. Confd accepts up to 300 s.
 pub(super) const STALE_SECONDS: u64 = 3600;
 
-/// A request as text, with places for what differs each time.
+/// A request as text, with the positions of the parts that differ each time.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
     pub(super) kind: RequestType,
-    /// The inner message, which is signed.
+    /// The inner message; it is what is signed.
     message: Box<[u8]>,
     message_rsalt: Range<usize>,
     wire: Vec<u8>,
@@ -31,24 +32,24 @@ pub(super) struct Template {
     wire_hmac: Range<usize>,
 }
 
-/// What is wrong with a datagram that must not be answered.
+/// How a datagram that must not be answered is corrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Corruption {
-    /// Not a request; there are [`MALFORMED_KINDS`] ways.
+    /// It is not a request, in one of [`MALFORMED_KINDS`] ways.
     Malformed(u8),
-    /// The signature is off by one digit.
+    /// One digit of the signature is wrong.
     BadSignature,
-    /// Signed well, too long ago.
+    /// The signature is valid but too old.
     Stale,
 }
 
-/// Fourcc, cut short, not closed, an unknown key.
+/// A wrong fourcc, a truncated envelope, a wrong closing bracket, an unknown key.
 pub(super) const MALFORMED_KINDS: u8 = 4;
 
 impl Template {
-    /// A request for `query`, which is JSON in ASCII.
+    /// A request with the argument `query`, which is JSON in ASCII.
     pub(super) fn new(kind: RequestType, query: &str) -> Self {
-        debug_assert!(query.is_ascii(), "the reference reads Latin-1");
+        debug_assert!(query.is_ascii(), "the reference decodes Latin-1");
         let number = kind as u8;
         let before = format!(r#"{{"protocol": 1, "type": {number}, "query": {query}, "rsalt": ""#);
         let mut message = before.clone().into_bytes();
@@ -76,12 +77,13 @@ impl Template {
         }
     }
 
-    /// Length of the datagram.
+    /// Length of the datagram in bytes.
     pub(super) fn len(&self) -> usize {
         self.wire.len()
     }
 
-    /// Makes the datagram `len` bytes long, if it is shorter, with spaces behind the envelope: `UDP_SEGMENT` wants equal lengths.
+    /// Pads the datagram with spaces after the envelope to at least `len` bytes, because
+    /// `UDP_SEGMENT` requires equal lengths.
     pub(super) fn pad(&mut self, len: usize) {
         self.wire.resize(len.max(self.wire.len()), b' ');
     }
@@ -107,11 +109,10 @@ impl Template {
         hex::encode(&tag, &mut wire[self.wire_hmac.clone()]);
     }
 
-    /// Damages the datagram that [`Template::write`] has made of this template. Its length stays.
-    ///
-    /// [`Corruption::Stale`] is nothing that could be done afterwards: it is in the salt.
-    pub(super) fn corrupt(&self, damage: Corruption, wire: &mut [u8]) {
-        match damage {
+    /// Corrupts a datagram that [`Template::write`] made from this template, without changing its
+    /// length. [`Corruption::Stale`] is not applied here, because it is in the salt.
+    pub(super) fn corrupt(&self, corruption: Corruption, wire: &mut [u8]) {
+        match corruption {
             Corruption::Malformed(0) => wire[FOURCC.len() - 1] ^= 1,
             Corruption::Malformed(1) => wire[self.wire_salt.start..].fill(b' '),
             Corruption::Malformed(2) => wire[self.wire_hmac.end + 1] = b']',
@@ -140,7 +141,7 @@ mod tests {
     const RSALT: &[u8; RSALT_BYTES] = b"01234567-89ab-cdef-03ab-cdeffffffffe";
 
     fn key() -> Key {
-        Key::new(b"testkey123").expect("it has bytes")
+        Key::new(b"testkey123").expect("not empty")
     }
 
     fn written(template: &Template) -> Vec<u8> {
@@ -149,9 +150,9 @@ mod tests {
         out
     }
 
-    /// The same, by serde_json and the protocol's own writer.
+    /// Compared with serde_json and the protocol module's writer.
     #[test]
-    fn what_is_sent_is_what_is_signed() {
+    fn the_datagram_is_that_of_the_protocol_module() {
         let query = ascii_json("\"a\\\"\u{e9}\u{1f600}\"");
         let template = Template::new(RequestType::NodeRoleByName, &query);
         let datagram = written(&template);
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_stays_outside_of_the_envelope() {
+    fn padding_follows_the_envelope() {
         let mut template = Template::new(RequestType::Ping, "null");
         let plain = written(&template);
         template.pad(plain.len() + 7);
@@ -178,22 +179,26 @@ mod tests {
     }
 
     #[test]
-    fn damage_shows_and_keeps_the_length() {
+    fn a_corruption_changes_the_datagram_and_keeps_its_length() {
         let template = Template::new(RequestType::Ping, "null");
         let good = written(&template);
         let mut seen = vec![good.clone()];
         let kinds = (0..MALFORMED_KINDS)
             .map(Corruption::Malformed)
             .chain([Corruption::BadSignature]);
-        for damage in kinds {
+        for corruption in kinds {
             let mut bad = good.clone();
-            template.corrupt(damage, &mut bad);
-            assert!(!seen.contains(&bad), "{damage:?} changes something");
+            template.corrupt(corruption, &mut bad);
+            assert!(!seen.contains(&bad), "{corruption:?} changes something");
             let envelope: Result<std::collections::BTreeMap<String, String>, _> =
                 serde_json::from_slice(&bad[4..]);
-            let sound = bad.starts_with(b"plj0")
+            let valid = bad.starts_with(b"plj0")
                 && envelope.is_ok_and(|envelope| envelope.contains_key("hmac"));
-            assert_eq!(sound, damage == Corruption::BadSignature, "{damage:?}");
+            assert_eq!(
+                valid,
+                corruption == Corruption::BadSignature,
+                "{corruption:?}"
+            );
             seen.push(bad);
         }
     }

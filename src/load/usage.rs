@@ -1,22 +1,24 @@
-//! How much of a processor a thread used, and how long it waited for one.
+//! The processor time of a thread, and how long it waited for a processor.
 
 use std::ops::Sub;
 
 use serde::Serialize;
 
-use super::Nanos;
+use super::nanos::Nanos;
 
-/// Since the thread started, or in between two such looks.
+/// Times since the start of a thread, or the difference of two such values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Usage {
-    /// Time on a processor.
+    /// Time running on a processor.
     pub(super) cpu_ns: Nanos,
-    /// Time ready to run, without a processor.
+    /// Time runnable without a processor.
     pub(super) waited_ns: Nanos,
 }
 
 impl Usage {
-    /// The calling thread's, from the scheduler (Documentation/scheduler/sched-stats.rst); `None` if this kernel does not account it.
+    /// The times of the calling thread; `None` if this kernel does not account them.
+    ///
+    /// Source: `/proc/thread-self/schedstat`, Documentation/scheduler/sched-stats.rst.
     pub(super) fn of_this_thread() -> Option<Self> {
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
         let mut numbers = text.split_whitespace().map(str::parse);

@@ -1,5 +1,6 @@
-//! The load generator, by its command line: against our daemon on both engines, against the reference, and against servers that make
-//! mistakes on purpose, to see each mistake counted. Loads are small: a second or so.
+//! Tests of `confdctl bench`: against our daemon on both engines, against the reference, and
+//! against servers with deliberate faults, each of which must be counted. Loads are small, about a
+//! second.
 
 use crate::common::{Kind, Subject, reply_datagram, skip, subjects};
 use ganeti_confd::demo;
@@ -20,21 +21,21 @@ const KEY: &[u8] = b"a key for load tests\n";
 const ALL_TYPES: &str =
     "ping,role,node-of,master,nodes,candidates,ips,drbd,instances-on,disks,config,collectors";
 
-/// A generator that hangs is a failure, not a hanging test.
+/// A generator that runs longer is killed, so that the test fails.
 const RUN_SECONDS_MAX: u64 = 60;
 
-/// A directory with a key file, and what runs of the generator write.
-struct Desk(TempDir);
+/// Runs the generator in a directory with a key file.
+struct Generator(TempDir);
 
-impl Desk {
+impl Generator {
     fn new() -> Self {
         Self::with_key(KEY)
     }
 
     fn with_key(key: &[u8]) -> Self {
-        let desk = tempfile::tempdir().expect("a temporary directory");
-        fs::write(desk.path().join("hmac.key"), key).expect("a fresh directory is writable");
-        Self(desk)
+        let generator = tempfile::tempdir().expect("a temporary directory");
+        fs::write(generator.path().join("hmac.key"), key).expect("a fresh directory is writable");
+        Self(generator)
     }
 
     fn path(&self) -> &Path {
@@ -64,7 +65,7 @@ impl Desk {
         finish(self.start(servers, arguments))
     }
 
-    /// The results of a run that must end well.
+    /// The results of a run that must succeed.
     fn json(&self, servers: &[SocketAddr], arguments: &[&str]) -> Value {
         let output = self.run(servers, &[arguments, &["--json"]].concat());
         assert!(output.status.success(), "{arguments:?}: {output:?}");
@@ -83,7 +84,7 @@ fn finish(child: Child) -> Output {
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
         }
     });
-    let output = child.wait_with_output().expect("our child");
+    let output = child.wait_with_output().expect("the child exists");
     let _ = ended.send(());
     guard.join().expect("the guard does not panic");
     output
@@ -104,7 +105,7 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// Our daemon on each engine, and the reference.
+/// Our daemon on each engine, and the reference if it is available.
 fn daemons() -> impl Iterator<Item = Subject> {
     let mut kinds = subjects();
     if !kinds.contains(&Kind::Reference) && Kind::Reference.is_here() {
@@ -117,7 +118,7 @@ fn daemons() -> impl Iterator<Item = Subject> {
         .map(move |kind| Subject::start(kind, Some(config.as_bytes()), KEY))
 }
 
-/// Ours, on whichever engine there is.
+/// Our daemon on the engine that every kernel has.
 fn daemon() -> Subject {
     let config = demo::configuration(3, 10, 1);
     Subject::start(Kind::Mmsg, Some(config.as_bytes()), KEY)
@@ -125,7 +126,7 @@ fn daemon() -> Subject {
 
 #[test]
 fn a_closed_loop_loses_nothing() {
-    let desk = Desk::new();
+    let generator = Generator::new();
     for daemon in daemons() {
         let arguments = [
             "--in-flight",
@@ -137,7 +138,7 @@ fn a_closed_loop_loses_nothing() {
             "--mix",
             ALL_TYPES,
         ];
-        let results = desk.json(&[daemon.address()], &arguments);
+        let results = generator.json(&[daemon.address()], &arguments);
         let kind = daemon.kind;
         assert_eq!(count(&results, "sent"), 600, "{kind:?}");
         assert_eq!(count(&results, "answered"), 600, "{kind:?}");
@@ -146,19 +147,19 @@ fn a_closed_loop_loses_nothing() {
             "lost",
             "duplicated",
             "stray",
-            "damaged",
+            "corrupted",
             "refused",
         ] {
             assert_eq!(count(&results, never), 0, "{kind:?}: {never}");
         }
         assert_eq!(results["load"]["wrong"], 0, "{kind:?}");
         let types = results["load"]["types"].as_object().expect("types");
-        assert_eq!(types.len(), 12, "each type was asked for");
+        assert_eq!(types.len(), 12, "each type was sent");
         assert_histogram(&results["load"]["latency"], 600);
     }
 }
 
-/// The histogram holds as many requests as were answered, and agrees with the percentiles.
+/// Checks that the histogram contains all answered requests and agrees with the percentiles.
 fn assert_histogram(latency: &Value, requests: u64) {
     let steps: Vec<(u64, u64)> =
         serde_json::from_value(latency["histogram"].clone()).expect("pairs of numbers");
@@ -186,7 +187,7 @@ fn several_threads_and_segments_lose_nothing() {
             more,
         ]
         .concat();
-        let results = Desk::new().json(&[daemon.address()], &arguments);
+        let results = Generator::new().json(&[daemon.address()], &arguments);
         assert_eq!(count(&results, "answered"), 1000, "{more:?}");
         assert_eq!(results["load"]["wrong"], 0, "{more:?}");
         assert_eq!(results["load"]["counts"]["unsendable"], 0, "{more:?}");
@@ -194,8 +195,8 @@ fn several_threads_and_segments_lose_nothing() {
 }
 
 #[test]
-fn silence_is_right_for_damaged_requests() {
-    let desk = Desk::new();
+fn corrupted_requests_get_no_reply() {
+    let generator = Generator::new();
     for daemon in daemons() {
         for shares in [
             &["--malformed", "0.5"][..],
@@ -216,16 +217,16 @@ fn silence_is_right_for_damaged_requests() {
                 &["--lost-after", "300ms", "--mix", "role,ping"],
             ]
             .concat();
-            let results = desk.json(&[daemon.address()], &arguments);
+            let results = generator.json(&[daemon.address()], &arguments);
             let kind = daemon.kind;
-            let damaged = count(&results, "damaged");
+            let corrupted = count(&results, "corrupted");
             assert!(
-                (50..180).contains(&damaged),
-                "{kind:?} {shares:?}: {damaged}"
+                (50..180).contains(&corrupted),
+                "{kind:?} {shares:?}: {corrupted}"
             );
-            assert_eq!(count(&results, "silent"), damaged, "{kind:?} {shares:?}");
+            assert_eq!(count(&results, "silent"), corrupted, "{kind:?} {shares:?}");
             assert_eq!(
-                count(&results, "sent") + damaged,
+                count(&results, "sent") + corrupted,
                 200,
                 "{kind:?} {shares:?}"
             );
@@ -250,12 +251,12 @@ fn an_open_loop_holds_its_rate() {
             "100ms",
             "--threads",
             "2",
-            "--measure",
+            "--probe",
             "50",
             "--seed",
             "7",
         ];
-        let results = Desk::new().json(&[daemon.address()], &arguments);
+        let results = Generator::new().json(&[daemon.address()], &arguments);
         let sent = count(&results, "sent");
         assert!(
             range.contains(&(sent + count(&results, "unsent"))),
@@ -263,10 +264,10 @@ fn an_open_loop_holds_its_rate() {
         );
         assert_eq!(count(&results, "answered") + count(&results, "lost"), sent);
         assert_eq!(results["offered_rate"], 500.0);
-        let measured = &results["measure"]["counts"]["sent"];
+        let probed = &results["probe"]["counts"]["sent"];
         assert!(
-            (45..=50).contains(&measured.as_u64().expect("a number")),
-            "{measured}"
+            (45..=50).contains(&probed.as_u64().expect("a number")),
+            "{probed}"
         );
         assert_eq!(results["load"]["schedule_lag"]["count"], sent);
         assert!(!results["series"].as_array().expect("points").is_empty());
@@ -275,11 +276,11 @@ fn an_open_loop_holds_its_rate() {
 
 #[test]
 fn names_come_from_a_file_or_from_the_cluster() {
-    // Too large for a datagram: nodes are found by their DRBD peers, instances by their nodes.
+    // The lists do not fit a datagram: nodes are found by DRBD peers, instances by their nodes.
     let config = demo::configuration(60, 200, 1);
     let daemon = Subject::start(Kind::Mmsg, Some(config.as_bytes()), KEY);
-    let desk = Desk::new();
-    fs::write(desk.path().join("config.data"), &config).expect("the directory is writable");
+    let generator = Generator::new();
+    fs::write(generator.path().join("config.data"), &config).expect("the directory is writable");
     for (source, queries) in [(&["--names-from", "config.data"][..], 460), (&[][..], 300)] {
         let arguments = [
             source,
@@ -287,7 +288,7 @@ fn names_come_from_a_file_or_from_the_cluster() {
             &["--in-flight", "4", "--requests", "200", "--warm-up", "0s"],
         ]
         .concat();
-        let results = desk.json(&[daemon.address()], &arguments);
+        let results = generator.json(&[daemon.address()], &arguments);
         assert_eq!(count(&results, "answered"), 200, "{source:?}");
         assert_eq!(count(&results, "errors"), 0, "{source:?}");
         let asked = results["queries"].as_u64().expect("a number");
@@ -296,22 +297,23 @@ fn names_come_from_a_file_or_from_the_cluster() {
 }
 
 #[test]
-fn recorded_requests_are_asked_again() {
+fn recorded_requests_are_replayed() {
     let daemon = daemon();
-    let desk = Desk::new();
+    let generator = Generator::new();
     let lines = [
         r#"{"protocol": 1, "type": 0, "query": null, "rsalt": "R"}"#,
         r#"{"request": "{\"protocol\": 1, \"type\": 1, \"query\": \"node2\", \"rsalt\": \"R\"}"}"#,
         r#"{"config": "no request"}"#,
         r#"plj0{"msg": "{\"protocol\": 1, \"type\": 9, \"query\": \"instance9.nowhere\", \"rsalt\": \"R\"}", "salt": "1", "hmac": "x"}"#,
     ];
-    fs::write(desk.path().join("requests"), lines.join("\n")).expect("the directory is writable");
+    fs::write(generator.path().join("requests"), lines.join("\n"))
+        .expect("the directory is writable");
     let arguments = words("--replay requests --requests 30 --in-flight 3 --warm-up 0s");
-    let results = desk.json(&[daemon.address()], &arguments);
+    let results = generator.json(&[daemon.address()], &arguments);
     for kind in ["ping", "role", "disks"] {
         assert_eq!(results["load"]["types"][kind]["answered"], 10, "{kind}");
     }
-    assert_eq!(count(&results, "errors"), 10, "of the instance nobody has");
+    assert_eq!(count(&results, "errors"), 10, "of the unknown instance");
     let notes = results["notes"].to_string();
     assert!(notes.contains("1 lines of the recording"), "{notes}");
 }
@@ -330,7 +332,7 @@ fn requirements_set_the_exit_status() {
             "--require",
             requirement,
         ];
-        Desk::new().run(&[daemon.address()], &arguments)
+        Generator::new().run(&[daemon.address()], &arguments)
     };
     let output = run("p99<30s,loss=0,wrong=0,rate>1");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -342,42 +344,43 @@ fn requirements_set_the_exit_status() {
 }
 
 #[test]
-fn the_report_is_one_page_that_fetches_nothing() {
+fn the_report_is_one_page_without_external_resources() {
     let daemon = daemon();
-    let desk = Desk::new();
+    let generator = Generator::new();
     let arguments =
-        words("--rate 300 --duration 400ms --warm-up 0s --measure 50 --report bench.html");
-    let output = desk.run(&[daemon.address()], &arguments);
+        words("--rate 300 --duration 400ms --warm-up 0s --probe 50 --report bench.html");
+    let output = generator.run(&[daemon.address()], &arguments);
     assert!(output.status.success(), "{output:?}");
-    let page = fs::read_to_string(desk.path().join("bench.html")).expect("the page is written");
+    let page =
+        fs::read_to_string(generator.path().join("bench.html")).expect("the page is written");
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
     assert_eq!(page.matches("<svg").count(), 3);
-    for fetching in [
+    for resource in [
         "http:", "https:", "//", "src=", "href=", "@import", "url(", "<script", "<link",
     ] {
-        assert!(!page.contains(fetching), "the page has {fetching}");
+        assert!(!page.contains(resource), "the page has {resource}");
     }
     for shown in [
         "Latency by percentile",
         "Rate over time",
         "p99.99",
-        "measuring client",
+        "probe client",
     ] {
         assert!(page.contains(shown), "the page lacks {shown}");
     }
 }
 
 #[test]
-fn what_cannot_be_done_is_said_before_the_load() {
+fn errors_are_reported_before_the_load_starts() {
     let mut server = Server::start("127.0.0.1:0", honest);
     for (arguments, why) in [
         (["--report", "missing/bench.html"], "missing/bench.html"),
         (["--names-from", "missing.data"], "missing.data"),
         (["--replay", "missing.jsonl"], "missing.jsonl"),
         (["--malformed", "0.95"], "--rate"),
-        (["--require", "measure.p99<1ms"], "--measure"),
+        (["--require", "probe.p99<1ms"], "--probe"),
     ] {
-        let output = Desk::new().run(&[server.address], &arguments);
+        let output = Generator::new().run(&[server.address], &arguments);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert!(text(&output).contains(why), "{output:?}");
     }
@@ -386,41 +389,41 @@ fn what_cannot_be_done_is_said_before_the_load() {
 }
 
 #[test]
-fn another_key_is_all_loss_and_says_so() {
+fn with_another_key_everything_is_lost_and_the_report_names_the_key() {
     let daemon = daemon();
-    let desk = Desk::with_key(b"another key");
+    let generator = Generator::with_key(b"another key");
     let arguments = words("--mix ping --in-flight 2 --requests 6 --warm-up 0s --lost-after 100ms");
-    let output = desk.run(&[daemon.address()], &[&arguments[..], &["--json"]].concat());
+    let output = generator.run(&[daemon.address()], &[&arguments[..], &["--json"]].concat());
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let results = parse(&output);
     assert_eq!(count(&results, "lost"), 6);
     assert_eq!(results["load"]["loss"], 1.0);
-    let output = desk.run(&[daemon.address()], &arguments);
+    let output = generator.run(&[daemon.address()], &arguments);
     assert!(text(&output).contains("another key"), "{output:?}");
-    // With names to be asked for, there is no run at all.
-    let output = desk.run(&[daemon.address()], &["--requests", "1"]);
+    // If names must be asked for, the run does not start.
+    let output = generator.run(&[daemon.address()], &["--requests", "1"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains("another key"), "{output:?}");
 }
 
 #[test]
-fn a_port_that_refuses_is_named() {
+fn a_refused_port_is_reported() {
     let free = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let address = free.local_addr().expect("bound");
     drop(free);
     let arguments = words("--mix ping --in-flight 1 --requests 3 --warm-up 0s --lost-after 50ms");
-    let output = Desk::new().run(&[address], &arguments);
+    let output = Generator::new().run(&[address], &arguments);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(
-        text(&output).contains("no confd listens there"),
+        text(&output).contains("no confd is listening there"),
         "{output:?}"
     );
 }
 
-/// What a server of the test's own does with its requests.
-type Behaviour = fn(number: usize, request: &Request, post: &mut Post);
+/// How a test's own server reacts to a request.
+type Behavior = fn(number: usize, request: &Request, outbox: &mut Outbox);
 
-/// One request, as far as a server needs it.
+/// The parts of a request that a server needs.
 struct Request {
     rsalt: String,
     peer: SocketAddr,
@@ -444,17 +447,17 @@ impl Request {
     }
 }
 
-/// Replies, and when they leave.
+/// Replies to send, each with its time.
 #[derive(Default)]
-struct Post {
+struct Outbox {
     queue: VecDeque<(Instant, SocketAddr, Vec<u8>)>,
-    overtaken: Option<(SocketAddr, Vec<u8>)>,
+    deferred: Option<(SocketAddr, Vec<u8>)>,
 }
 
-impl Post {
+impl Outbox {
     fn send(&mut self, request: &Request, reply: Vec<u8>) {
         self.send_in(Duration::ZERO, request, reply);
-        if let Some((peer, reply)) = self.overtaken.take() {
+        if let Some((peer, reply)) = self.deferred.take() {
             self.queue.push_back((Instant::now(), peer, reply));
         }
     }
@@ -464,12 +467,12 @@ impl Post {
         self.queue.push_back((when, request.peer, reply));
     }
 
-    /// Keeps a reply until the next one is sent.
-    fn send_behind_the_next(&mut self, request: &Request, reply: Vec<u8>) {
-        self.overtaken = Some((request.peer, reply));
+    /// Sends a reply after the next one.
+    fn send_after_the_next(&mut self, request: &Request, reply: Vec<u8>) {
+        self.deferred = Some((request.peer, reply));
     }
 
-    /// The replies whose time has come, in the order in which they were posted.
+    /// The replies that are due, in the order in which they were queued.
     fn due(&mut self) -> Vec<(SocketAddr, Vec<u8>)> {
         let now = Instant::now();
         let (due, waiting) = self.queue.drain(..).partition(|(when, ..)| *when <= now);
@@ -481,7 +484,7 @@ impl Post {
     }
 }
 
-/// A server on a real socket that behaves as it is told; ends when dropped.
+/// A server on a real socket with a given behavior, in a thread until [`Server::stop`].
 struct Server {
     address: SocketAddr,
     received: Arc<AtomicUsize>,
@@ -490,7 +493,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(address: &str, behaviour: Behaviour) -> Self {
+    fn start(address: &str, behavior: Behavior) -> Self {
         let socket = UdpSocket::bind(address).expect("loopback has a free port");
         let (received, end) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let server = Self {
@@ -500,20 +503,20 @@ impl Server {
             thread: None,
         };
         let serve = move || {
-            // The granularity of delays, and of the end.
+            // The granularity of delays and of stopping.
             socket
                 .set_read_timeout(Some(Duration::from_millis(5)))
-                .expect("a time that is not zero");
-            let mut post = Post::default();
+                .expect("the timeout is not zero");
+            let mut outbox = Outbox::default();
             let mut buffer = vec![0; 65_536];
             while !end.load(Ordering::Relaxed) {
                 if let Ok((len, peer)) = socket.recv_from(&mut buffer)
                     && let Some(request) = Request::read(&buffer[..len], peer)
                 {
                     let number = received.fetch_add(1, Ordering::Relaxed);
-                    behaviour(number, &request, &mut post);
+                    behavior(number, &request, &mut outbox);
                 }
-                for (peer, reply) in post.due() {
+                for (peer, reply) in outbox.due() {
                     let _ = socket.send_to(&reply, peer);
                 }
             }
@@ -530,7 +533,6 @@ impl Server {
 }
 
 impl Server {
-    /// Taken apart on purpose: `Drop` forbids moving fields out.
     fn stop(&mut self) {
         self.end.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -539,31 +541,32 @@ impl Server {
     }
 }
 
-fn honest(_: usize, request: &Request, post: &mut Post) {
-    post.send(request, request.reply("yes"));
+fn honest(_: usize, request: &Request, outbox: &mut Outbox) {
+    outbox.send(request, request.reply("yes"));
 }
 
-/// Each tenth request meets the same fate, until there were a hundred; then all is well, so that late replies are still heard.
-fn faulty(number: usize, request: &Request, post: &mut Post) {
+/// Treats each tenth of the first hundred requests in the same way. After these there are no more
+/// faults, so that the run lasts until the late replies have arrived.
+fn faulty(number: usize, request: &Request, outbox: &mut Outbox) {
     let good = request.reply("yes");
     match if number < 100 { number % 10 } else { 0 } {
         1 => {}
         2 => {
-            post.send(request, good.clone());
-            post.send(request, good);
+            outbox.send(request, good.clone());
+            outbox.send(request, good);
         }
-        3 => post.send_in(LATE, request, good),
-        4 => post.send_behind_the_next(request, good),
-        5 => post.send(request, request.reply_signed(b"another key", "yes")),
-        6 => post.send(request, request.reply("no")),
-        7 => post.send(request, reply_datagram(KEY, "{}", &request.rsalt)),
+        3 => outbox.send_in(LATE, request, good),
+        4 => outbox.send_after_the_next(request, good),
+        5 => outbox.send(request, request.reply_signed(b"another key", "yes")),
+        6 => outbox.send(request, request.reply("no")),
+        7 => outbox.send(request, reply_datagram(KEY, "{}", &request.rsalt)),
         8 => {
-            post.send(request, good);
+            outbox.send(request, good);
             let rsalt = "00000000-0000-0000-0000-000000000000".to_owned();
             let foreign = Request { rsalt, ..*request };
-            post.send(request, foreign.reply("yes"));
+            outbox.send(request, foreign.reply("yes"));
         }
-        _ => post.send(request, good),
+        _ => outbox.send(request, good),
     }
 }
 
@@ -571,7 +574,7 @@ const LOST_AFTER: &str = "800ms";
 const LATE: Duration = Duration::from_millis(1000);
 
 #[test]
-fn each_fault_is_counted_as_what_it_is() {
+fn each_fault_is_counted_as_such() {
     let mut server = Server::start("127.0.0.1:0", faulty);
     let arguments = [
         "--rate",
@@ -587,7 +590,7 @@ fn each_fault_is_counted_as_what_it_is() {
         "--lost-after",
         LOST_AFTER,
     ];
-    let results = Desk::new().json(&[server.address], &arguments);
+    let results = Generator::new().json(&[server.address], &arguments);
     server.stop();
     let expected = json!({
         "sent": 250, "answered": 200, "lost": 20, "late": 10, "duplicated": 10, "reordered": 10,
@@ -600,21 +603,21 @@ fn each_fault_is_counted_as_what_it_is() {
 }
 
 #[test]
-fn an_answer_to_a_damaged_request_is_wrong() {
+fn an_answer_to_a_corrupted_request_is_wrong() {
     let mut server = Server::start("127.0.0.1:0", honest);
     let arguments =
         words("--stale 0.5 --in-flight 1 --requests 100 --warm-up 0s --mix ping --require wrong=0");
-    let output = Desk::new().run(&[server.address], &[&arguments[..], &["--json"]].concat());
+    let output = Generator::new().run(&[server.address], &[&arguments[..], &["--json"]].concat());
     server.stop();
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     let results = parse(&output);
-    assert!(count(&results, "damaged") > 0);
-    assert_eq!(count(&results, "unexpected"), count(&results, "damaged"));
+    assert!(count(&results, "corrupted") > 0);
+    assert_eq!(count(&results, "unexpected"), count(&results, "corrupted"));
     assert_eq!(count(&results, "lost"), 0);
 }
 
 #[test]
-fn all_servers_are_asked_over_both_families() {
+fn all_servers_get_requests_over_both_address_families() {
     if UdpSocket::bind("[::1]:0").is_err() {
         return skip("IPv6 on loopback");
     }
@@ -626,7 +629,7 @@ fn all_servers_are_asked_over_both_families() {
     let addresses = [0, 1, 2].map(|index| servers[index].address);
     let arguments =
         words("--in-flight 9 --sockets 6 --threads 2 --requests 300 --warm-up 0s --mix ping");
-    let results = Desk::new().json(&addresses, &arguments);
+    let results = Generator::new().json(&addresses, &arguments);
     assert_eq!(count(&results, "answered"), 300);
     for (index, server) in servers.iter_mut().enumerate() {
         server.stop();
@@ -636,20 +639,21 @@ fn all_servers_are_asked_over_both_families() {
     }
 }
 
-/// A stall makes all wait that should have asked meanwhile; a generator that waits with the server would not notice.
+/// A stall delays all requests that are due during it. A generator that waits for the server would
+/// not send them, and would not see the delay.
 #[test]
-fn a_stall_is_not_omitted() {
-    fn stalls_once(number: usize, request: &Request, post: &mut Post) {
+fn a_stall_of_the_server_shows_in_the_latencies() {
+    fn stalls_once(number: usize, request: &Request, outbox: &mut Outbox) {
         if number == 50 {
             std::thread::sleep(Duration::from_millis(300));
         }
-        honest(number, request, post);
+        honest(number, request, outbox);
     }
     let mut server = Server::start("127.0.0.1:0", stalls_once);
     let arguments = words("--rate 500 --requests 500 --warm-up 0s --mix ping --sockets 1");
-    let results = Desk::new().json(&[server.address], &arguments);
+    let results = Generator::new().json(&[server.address], &arguments);
     server.stop();
-    // 150 requests fell into it; half of them waited for more than half of it.
+    // 150 requests were due during the stall, and half of them waited for more than half of it.
     let latency = &results["load"]["latency"]["percentiles_ns"]["90"];
     assert!(
         latency.as_u64().expect("a number") > 75_000_000,
@@ -657,34 +661,35 @@ fn a_stall_is_not_omitted() {
     );
 }
 
-/// The generator itself is stopped for a while: its requests leave late, and their latency counts from when they should have left.
+/// The generator itself is stopped for a while: its requests are late, and their latency is
+/// measured from the time when they were due.
 #[test]
-fn a_generator_that_falls_behind_says_so_and_counts_it() {
+fn lateness_of_the_generator_is_measured_and_reported() {
     use nix::sys::signal::{Signal, kill};
     let mut server = Server::start("127.0.0.1:0", honest);
     let arguments = words("--rate 500 --requests 500 --warm-up 0s --mix ping --json");
-    let desk = Desk::new();
-    let child = desk.start(&[server.address], &arguments);
+    let generator = Generator::new();
+    let child = generator.start(&[server.address], &arguments);
     await_requests(&server, 50);
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);
-    kill(pid, Signal::SIGSTOP).expect("our child");
-    // This is the fault, not a wait for something.
+    kill(pid, Signal::SIGSTOP).expect("the child exists");
+    // This is the fault itself, not a wait for an event.
     std::thread::sleep(Duration::from_millis(300));
-    kill(pid, Signal::SIGCONT).expect("our child");
+    kill(pid, Signal::SIGCONT).expect("the child exists");
     let output = finish(child);
     server.stop();
     let results = parse(&output);
     assert_eq!(count(&results, "answered"), 500, "{output:?}");
-    // 150 requests fell into it; half of them were late by more than half of it.
+    // 150 requests were due during the stop, and half of them were late by more than half of it.
     for late in ["latency", "schedule_lag"] {
         let p90 = &results["load"][late]["percentiles_ns"]["90"];
         assert!(p90.as_u64().expect("a number") > 75_000_000, "{late} {p90}");
     }
     let notes = results["notes"].to_string();
-    assert!(notes.contains("behind its time"), "{notes}");
+    assert!(notes.contains("behind schedule"), "{notes}");
 }
 
-/// A command line's words.
+/// Splits a command line at spaces.
 fn words(line: &'static str) -> Vec<&'static str> {
     line.split(' ').collect()
 }
@@ -692,7 +697,7 @@ fn words(line: &'static str) -> Vec<&'static str> {
 fn await_requests(server: &Server, requests: usize) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while server.received() < requests && Instant::now() < deadline {
-        // There is no event for what another thread has counted so far.
+        // The counter of another thread can only be polled.
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -700,15 +705,15 @@ fn await_requests(server: &Server, requests: usize) {
 #[test]
 fn the_highest_rate_is_found() {
     /// At most 500 answers a second.
-    fn slow(number: usize, request: &Request, post: &mut Post) {
+    fn slow(number: usize, request: &Request, outbox: &mut Outbox) {
         std::thread::sleep(Duration::from_millis(2));
-        honest(number, request, post);
+        honest(number, request, outbox);
     }
     let mut server = Server::start("127.0.0.1:0", slow);
     let arguments = words(
         "--search p99<50ms,loss=0 --rate 50 --duration 200ms --warm-up 0s --lost-after 100ms --mix ping --quiet",
     );
-    let results = Desk::new().json(&[server.address], &arguments);
+    let results = Generator::new().json(&[server.address], &arguments);
     server.stop();
     let search = &results["search"];
     let rate = search["rate"].as_f64().expect("a rate that holds");
@@ -722,14 +727,14 @@ fn the_highest_rate_is_found() {
 }
 
 #[test]
-fn an_interrupt_ends_a_run_with_its_results() {
+fn an_interrupt_ends_the_run_with_its_results() {
     let mut server = Server::start("127.0.0.1:0", honest);
-    let desk = Desk::new();
+    let generator = Generator::new();
     let arguments = words("--duration 50s --warm-up 0s --mix ping --json");
-    let child = desk.start(&[server.address], &arguments);
+    let child = generator.start(&[server.address], &arguments);
     await_requests(&server, 100);
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);
-    nix::sys::signal::kill(pid, nix::sys::signal::SIGINT).expect("our child");
+    nix::sys::signal::kill(pid, nix::sys::signal::SIGINT).expect("the child exists");
     let output = finish(child);
     server.stop();
     assert!(output.status.success(), "{output:?}");

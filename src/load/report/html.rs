@@ -1,13 +1,15 @@
-//! One page with everything on it: no scripts, no fonts, nothing that is fetched.
+//! The report as a single HTML page, which loads no scripts, fonts or other resources.
 
 use std::fmt::Write;
 
-use super::super::Error;
+use super::super::error::Error;
 use super::super::stats::{Point, Times};
+use super::markup::escape;
 use super::plot::{Axis, Line, plot};
 use super::{PERCENTILES, Report};
 
-/// Behind this many nines the curve ends; there is hardly a request left.
+/// The curve of percentiles ends at this number of nines, beyond which there are hardly any
+/// requests.
 const NINES_MAX: f64 = 6.0;
 
 const STYLE: &str = "\
@@ -18,7 +20,7 @@ td:first-child,th:first-child{text-align:left;padding-left:0}.bad{color:#b00;fon
 pre{white-space:pre-wrap;background:#f6f6f6;padding:.8em}";
 
 const TIME: Axis = Axis {
-    name: "seconds since the start, warm-up included",
+    name: "seconds since the start, including the warm-up",
     label: |seconds| format!("{seconds:.1}"),
 };
 
@@ -28,11 +30,11 @@ const LATENCY: Axis = Axis {
 };
 
 const RATE: Axis = Axis {
-    name: "a second",
+    name: "per second",
     label: |rate| format!("{rate:.0}"),
 };
 
-/// 0 is the fastest request, 2 the 99th percentile, 3 the 99.9th.
+/// The number of nines of a percentile: 0 is the fastest request, 2 is p99, 3 is p99.9.
 const NINES: Axis = Axis {
     name: "percentile",
     label: |nines| {
@@ -42,11 +44,11 @@ const NINES: Axis = Axis {
 };
 
 impl Report<'_> {
-    /// The page.
+    /// The whole page.
     pub(in super::super) fn html(&self) -> Result<String, Error> {
         let mut page = String::new();
         self.write_page(&mut page)
-            .map_err(|error| Error::new(format!("the page cannot be written: {error}")))?;
+            .map_err(|error| Error::new(format!("cannot write the page: {error}")))?;
         Ok(page)
     }
 
@@ -63,7 +65,7 @@ impl Report<'_> {
                 self.machine.processor, self.machine.processors, self.machine.kernel
             ))
         )?;
-        self.write_verdict(page)?;
+        self.write_checks(page)?;
         self.write_plots(page)?;
         write!(page, "<h2>Latency, ms</h2>\n{}", self.latency_table())?;
         if !self.trials.is_empty() {
@@ -80,17 +82,17 @@ impl Report<'_> {
         Ok(())
     }
 
-    fn write_verdict(&self, page: &mut String) -> std::fmt::Result {
+    fn write_checks(&self, page: &mut String) -> std::fmt::Result {
         if let Some(why) = self.silence() {
             writeln!(page, "<p class=\"bad\">{}</p>", escape(&why))?;
         }
         for check in self.checks() {
-            let (class, verdict) = if check.held {
+            let (class, result) = if check.held {
                 ("good", "holds")
             } else {
                 ("bad", "does not hold")
             };
-            let text = format!("{}: {}: {verdict}", check.requirement, check.actual);
+            let text = format!("{}: {}: {result}", check.requirement, check.actual);
             writeln!(page, "<p class=\"{class}\">{}</p>", escape(&text))?;
         }
         for note in &self.notes {
@@ -127,19 +129,20 @@ impl Report<'_> {
             over_time("p99", |point| point.p99_ns.map(|ns| ns as f64 / 1e6)),
             over_time("max", |point| point.max_ns.map(|ns| ns as f64 / 1e6)),
         ];
-        let measured = self.results.measure_series.iter();
-        let measured: Vec<_> = measured
+        let probe = self.results.probe_series.iter();
+        let probe: Vec<_> = probe
             .filter_map(|point| Some((point.time_seconds, ms(point.p99_ns?))))
             .collect();
-        if !measured.is_empty() {
-            lines.push(("measuring client p99".into(), measured));
+        if !probe.is_empty() {
+            lines.push(("probe client p99".into(), probe));
         }
         let latencies = plot(&lines, &TIME, &LATENCY, true)?;
         write!(page, "<h2>Latency over time</h2>\n{latencies}\n")?;
         Ok(())
     }
 
-    /// One line for all, for each type and each target if there are several, and for the measuring client.
+    /// One line for all requests, for each type and target if there are several, and for the probe
+    /// client.
     fn percentile_lines(&self) -> Vec<Line> {
         self.named_times()
             .into_iter()
@@ -151,8 +154,8 @@ impl Report<'_> {
         let mut named = vec![("all".to_owned(), self.results.load.latency())];
         let tallies = self.tallies().into_iter();
         named.extend(tallies.map(|(name, tally)| (name, tally.latency.clone())));
-        if let Some(measure) = &self.results.measure {
-            named.push(("measuring client".into(), measure.latency()));
+        if let Some(probe) = &self.results.probe {
+            named.push(("probe client".into(), probe.latency()));
         }
         named
     }
@@ -176,26 +179,18 @@ impl Report<'_> {
     }
 }
 
-/// Latency in milliseconds by the number of nines of its percentile.
+/// Points of the number of nines of a percentile and the latency in milliseconds.
 fn curve(times: &Times) -> Vec<(f64, f64)> {
     times
         .0
         .iter_quantiles(8)
         .map(|step| {
             let nines = -(1.0 - step.quantile_iterated_to()).log10();
-            // Zero has no logarithm; it is less than a nanosecond.
+            // The axis is logarithmic, so 0 is drawn as 1 ns.
             (nines, step.value_iterated_to().max(1) as f64 / 1e6)
         })
         .take_while(|(nines, _)| *nines <= NINES_MAX)
         .collect()
-}
-
-/// Text as it stands in a page.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -203,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_curve_rises_and_ends() {
+    fn a_curve_rises_and_is_limited() {
         let mut times = Times::default();
         for time in 1..=10_000 {
             times.record(time * 1_000);
@@ -219,9 +214,9 @@ mod tests {
     }
 
     #[test]
-    fn plots_fetch_nothing() {
+    fn plots_load_no_resources() {
         let line = ("a < b".to_owned(), vec![(0.0, 1.0), (1.0, 20.0)]);
-        let svg = plot(&[line], &TIME, &LATENCY, true).expect("it can be drawn");
+        let svg = plot(&[line], &TIME, &LATENCY, true).expect("it is drawn");
         assert!(svg.starts_with("<svg") && svg.contains("</span> a &lt; b"));
         assert!(!svg.contains("http"));
         assert_eq!(plot(&[], &TIME, &LATENCY, true), Ok(String::new()));

@@ -1,17 +1,18 @@
-//! For programs: everything, as one JSON document. Times are in nanoseconds, rates in requests a second, shares of 1.
+//! The report as one JSON document. Times are in nanoseconds, rates in requests per second, and
+//! shares are fractions of 1.
 
 use serde_json::{Map, Value, json};
 
-use super::super::Error;
+use super::super::error::Error;
 use super::super::stats::{Stats, Tally, Times, share};
 use super::{PERCENTILES, Report};
 use crate::protocol::request::RequestType;
 
 impl Report<'_> {
-    /// The document, and a newline.
+    /// The document with a final newline.
     pub(in super::super) fn json(&self) -> Result<String, Error> {
         let text = serde_json::to_string_pretty(&self.document())
-            .map_err(|error| Error::new(format!("the results cannot be written: {error}")))?;
+            .map_err(|error| Error::new(format!("cannot convert the results to JSON: {error}")))?;
         Ok(text + "\n")
     }
 
@@ -31,9 +32,9 @@ impl Report<'_> {
             "sent_rate": results.sent_rate(),
             "answered_rate": results.answered_rate(),
             "load": stats(&results.load),
-            "measure": results.measure.as_ref().map(stats),
+            "probe": results.probe.as_ref().map(stats),
             "series": results.series,
-            "measure_series": results.measure_series,
+            "probe_series": results.probe_series,
             "generator": {
                 "threads": results.threads.iter().map(|thread| json!({
                     "sending_ns": thread.sending,
@@ -68,7 +69,7 @@ fn stats(stats: &Stats) -> Value {
         "latency": times(&stats.latency()),
         "schedule_lag": times(&stats.lag),
         "types": types,
-        // In the order of "targets", if there are several.
+        // In the order of "targets"; empty if there is only one.
         "by_target": stats.by_target.iter().map(tally).collect::<Vec<_>>(),
     })
 }
@@ -83,7 +84,8 @@ fn tally(tally: &Tally) -> Value {
     })
 }
 
-/// Percentiles, and the histogram as pairs: a time, and how many took no longer, but longer than the one before.
+/// Percentiles, and the histogram as pairs of a time and the number of values up to it that exceed
+/// the time before.
 fn times(times: &Times) -> Value {
     if times.0.is_empty() {
         return Value::Null;

@@ -1,7 +1,8 @@
-//! What a measurement has shown: as text for people, as JSON for programs, as a page for both.
+//! The report of a measurement: as text, as JSON, and as an HTML page.
 
 mod html;
 mod json;
+mod markup;
 mod plot;
 mod text;
 
@@ -12,44 +13,50 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use super::error::silence_causes;
 use super::machine::Machine;
+use super::nanos::Nanos;
+use super::options::Options;
 use super::requirements::CheckedRequirement;
 use super::results::Results;
+use super::schedule::Arrivals;
 use super::stats::Tally;
-use super::{EXIT_NOT_HELD, Nanos, Options, silence_causes};
 use crate::protocol::request::RequestType;
+
+/// The exit status if a requirement of `--require` or `--search` does not hold.
+const EXIT_NOT_HELD: u8 = 3;
 
 /// The percentiles that are printed.
 const PERCENTILES: [f64; 6] = [50.0, 90.0, 95.0, 99.0, 99.9, 99.99];
 
-/// A measurement, and how it was made.
+/// The results of a measurement, and how it was made.
 pub(super) struct Report<'a> {
     pub(super) options: &'a Options,
     pub(super) targets: &'a [SocketAddr],
     pub(super) machine: Machine,
     pub(super) started: SystemTime,
     pub(super) seed: u64,
-    /// Different questions.
+    /// Number of different queries.
     pub(super) queries: usize,
     pub(super) results: Results,
     pub(super) trials: Vec<Trial>,
     pub(super) notes: Vec<String>,
 }
 
-/// One rate of a search.
+/// One trial of a search.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Trial {
-    /// Requests a second that were asked for.
+    /// The requested rate, in requests per second.
     pub(super) rate: f64,
-    /// The requirements held, and the rate did.
+    /// Whether the rate was reached and the requirements held.
     pub(super) held: bool,
-    /// Answers a second.
+    /// Answers per second.
     pub(super) answered_rate: f64,
-    /// Share of the requests.
+    /// The share of the requests that was lost.
     pub(super) loss: f64,
     pub(super) p50_ns: Option<Nanos>,
     pub(super) p99_ns: Option<Nanos>,
-    /// The generator could not send at this rate.
+    /// Whether the generator could not send at this rate.
     pub(super) generator_limited: bool,
 }
 
@@ -73,14 +80,14 @@ impl fmt::Display for Trial {
         let p99 = self
             .p99_ns
             .map_or("-".into(), |p99| format!("{:.3} ms", p99 as f64 / 1e6));
-        let verdict = match (self.held, self.generator_limited) {
+        let result = match (self.held, self.generator_limited) {
             (true, _) => "holds",
             (false, false) => "does not hold",
-            (false, true) => "does not hold: the generator cannot send that much",
+            (false, true) => "does not hold: the generator cannot send at this rate",
         };
         write!(
             f,
-            "{:>10.0}/s  answered {:>10.0}/s  lost {:>7.3} %  p99 {p99:>12}  {verdict}",
+            "{:>10.0}/s  answered {:>10.0}/s  lost {:>7.3} %  p99 {p99:>12}  {result}",
             self.rate,
             self.answered_rate,
             self.loss * 100.0
@@ -89,7 +96,7 @@ impl fmt::Display for Trial {
 }
 
 impl Report<'_> {
-    /// What became of the requirements.
+    /// The requirements with their results.
     fn checks(&self) -> Vec<CheckedRequirement> {
         let required = &self.options.require;
         required
@@ -97,54 +104,54 @@ impl Report<'_> {
             .map_or_else(Vec::new, |required| required.check(&self.results))
     }
 
-    /// The highest rate that held; `None` if none did, or none was searched.
+    /// The highest rate that held; `None` if none did, or this was not a search.
     fn best_rate(&self) -> Option<f64> {
         let held = self.trials.iter().filter(|trial| trial.held);
         held.map(|trial| trial.rate).max_by(f64::total_cmp)
     }
 
-    /// Why not one request was answered, if that is so.
+    /// Why no request was answered; `None` if one was, or none was sent.
     fn silence(&self) -> Option<String> {
         let counts = &self.results.load.counts;
         if counts.sent == 0 || counts.answered > 0 {
             return None;
         }
         Some(if counts.wrong() > 0 {
-            "not one reply was good: another key, or another protocol".into()
+            "no reply was valid: another key, or another protocol".into()
         } else if counts.refused > 0 {
-            "not one answer, and the port refuses: no confd listens there".into()
+            "no answer, and the port is refused: no confd is listening there".into()
         } else {
-            format!("not one answer. {}", silence_causes())
+            format!("no answer. {}", silence_causes())
         })
     }
 
-    /// 0, or 1 if nothing was answered, or 3 if a requirement does not hold.
+    /// 0, 1 if nothing was answered, or 3 if a requirement does not hold.
     pub(super) fn exit_code(&self) -> ExitCode {
-        let searched_in_vain = self.options.search.is_some() && self.best_rate().is_none();
+        let search_failed = self.options.search.is_some() && self.best_rate().is_none();
         if self.silence().is_some() {
             ExitCode::FAILURE
-        } else if searched_in_vain || self.checks().iter().any(|check| !check.held) {
+        } else if search_failed || self.checks().iter().any(|check| !check.held) {
             ExitCode::from(EXIT_NOT_HELD)
         } else {
             ExitCode::SUCCESS
         }
     }
 
-    /// The load in a few words.
+    /// Describes the load in one line.
     fn load(&self) -> String {
         let options = self.options;
         let sockets = options.sockets(self.targets.len());
         let pace = match (self.results.offered, options.search.is_some()) {
-            (Some(rate), searched) => {
+            (Some(rate), is_search) => {
                 let arrivals = match options.arrivals {
-                    super::Arrivals::Constant => "constant",
-                    super::Arrivals::Poisson => "Poisson",
+                    Arrivals::Constant => "constant",
+                    Arrivals::Poisson => "Poisson",
                 };
-                let found = if searched { " (found by search)" } else { "" };
+                let found = if is_search { " (found by search)" } else { "" };
                 format!("open loop, {rate:.0} requests/s{found}, {arrivals}, {sockets} sockets")
             }
             (None, _) => {
-                let in_flight = super::in_flight(options);
+                let in_flight = options.in_flight();
                 let sockets = sockets.min(in_flight);
                 format!("closed loop, {in_flight} in flight on {sockets} sockets")
             }
@@ -162,16 +169,16 @@ impl Report<'_> {
         )
     }
 
-    /// What was asked, in a few words.
-    fn questions(&self) -> String {
+    /// Describes the queries in one line.
+    fn queries(&self) -> String {
         let different = self.queries;
         match &self.options.replay {
-            Some(file) => format!("{different} of {}, in turns", file.display()),
-            None => format!("{different} different ones, {}", self.options.mix),
+            Some(file) => format!("{different} of {}, in their order", file.display()),
+            None => format!("{different} different, {}", self.options.mix),
         }
     }
 
-    /// The types that were asked for and the targets, each if there are several, with their names.
+    /// Names and tallies of the types and of the targets; each kind only if there are several.
     fn tallies(&self) -> Vec<(String, &Tally)> {
         let load = &self.results.load;
         let types = RequestType::ALL.map(|kind| kind.name().to_owned());

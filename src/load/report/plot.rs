@@ -1,30 +1,32 @@
-//! Lines in a plane, as SVG that needs nothing else, and their names below.
+//! Line plots as SVG, with a legend below.
 
 use plotters::prelude::*;
 
-use super::super::Error;
-use super::html::escape;
+use super::super::error::Error;
+use super::markup::escape;
 
-/// A line and its name.
+/// The name of a line and its points.
 pub(super) type Line = (String, Vec<(f64, f64)>);
 
-/// What stands at an axis.
+/// The labels of an axis.
 pub(super) struct Axis {
     pub(super) name: &'static str,
-    /// How a value is written.
+    /// Formats a value.
     pub(super) label: fn(&f64) -> String,
 }
 
 const SIZE: (u32, u32) = (920, 340);
 
-/// At the lower axis at most; few enough that percentiles are labelled at whole nines.
+/// The largest number of labels on the horizontal axis; few enough that percentiles are labeled at
+/// whole nines.
 const LABELS: usize = 7;
 
-/// Draws `lines`. The vertical axis is logarithmic if asked for, and then values must be above zero. Empty text if there is nothing to draw.
+/// Draws `lines`; the result is empty if there is nothing to draw. On a `logarithmic` vertical
+/// axis, all values must be above 0.
 pub(super) fn plot(
     lines: &[Line],
-    across: &Axis,
-    up: &Axis,
+    horizontal: &Axis,
+    vertical: &Axis,
     logarithmic: bool,
 ) -> Result<String, Error> {
     let points = || lines.iter().flat_map(|(_, points)| points);
@@ -39,18 +41,25 @@ pub(super) fn plot(
         if logarithmic {
             let lowest = points().map(|(_, y)| *y).fold(f64::INFINITY, f64::min);
             let range = (lowest * 0.8..highest * 1.25).log_scale();
-            draw(&area, lines, across, up, farthest, range)
+            draw(&area, lines, horizontal, vertical, farthest, range)
         } else {
-            draw(&area, lines, across, up, farthest, 0.0..highest * 1.08)
+            draw(
+                &area,
+                lines,
+                horizontal,
+                vertical,
+                farthest,
+                0.0..highest * 1.08,
+            )
         }
     };
-    drawn.map_err(|error| Error::new(format!("a plot cannot be drawn: {error}")))?;
-    // Inside of a page the name space goes without saying.
+    drawn.map_err(|error| Error::new(format!("cannot draw a plot: {error}")))?;
+    // Inside an HTML page, the namespace is implied.
     let svg = svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1);
     Ok(svg + &legend(lines))
 }
 
-/// The names of the lines in their colours; below the plot, where it hides no line.
+/// The names of the lines with their colors. It is below the plot, where it does not cover a line.
 fn legend(lines: &[Line]) -> String {
     let mut legend = "<p>".to_owned();
     for (index, (name, _)) in lines.iter().enumerate() {
@@ -66,8 +75,8 @@ fn legend(lines: &[Line]) -> String {
 fn draw<'a, Range>(
     area: &DrawingArea<SVGBackend<'a>, plotters::coord::Shift>,
     lines: &[Line],
-    across: &Axis,
-    up: &Axis,
+    horizontal: &Axis,
+    vertical: &Axis,
     farthest: f64,
     range: Range,
 ) -> Result<(), Box<dyn std::error::Error + 'a>>
@@ -84,10 +93,10 @@ where
     chart
         .configure_mesh()
         .x_labels(LABELS)
-        .x_desc(across.name)
-        .y_desc(up.name)
-        .x_label_formatter(&across.label)
-        .y_label_formatter(&up.label)
+        .x_desc(horizontal.name)
+        .y_desc(vertical.name)
+        .x_label_formatter(&horizontal.label)
+        .y_label_formatter(&vertical.label)
         .light_line_style(TRANSPARENT)
         .draw()?;
     for (index, (_, points)) in lines.iter().enumerate() {

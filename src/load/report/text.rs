@@ -1,4 +1,4 @@
-//! For a terminal.
+//! The report as text for a terminal.
 
 use std::fmt::{Result, Write};
 
@@ -6,10 +6,11 @@ use super::super::stats::{Times, share};
 use super::{PERCENTILES, Report};
 
 impl Report<'_> {
-    /// The summary, of some twenty lines.
+    /// A summary of about twenty lines.
     pub(in super::super) fn text(&self) -> String {
         let mut out = String::new();
-        self.write_text(&mut out).expect("a String takes any text");
+        self.write_text(&mut out)
+            .expect("writing to a String does not fail");
         out
     }
 
@@ -22,17 +23,20 @@ impl Report<'_> {
         writeln!(out)?;
         self.write_generator(out)?;
         for check in self.checks() {
-            let verdict = if check.held { "holds" } else { "DOES NOT HOLD" };
+            let result = if check.held { "holds" } else { "DOES NOT HOLD" };
             writeln!(
                 out,
-                "require {}: {}: {verdict}",
+                "require {}: {}: {result}",
                 check.requirement, check.actual
             )?;
         }
-        if let Some(bounds) = &self.options.search {
+        if let Some(requirements) = &self.options.search {
             match self.best_rate() {
-                Some(rate) => writeln!(out, "search {bounds}: holds up to {rate:.0} requests/s")?,
-                None => writeln!(out, "search {bounds}: holds at no rate")?,
+                Some(rate) => writeln!(
+                    out,
+                    "search {requirements}: holds up to {rate:.0} requests/s"
+                )?,
+                None => writeln!(out, "search {requirements}: holds at no rate")?,
             }
         }
         if let Some(why) = self.silence() {
@@ -48,7 +52,7 @@ impl Report<'_> {
         let results = &self.results;
         let counts = &results.load.counts;
         let percent = |part| 100.0 * share(part, counts.sent);
-        writeln!(out, "questions  {}", self.questions())?;
+        writeln!(out, "queries    {}", self.queries())?;
         writeln!(
             out,
             "requests   {} sent, {:.0}/s",
@@ -72,7 +76,7 @@ impl Report<'_> {
         )?;
         writeln!(
             out,
-            "wrong      {} ({} signatures, {} malformed, {} inconsistent, {} to damaged requests)",
+            "wrong      {} ({} signatures, {} malformed, {} inconsistent, {} to corrupted requests)",
             counts.wrong(),
             counts.bad_hmac,
             counts.malformed,
@@ -81,21 +85,21 @@ impl Report<'_> {
         )?;
         writeln!(
             out,
-            "odd        {} duplicated, {} reordered, {} stray",
+            "other      {} duplicated, {} reordered, {} stray",
             counts.duplicated, counts.reordered, counts.stray
         )?;
-        if counts.damaged > 0 {
-            let (damaged, silent) = (counts.damaged, counts.silent);
+        if counts.corrupted > 0 {
+            let (corrupted, silent) = (counts.corrupted, counts.silent);
             writeln!(
                 out,
-                "damaged    {damaged} sent, {silent} rightly not answered"
+                "corrupted  {corrupted} sent, {silent} correctly not answered"
             )?;
         }
         if counts.refused + counts.unsendable > 0 {
             let (refused, unsendable) = (counts.refused, counts.unsendable);
             writeln!(
                 out,
-                "trouble    {refused} times the port refused, {unsendable} datagrams could not be sent"
+                "errors     {refused} refused by the port, {unsendable} could not be sent"
             )?;
         }
         Ok(())
@@ -111,12 +115,12 @@ impl Report<'_> {
         for (name, tally) in self.tallies() {
             write_times(out, &name, &tally.latency)?;
         }
-        if let Some(measure) = &self.results.measure {
-            write_times(out, "measuring", &measure.latency())?;
-            let counts = &measure.counts;
+        if let Some(probe) = &self.results.probe {
+            write_times(out, "probe client", &probe.latency())?;
+            let counts = &probe.counts;
             writeln!(
                 out,
-                "measuring client: {} sent, {} lost, {} wrong",
+                "probe client: {} sent, {} lost, {} wrong",
                 counts.sent,
                 counts.lost,
                 counts.wrong()
@@ -131,7 +135,7 @@ impl Report<'_> {
             let ms = |ns: u64| ns as f64 / 1e6;
             writeln!(
                 out,
-                "schedule   requests left {:.3} ms (p50), {:.3} ms (p99) behind their time",
+                "schedule   requests were sent {:.3} ms (p50), {:.3} ms (p99) late",
                 ms(p50),
                 ms(p99)
             )?;
@@ -140,7 +144,7 @@ impl Report<'_> {
             if let Some(usage) = thread.usage {
                 writeln!(
                     out,
-                    "thread {index:<3} {:.0} % of a processor used, {:.0} % waited for",
+                    "thread {index:<3} used {:.0} % of a processor, waited for one {:.0} % of the time",
                     100.0 * share(usage.cpu_ns, thread.sending),
                     100.0 * share(usage.waited_ns, thread.sending)
                 )?;

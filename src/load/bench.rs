@@ -1,0 +1,250 @@
+//! One run of the workers, or a search with several runs.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, SystemTime};
+
+use super::bottleneck;
+use super::error::Error;
+use super::interrupt::Interrupt;
+use super::machine::Machine;
+use super::mix::Workload;
+use super::names::Names;
+use super::options::{self, Options};
+use super::plan::Plan;
+use super::progress::Progress;
+use super::replay;
+use super::report::{Report, Trial};
+use super::requirements::Requirements;
+use super::results::Results;
+use super::search::RateSearch;
+use super::sockets::SEGMENT_BYTES_MAX;
+use super::stats::Series;
+use super::template::Template;
+use super::worker::{Role, Worker};
+use crate::protocol::{Key, REQUEST_BYTES_MAX};
+
+/// A prepared measurement.
+pub(super) struct Bench<'a> {
+    options: &'a Options,
+    targets: &'a [SocketAddr],
+    key: &'a Key,
+    workload: Arc<Workload>,
+    templates: Arc<[Template]>,
+    seed: u64,
+    /// Lines of the recording that were skipped.
+    skipped: usize,
+    interrupt: Interrupt,
+}
+
+impl<'a> Bench<'a> {
+    /// Reads or asks for the names and prepares the requests.
+    ///
+    /// # Errors
+    ///
+    /// As for [`super::run`].
+    pub(super) fn prepare(
+        options: &'a Options,
+        targets: &'a [SocketAddr],
+        key: &'a Key,
+    ) -> Result<Self, Error> {
+        let Some(&first) = targets.first() else {
+            return Err(Error::new("there is no server to load"));
+        };
+        if !options.is_open() && options.in_flight() < targets.len() {
+            return Err(Error::new(
+                "--in-flight must be at least the number of servers, otherwise some get no request",
+            ));
+        }
+        let (workload, skipped) = workload(options, first, key)?;
+        let mut templates: Vec<_> = workload
+            .queries
+            .iter()
+            .map(|query| Template::new(query.kind, &query.argument))
+            .collect();
+        let longest = templates.iter().map(Template::len).max().unwrap_or(0);
+        if longest > REQUEST_BYTES_MAX {
+            return Err(Error::new(format!(
+                "a request has {longest} bytes, but confd answers at most {REQUEST_BYTES_MAX}"
+            )));
+        }
+        if options.segment {
+            for template in &mut templates {
+                template.pad(longest.min(SEGMENT_BYTES_MAX));
+            }
+        }
+        Ok(Self {
+            options,
+            targets,
+            key,
+            workload: workload.into(),
+            templates: templates.into(),
+            seed: options.seed.unwrap_or_else(|| fastrand::u64(..)),
+            skipped,
+            interrupt: Interrupt::catch()?,
+        })
+    }
+
+    /// Searches for the highest rate that meets `requirements`. Returns the results at that rate,
+    /// or those of the last trial if no rate meets them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Bench::run_once`]; the search was interrupted before the first result.
+    pub(super) fn search(
+        &self,
+        requirements: &Requirements,
+    ) -> Result<(Results, Vec<Trial>), Error> {
+        let first = self.options.rate.unwrap_or(options::SEARCH_RATE_DEFAULT);
+        let mut search = RateSearch::from(first);
+        let mut trials = Vec::new();
+        let mut best: Option<(bool, Results)> = None;
+        while let Some(rate) = search.next() {
+            let results = self.run_once(Some(rate))?;
+            if self.interrupt.is_seen() {
+                break;
+            }
+            let held = results.held_rate() && requirements.hold(&results);
+            search.note(held);
+            trials.push(Trial::new(rate, held, &results));
+            if !self.options.quiet {
+                eprintln!("{}", trials[trials.len() - 1]);
+            }
+            let better = match &best {
+                None | Some((false, _)) => true,
+                Some((true, before)) => held && before.offered < results.offered,
+            };
+            if better {
+                best = Some((held, results));
+            }
+        }
+        let (_, results) = best.ok_or_else(|| Error::new("interrupted before the first result"))?;
+        Ok((results, trials))
+    }
+
+    /// One run, at this rate or as a closed loop.
+    ///
+    /// # Errors
+    ///
+    /// A socket or a thread's resources cannot be had.
+    pub(super) fn run_once(&self, rate: Option<f64>) -> Result<Results, Error> {
+        let plan = Plan {
+            options: self.options,
+            targets: self.targets,
+            seed: self.seed,
+        };
+        let jobs = plan.jobs(rate)?;
+        let setup = plan.setup(
+            self.key,
+            (&self.workload, &self.templates),
+            &jobs,
+            self.interrupt.flag(),
+        );
+        let progress = Progress::new(setup.end.map(Duration::from_nanos), self.options.quiet);
+        let seconds = setup.slice as f64 / 1e9;
+        let mut series = Series::new(seconds, setup.workers);
+        let mut probe_series = Series::new(seconds, 1);
+        let (slices, delivered) = mpsc::channel();
+        let workers = std::thread::scope(|scope| {
+            let threads: Vec<_> = jobs
+                .into_iter()
+                .map(|job| {
+                    let (setup, slices) = (&setup, slices.clone());
+                    scope.spawn(move || {
+                        let worker = Worker::new(setup, job, slices);
+                        // A worker that failed passes the barrier as well, as the others wait.
+                        setup.ready.wait();
+                        worker.map(Worker::run)
+                    })
+                })
+                .collect();
+            drop(slices);
+            for (role, index, slice) in delivered {
+                match role {
+                    Role::Probe => _ = probe_series.add(index, &slice),
+                    Role::Load => {
+                        if let Some(point) = series.add(index, &slice) {
+                            progress.show(&point);
+                        }
+                    }
+                }
+            }
+            threads
+                .into_iter()
+                .map(|thread| thread.join().expect("workers do not panic"))
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        progress.finish();
+        let mut results = Results::sum(workers);
+        results.offered = rate;
+        results.series = series.finish();
+        results.probe_series = probe_series.finish();
+        Ok(results)
+    }
+
+    /// The report on these results.
+    pub(super) fn report(
+        &self,
+        started: SystemTime,
+        results: Results,
+        trials: Vec<Trial>,
+    ) -> Report<'a> {
+        let machine = Machine::this();
+        let notes = self.notes(&results, &machine);
+        Report {
+            options: self.options,
+            targets: self.targets,
+            machine,
+            started,
+            seed: self.seed,
+            queries: self.workload.queries.len(),
+            results,
+            trials,
+            notes,
+        }
+    }
+
+    fn notes(&self, results: &Results, machine: &Machine) -> Vec<String> {
+        let mut notes = bottleneck::notes(results);
+        if !notes.is_empty() {
+            notes.insert(
+                0,
+                "the generator or this machine was at its limit: the figures do not describe the \
+                 server alone"
+                    .into(),
+            );
+        }
+        for (target, tally) in self.targets.iter().zip(&results.load.by_target) {
+            if tally.sent > 0 && tally.answered == 0 && results.load.counts.answered > 0 {
+                notes.push(format!("{target} answered nothing"));
+            }
+        }
+        if self.skipped > 0 {
+            notes.push(format!(
+                "{} lines of the recording were skipped: they are not requests, or get no reply",
+                self.skipped
+            ));
+        }
+        if self.interrupt.is_seen() {
+            notes.push("the run was interrupted; these are the results until then".into());
+        }
+        if !machine.optimized {
+            notes.push("the generator was built without optimization, so it is slow".into());
+        }
+        notes
+    }
+}
+
+/// The workload, and the number of lines of a recording that were skipped.
+fn workload(options: &Options, server: SocketAddr, key: &Key) -> Result<(Workload, usize), Error> {
+    if let Some(file) = &options.replay {
+        let (queries, skipped) = replay::read(file)?;
+        return Ok((Workload::in_turn(queries), skipped));
+    }
+    let names = match &options.names_from {
+        Some(file) => Names::of_file(file)?,
+        None => Names::ask(server, key, &options.mix.types())?,
+    };
+    let workload = Workload::of_mix(&options.mix, &names).map_err(Error::new)?;
+    Ok((workload, 0))
+}

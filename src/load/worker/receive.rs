@@ -1,0 +1,136 @@
+//! Receiving: replies are matched, checked and counted; requests without a reply expire.
+
+use super::super::check::ReplyCheck;
+use super::super::in_flight::{InFlight, ReplyKind};
+use super::super::nanos::Nanos;
+use super::super::sockets::IoErrors;
+use super::super::stats::Tally;
+use super::Worker;
+use super::job::Pace;
+
+impl Worker<'_> {
+    /// Receives one batch from a socket.
+    pub(super) fn receive(&mut self, index: usize) {
+        let mut errors = IoErrors::default();
+        let socket = &self.job.channels[index].socket;
+        let count = self.inbox.receive(socket, self.setup.batch, &mut errors);
+        self.count_io_errors(errors);
+        let now = self.now();
+        for index in 0..count {
+            self.process(index, now);
+        }
+    }
+
+    /// Processes one datagram of the last batch.
+    fn process(&mut self, index: usize, now: Nanos) {
+        let (reply, len) = self.inbox.datagram(index);
+        let counts = &mut self.stats.counts;
+        let Some(id) = self.setup.run.find(&reply[..len]) else {
+            counts.stray += 1;
+            return;
+        };
+        let (request, reordered) = match self.in_flight.complete(id) {
+            ReplyKind::First { request, reordered } => (request, reordered),
+            ReplyKind::Late { request } => {
+                let counted = u64::from(request.counted);
+                if request.corrupted {
+                    // It was counted as silent too early.
+                    counts.silent -= counted;
+                    counts.unexpected += counted;
+                } else {
+                    counts.late += counted;
+                }
+                return;
+            }
+            ReplyKind::Duplicate => return counts.duplicated += 1,
+            ReplyKind::Unknown => return counts.stray += 1,
+        };
+        if request.corrupted {
+            counts.unexpected += u64::from(request.counted);
+            return;
+        }
+        self.received += 1;
+        let verify = u64::from(self.setup.verify);
+        let query = request.query as usize;
+        let check = if verify > 0 && self.received.is_multiple_of(verify) {
+            let rsalt = self.setup.run.rsalt(id);
+            self.checker.check(reply, len, &rsalt, query)
+        } else {
+            ReplyCheck::Ok
+        };
+        self.release(request.socket);
+        self.count_reply(request, check, reordered, len, now);
+    }
+
+    fn count_reply(
+        &mut self,
+        request: InFlight,
+        check: ReplyCheck,
+        reordered: bool,
+        len: usize,
+        now: Nanos,
+    ) {
+        let latency = now.saturating_sub(request.intended);
+        let counted = u64::from(request.counted);
+        let counts = &mut self.stats.counts;
+        counts.reordered += u64::from(reordered) * counted;
+        match check {
+            ReplyCheck::BadHmac => return counts.bad_hmac += counted,
+            ReplyCheck::Malformed => return counts.malformed += counted,
+            ReplyCheck::Inconsistent => return counts.inconsistent += counted,
+            ReplyCheck::Ok | ReplyCheck::Error => {}
+        }
+        self.slice.record(latency);
+        if !request.counted {
+            return;
+        }
+        let error = u64::from(check == ReplyCheck::Error);
+        counts.answered += 1;
+        counts.errors += error;
+        counts.bytes_received += len as u64;
+        for tally in self.tallies(request) {
+            tally.answered += 1;
+            tally.errors += error;
+            tally.latency.record(latency);
+        }
+    }
+
+    fn tallies(&mut self, request: InFlight) -> impl Iterator<Item = &mut Tally> {
+        let kind = self.setup.templates[request.query as usize].kind;
+        let target = self.job.channels[usize::from(request.socket)].target;
+        self.stats.tallies(kind, target)
+    }
+
+    /// Closed loop: lets the socket send another request.
+    fn release(&mut self, socket: u16) {
+        if let Pace::Closed(_) = self.job.pace {
+            let free = &mut self.free[usize::from(socket)];
+            if *free == 0 {
+                self.ready.push(socket);
+            }
+            *free += 1;
+        }
+    }
+
+    /// Counts the requests that are lost by now.
+    pub(super) fn expire(&mut self) {
+        let now = self.now();
+        // Collected first, because counting borrows all of `self`. Losses are rare.
+        let mut lost = Vec::new();
+        self.in_flight.expire(now, |request| lost.push(request));
+        for request in lost {
+            if request.corrupted {
+                self.stats.counts.silent += u64::from(request.counted);
+                continue;
+            }
+            self.slice.lost += 1;
+            self.release(request.socket);
+            if request.counted {
+                self.stats.counts.lost += 1;
+                for tally in self.tallies(request) {
+                    tally.lost += 1;
+                }
+            }
+        }
+    }
+}
