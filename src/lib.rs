@@ -9,14 +9,12 @@
 //! * the command-line tool `confdctl`: queries, a monitoring probe and a load generator.
 //!
 //! ```
-//! # #[cfg(feature = "server")] {
 //! use ganeti_confd::ConfdClient;
 //!
 //! // A sample cluster in this process. On a cluster's node: `ConfdClient::of_this_node()?`.
 //! let demo = ganeti_confd::demo::Server::start(3, 10)?;
 //! let client = ConfdClient::new(demo.key(), [demo.address()])?;
 //! assert_eq!(client.cluster_master()?, "node1.example.com");
-//! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

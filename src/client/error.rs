@@ -6,8 +6,7 @@ use std::io;
 use super::Outcome;
 use crate::node_files::NodeFilesError;
 use crate::protocol::reply::ErrorCode;
-use crate::protocol::request::RequestType;
-use crate::protocol::{EmptyKey, REQUEST_BYTES_MAX};
+use crate::protocol::{EmptyKey, REQUEST_BYTES_MAX, RequestType};
 
 /// Why there is no answer.
 #[derive(Debug)]

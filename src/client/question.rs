@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::answer::{DataCollector, Disk, DrbdMinor, Master, NodeInstances, NodeOfIp, NodeRole};
 use super::{Error, Reply};
 use crate::json;
+use crate::protocol::RequestType;
 use crate::protocol::reply::Status;
-use crate::protocol::request::RequestType;
 
 /// Something to ask whose answer is a `T`.
 pub struct Question<T> {

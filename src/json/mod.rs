@@ -12,13 +12,19 @@
 #![forbid(unsafe_code)]
 
 mod escape;
+#[cfg(feature = "server")]
 mod scan;
+#[cfg(feature = "server")]
 mod span;
 mod swar;
+#[cfg(feature = "server")]
 mod unescape;
 
 pub(crate) use escape::{Sink, ascii_json, canonical, escape};
+#[cfg(feature = "server")]
 pub(crate) use scan::{elements, member, members, string_end, value_end};
+#[cfg(feature = "server")]
 pub(crate) use span::Span;
 pub(crate) use swar::splat;
+#[cfg(feature = "server")]
 pub(crate) use unescape::{compare, unescape, unescape_ascii, unescaped_ascii_len};

@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 
+#[cfg(feature = "server")]
 use simd_json::Node;
 
-use super::{FOURCC, Key, Parser, REPLY_BYTES_MAX, Reject, hex};
+#[cfg(feature = "server")]
+use super::Parser;
+use super::{FOURCC, Key, REPLY_BYTES_MAX, Reject, hex};
 use crate::json::{self, Sink};
 
 /// The three strings of an envelope, unescaped.
@@ -64,6 +67,7 @@ impl Envelope<'_> {
     }
 }
 
+#[cfg(feature = "server")]
 impl EnvelopeSpans {
     /// As [`Envelope::parse`], always with the general parser. The strings are unescaped in place.
     ///
@@ -127,6 +131,7 @@ impl EnvelopeSpans {
 /// Whether `message` has characters above U+FFFF. In an ASCII datagram they were written as pairs
 /// of escapes. The reference signs each half by itself, which is not UTF-8: the signature of a
 /// client that signed UTF-8 cannot match there.
+#[cfg(feature = "server")]
 fn has_surrogate_pairs(message: &[u8]) -> bool {
     !message.is_ascii() && message.iter().any(|&byte| byte >= 0xf0)
 }

@@ -26,19 +26,25 @@
 #![forbid(unsafe_code)]
 
 pub mod envelope;
+#[cfg(feature = "server")]
 pub(crate) mod fast_path;
 pub(crate) mod hex;
 mod key;
+#[cfg(feature = "server")]
 mod parser;
+#[cfg(feature = "server")]
 mod read;
 mod reject;
 pub mod reply;
+#[cfg(feature = "server")]
 pub mod request;
 mod request_type;
 
 pub use key::{EmptyKey, Key};
+#[cfg(feature = "server")]
 pub use parser::Parser;
 pub use reject::Reject;
+pub use request_type::RequestType;
 
 /// The first four bytes of every datagram, in both directions (`confdMagicFourcc`).
 pub const FOURCC: [u8; 4] = *b"plj0";
@@ -59,6 +65,7 @@ pub const REPLY_BYTES_MAX: usize = 65_507;
 pub const KEY_BYTES_MAX: u64 = 64 * 1024;
 
 /// Writable bytes that must follow a datagram in its buffer: the parser reads whole SIMD registers.
+#[cfg(feature = "server")]
 pub const PADDING: usize = simd_json::INPUT_PADDING;
 
 /// The largest difference between a request's clock and ours that is accepted, in seconds
