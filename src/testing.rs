@@ -1,8 +1,9 @@
-//! Insides of the crate that `fuzz/` and the tests examine. Not part of the public interface: anything
-//! here may change or go at any time.
+//! Insides of the crate that `fuzz/` and the tests examine. Not part of the public interface:
+//! anything here may change or go at any time.
 //!
-//! The items are `pub` in private modules and re-exported here, so that there are no copies of them to
-//! keep in step. Only [`engine`] has code of its own, because its memory is otherwise read by the kernel.
+//! The items are `pub` in private modules and re-exported here, so that there are no copies of them
+//! to keep in step. Only [`engine`] has code of its own, because its memory is otherwise read by
+//! the kernel.
 #![forbid(unsafe_code)]
 
 /// Datagrams as clients usually write them, without the general parser.

@@ -85,8 +85,8 @@ impl SendSlots {
         self.batch.members(head, count).collect()
     }
 
-    /// Hands the `count` replies from `head` to the kernel as one send: a single reply without control
-    /// messages by `sendto`, all others by `sendmsg`.
+    /// Hands the `count` replies from `head` to the kernel as one send: a single reply without
+    /// control messages by `sendto`, all others by `sendmsg`.
     pub fn pin(&mut self, head: u16, count: usize) {
         self.slots.pin(&self.batch, head, count);
         let is_send_to = count == 1 && self.batch.reply(head).source == LocalAddr::Any;
@@ -97,20 +97,22 @@ impl SendSlots {
         });
     }
 
-    /// What the kernel would now read of the send that starts with `head`; `None` if there is no such
-    /// send.
+    /// What the kernel would now read of the send that starts with `head`; `None` if there is no
+    /// such send.
     pub fn read(&self, head: u16) -> Option<Sent> {
         self.slots.sending(head)?;
         Some(match self.pinned[usize::from(head)].as_ref()? {
             Pinned::SendTo(send) => Sent {
-                // SAFETY: the name is pinned (`slots` invariant 2; `sending` has just confirmed it).
+                // SAFETY: the name is pinned (`slots` invariant 2; `sending` has just confirmed
+                // it).
                 name: unsafe { copy(send.name.cast(), send.name_len as usize) },
                 control: Vec::new(),
                 // SAFETY: the reply is pinned with the name.
                 replies: vec![unsafe { copy(send.bytes, send.len) }],
             },
             Pinned::Message(header) => {
-                // SAFETY: the header is pinned (`slots` invariant 2; `sending` has just confirmed it).
+                // SAFETY: the header is pinned (`slots` invariant 2; `sending` has just confirmed
+                // it).
                 let header = unsafe { &**header };
                 // SAFETY: the iovecs are pinned with the header, which holds their number.
                 let iovecs = unsafe { slice::from_raw_parts(header.msg_iov, header.msg_iovlen) };

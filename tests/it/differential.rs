@@ -149,7 +149,7 @@ fn text_beyond_ascii() {
                 ..style
             },
         );
-        let subject = encodings::reveal_all(&tree).write(&mut run.rng, style);
+        let subject = encodings::decode_all(&tree).write(&mut run.rng, style);
         run.compare(&Case {
             subject: subject.into_bytes(),
             rule: Rule::Disguised,
@@ -423,7 +423,7 @@ fn requests(case: &Case, key: &[u8], seed: u64) -> Vec<Asked> {
 fn revealed_datagram(asked: &Asked, key: &[u8], seed: u64) -> Vec<u8> {
     let rng = &mut Rng::with_seed(seed ^ asked.tag as u64);
     let style = Style::any(rng);
-    let message = encodings::reveal_all(&asked.message).write(rng, style);
+    let message = encodings::decode_all(&asked.message).write(rng, style);
     let salt = now().to_string();
     let hmac = sign_hex(key, format!("{salt}{message}").as_bytes());
     let envelope = Json::object([
@@ -495,7 +495,7 @@ fn agree(case: &Case, asked: &Asked, expected: Heard, got: Heard) -> bool {
         Rule::Incomplete => matches!(asked.type_number, Some(8..=10)) || got == expected,
         Rule::Unknown => message(&got).map(|got| without_unknown(&got)) == message(&expected),
         Rule::Disguised => {
-            message(&got) == message(&expected).map(|expected| encodings::reveal_quoted(&expected))
+            message(&got) == message(&expected).map(|expected| encodings::decode_quoted(&expected))
         }
     }
 }

@@ -14,6 +14,7 @@ mod fast_path;
 mod flood;
 mod ganeti_tools;
 mod interop;
+mod line_width;
 mod load;
 mod multi_host;
 mod nesting;

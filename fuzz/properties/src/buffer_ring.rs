@@ -1,6 +1,8 @@
-//! A sequence of operations on receive buffers and send slots, with the kernel's part played by a model: no buffer is handed out twice
-//! or lost, each entry tells where its buffer is; no slot is in two states, replies leave in order, whole and once, and what the kernel
-//! reads of a send is what was handed on, until the kernel is done with it.
+//! A sequence of operations on receive buffers and send slots, with a model in place of the kernel.
+//!
+//! No buffer is handed out twice or lost, and each ring entry has its buffer's place. No slot is in
+//! two states; replies are sent in order, complete and once; and what the kernel reads of a send
+//! does not change until the send completes.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -18,13 +20,13 @@ const STEPS_MAX: usize = 200;
 /// Batches in one sequence.
 const BATCHES_MAX: usize = 8;
 
-/// Rules of `UDP_SEGMENT` (udp(7)) that a train must keep.
+/// The kernel's limit of segments in a send with `UDP_SEGMENT` (udp(7)).
 const SEGMENTS_MAX: usize = 64;
 
-/// The most payload that a segment may have on an Ethernet under IPv6.
+/// The largest UDP payload of an unfragmented IPv6 packet on Ethernet.
 const SEGMENT_BYTES_MAX: usize = 1_452;
 
-/// Plays the sequence that `bytes` choose.
+/// Runs the sequence that `bytes` choose.
 pub fn check(bytes: &[u8]) {
     let mut choices = Choices::from_bytes(bytes);
     match choices.bool() {
@@ -33,20 +35,20 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-/// Receive buffers, and where the model says each of them is.
+/// Receive buffers, and the state of each according to the model.
 struct Receiving {
     buffers: RecvBuffers,
     /// Buffers taken by the kernel since start, modulo 2^16.
     head: u16,
     count: u16,
-    /// Published, in the order in which the kernel will take them.
+    /// Published, in ring order.
     published: VecDeque<u16>,
-    /// Taken by the kernel, not completed yet.
+    /// Taken by the kernel and not completed.
     taken: Vec<u16>,
-    /// Completed and given back, not published yet.
-    given_back: Vec<u16>,
-    /// Completed and never given back.
-    kept: Vec<u16>,
+    /// Completed and returned, but not published.
+    returned: Vec<u16>,
+    /// Completed and leaked, so never returned.
+    leaked: Vec<u16>,
 }
 
 impl Receiving {
@@ -58,8 +60,8 @@ impl Receiving {
             count,
             published: (0..count).collect(),
             taken: Vec::new(),
-            given_back: Vec::new(),
-            kept: Vec::new(),
+            returned: Vec::new(),
+            leaked: Vec::new(),
         }
     }
 
@@ -73,12 +75,12 @@ impl Receiving {
                     self.complete(at, written);
                 }
                 5 => self.publish(),
-                6 => self.complete_strange(choices),
-                7 => self.go_round(choices),
+                6 => self.complete_invalid(choices),
+                7 => self.cycle(choices),
                 _ => {}
             }
             let kernels = self.published.len() + self.taken.len();
-            let ours = self.given_back.len() + self.kept.len();
+            let ours = self.returned.len() + self.leaked.len();
             assert_eq!(kernels + ours, usize::from(self.count), "a buffer is lost");
             if choices.is_at_end() {
                 break;
@@ -88,7 +90,7 @@ impl Receiving {
         for _ in 0..self.count {
             self.take();
         }
-        self.taken.append(&mut self.kept);
+        self.taken.append(&mut self.leaked);
         self.taken.sort_unstable();
         assert!(
             self.taken.iter().copied().eq(0..self.count),
@@ -112,14 +114,14 @@ impl Receiving {
         let id = self.taken.swap_remove(at);
         let lease = self.buffers.lease(id, written);
         let mut lease = lease.unwrap_or_else(|| panic!("the kernel has buffer {id}"));
-        // Nobody wrote a sender's name to it.
+        // It contains no sender's address.
         assert!(lease.received().is_none(), "buffer {id}");
         drop(lease);
-        self.given_back.push(id);
+        self.returned.push(id);
     }
 
-    /// A completion for a buffer that there is not, or that the kernel does not have.
-    fn complete_strange(&mut self, choices: &mut Choices<'_>) {
+    /// A completion for a buffer that does not exist or that the kernel does not have.
+    fn complete_invalid(&mut self, choices: &mut Choices<'_>) {
         let id = self.count.saturating_add(u16::from(choices.u8()) << 8);
         assert!(self.buffers.lease(id, 0).is_none());
         if choices.once_in(4)
@@ -127,9 +129,9 @@ impl Receiving {
         {
             let lease = self.buffers.lease(id, 0);
             mem::forget(lease.expect("the kernel has it"));
-            self.kept.push(id);
+            self.leaked.push(id);
         }
-        for id in &self.kept {
+        for id in &self.leaked {
             let again = self.buffers.lease(*id, 0);
             assert!(again.is_none(), "buffer {id} is ours already");
         }
@@ -137,11 +139,11 @@ impl Receiving {
 
     fn publish(&mut self) {
         self.buffers.publish();
-        self.published.extend(self.given_back.drain(..));
+        self.published.extend(self.returned.drain(..));
     }
 
-    /// Rounds of one buffer. So many that the tail wraps, which takes a second here, are in a unit test.
-    fn go_round(&mut self, choices: &mut Choices<'_>) {
+    /// Cycles of one buffer. A unit test covers the wrap of the tail, which would be slow here.
+    fn cycle(&mut self, choices: &mut Choices<'_>) {
         for _ in 0..choices.usize(0..64) {
             if self.published.is_empty() {
                 break;
@@ -153,22 +155,22 @@ impl Receiving {
     }
 }
 
-/// A reply as it was written.
+/// A reply in its slot.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Written {
     slot: u16,
     peer: usize,
     len: usize,
-    /// What all its bytes are.
+    /// The value of all its bytes.
     fill: u8,
 }
 
-/// Send slots, and what the model says each of them is doing.
+/// Send slots, and their state according to the model.
 struct Sending {
     slots: SendSlots,
     count: usize,
     peers: usize,
-    /// The replies of each send that the kernel has.
+    /// The replies of each send in flight.
     sent: Vec<Vec<Written>>,
     /// Replies written so far.
     replies: usize,
@@ -204,7 +206,7 @@ impl Sending {
         assert!(free.into_iter().eq(0..self.count as u16), "a slot is lost");
     }
 
-    /// Fills slots, and sends what is in them.
+    /// Fills slots and sends the replies.
     fn batch(&mut self, choices: &mut Choices<'_>) {
         let busy: usize = self.sent.iter().map(Vec::len).sum();
         let mut written: Vec<Written> = Vec::new();
@@ -230,7 +232,8 @@ impl Sending {
             self.replies += 1;
             self.slots.bytes_mut(slot)[..reply.len].fill(reply.fill);
             let peer = Peer::parse(&name(reply.peer)).expect("a peer's name");
-            self.slots.push(slot, peer, source(reply.peer), reply.len, grouped);
+            self.slots
+                .push(slot, peer, source(reply.peer), reply.len, grouped);
             written.push(reply);
         }
         self.send(&written, grouped);
@@ -276,7 +279,8 @@ impl Sending {
         assert_eq!(self.slots.sending(!slot), None);
     }
 
-    /// Completes some sends, in any order; the others stay in flight while the next batches are filled.
+    /// Completes some sends, in any order; the others stay in flight while the next batches are
+    /// filled.
     fn finish_some(&mut self, choices: &mut Choices<'_>) {
         for _ in 0..choices.usize(0..self.sent.len() + 1) {
             let at = choices.usize(0..self.sent.len());
@@ -330,7 +334,8 @@ fn assert_group(group: &SendGroup, replies: &[Written]) {
     }
 }
 
-/// What the kernel must read of a send of `replies`; a group of several has the size of its segments.
+/// What the kernel must read of a send of `replies`; a group of several has the size of its
+/// segments.
 fn expected(replies: &[Written]) -> Sent {
     let first = replies[0];
     let segment_bytes = (replies.len() > 1).then_some(first.len as u16);

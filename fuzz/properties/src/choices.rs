@@ -1,10 +1,11 @@
-//! Where a generator's choices come from: a fuzzer's bytes, or a seed.
+//! The source of a generator's choices: a fuzzer's bytes, or a seed.
 
 use std::ops::Range;
 
 use arbitrary::Unstructured;
 
-/// A source of choices. From bytes, every choice is the lowest one when they have run out, so generators must end then.
+/// A source of choices. When a fuzzer's bytes have run out, every choice is the lowest one, and a
+/// generator must end on that.
 #[derive(Debug)]
 pub struct Choices<'a>(Source<'a>);
 
@@ -15,12 +16,12 @@ enum Source<'a> {
 }
 
 impl<'a> Choices<'a> {
-    /// Choices that a fuzzer's input makes.
+    /// Choices from a fuzzer's input.
     pub fn from_bytes(bytes: &'a [u8]) -> Self {
         Self(Source::Bytes(Unstructured::new(bytes)))
     }
 
-    /// Choices that a seed makes.
+    /// Choices from a seed.
     pub fn from_seed(seed: u64) -> Self {
         Self(Source::Seed(fastrand::Rng::with_seed(seed)))
     }
@@ -51,22 +52,23 @@ impl<'a> Choices<'a> {
         }
     }
 
-    /// Yes or no; no in the end.
+    /// True or false; false when the bytes have run out.
     pub fn bool(&mut self) -> bool {
         self.u8() & 1 == 1
     }
 
-    /// Yes, once in `times`; no in the end, unless `times` is 1.
+    /// True with a probability of one in `times`. False when the bytes have run out, unless `times`
+    /// is 1.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.usize(0..times) == times - 1
     }
 
-    /// One of `of`, which must not be empty.
+    /// An element of `of`, which must not be empty.
     pub fn one_of<T: Clone>(&mut self, of: &[T]) -> T {
         of[self.usize(0..of.len())].clone()
     }
 
-    /// Whether a fuzzer's bytes have run out; a seed's never do.
+    /// Whether the fuzzer's bytes have run out; always false with a seed.
     pub fn is_at_end(&self) -> bool {
         matches!(&self.0, Source::Bytes(bytes) if bytes.is_empty())
     }

@@ -1,4 +1,5 @@
-//! Any bytes as `config.data`: an error that an administrator can use, or a snapshot that answers every query about every name in it.
+//! Any bytes as `config.data`: either an error that helps an administrator, or a snapshot that
+//! answers every query about every name in it.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -9,21 +10,22 @@ use serde_json::{Value, json};
 
 use crate::datagram::Worker;
 use crate::pointer::served_snapshot;
+use crate::reference_parser;
 use crate::sample::{KEY, NOW};
 use crate::signed_request::enveloped;
-use crate::reference_parser;
 
-/// Names asked about, at the most: large files are mostly more of the same.
+/// The largest number of names to query; larger files add little.
 const NAMES_MAX: usize = 12;
 
-/// An error and a warning are lines for a log, and quote only so much of the file.
+/// The maximum length of an error or warning. They are log lines, which must not quote unbounded
+/// text.
 const ERROR_BYTES_MAX: usize = 2_400;
 
 thread_local! {
     static WORKER: RefCell<Worker> = RefCell::default();
 }
 
-/// Loads `bytes`, and asks.
+/// Loads `bytes` and queries the snapshot.
 pub fn check(bytes: &[u8]) {
     let loaded = match Snapshot::load(bytes) {
         Ok(loaded) => loaded,
@@ -33,7 +35,7 @@ pub fn check(bytes: &[u8]) {
                 error.path.is_empty() || error.path.starts_with('/'),
                 "{error}"
             );
-            assert!(has_place(&error), "where is this? {error}");
+            assert!(has_place(&error), "an error without a place: {error}");
             return;
         }
     };
@@ -42,7 +44,7 @@ pub fn check(bytes: &[u8]) {
     }
     let file: Value = match serde_json::from_slice(bytes) {
         Ok(file) => file,
-        // Numbers beyond a double and lone halves of characters are served.
+        // Numbers beyond the range of doubles and unpaired surrogates are served.
         Err(error) => {
             let text = error.to_string();
             let known = text.contains("out of range") || text.contains("hex escape");
@@ -53,7 +55,10 @@ pub fn check(bytes: &[u8]) {
             return;
         }
     };
-    let summary = loaded.snapshot.summary().expect("it is loaded");
+    let summary = loaded
+        .snapshot
+        .summary()
+        .expect("a loaded snapshot has a summary");
     let count = |section: &str| file[section].as_object().map_or(0, serde_json::Map::len);
     assert_eq!(summary.nodes, count("nodes"));
     assert_eq!(summary.instances, count("instances"));
@@ -69,7 +74,7 @@ pub fn check(bytes: &[u8]) {
     });
 }
 
-/// Whether an administrator knows where to look: at a path, at a line and column, or at a key of the top level.
+/// Whether the error names a place: a path, a line and column, or a key of the top level.
 pub(crate) fn has_place(error: &Error) -> bool {
     let what = &error.what;
     !error.path.is_empty()
@@ -77,7 +82,7 @@ pub(crate) fn has_place(error: &Error) -> bool {
         || what.contains('\'')
 }
 
-/// What the file calls its nodes, instances, addresses and links, and paths to them.
+/// The file's names of nodes, instances, addresses and links, and paths to them.
 fn names(file: &Value) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for section in ["nodes", "instances"] {

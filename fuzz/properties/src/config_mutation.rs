@@ -1,8 +1,10 @@
-//! Choices of a valid configuration, and of what happens to it: refused with an error; or its print says what the file says and is a fixed
-//! point, and every answer is that of the slow model.
+//! A generated configuration with random changes is either refused with an error, or printed such
+//! that the text preserves what the file contains, printing it again changes nothing, and every
+//! answer equals the slow model's.
 //!
-//! The first four bytes are the seeds of a configuration and of the questions, the others choose changes to it. Without a change there may be
-//! one [`Fault`], and then it is known whether the file is served.
+//! The first four bytes are the seeds of the configuration and of the questions; the others choose
+//! changes. Without a change there may be one [`Fault`], for which it is known whether the file is
+//! served.
 
 use std::cell::RefCell;
 
@@ -15,24 +17,24 @@ use crate::choices::Choices;
 use crate::config::has_place;
 use crate::datagram::Worker;
 use crate::generate::{Fault, Generator, Json, Style, encodings};
-use crate::preserved;
 use crate::model::{Answer, Cluster, parsed};
 use crate::pointer::{TOP, served_snapshot};
+use crate::preserved;
+use crate::reference_parser::{self, Dict, Query};
 use crate::sample::{KEY, NOW};
 use crate::signed_request::enveloped;
-use crate::reference_parser::{self, Dict, Query};
 
 /// Changes to one configuration.
 const CHANGES_MAX: usize = 6;
 
-/// Questions of choice about one configuration.
+/// Random questions about one configuration.
 const QUESTIONS: usize = 15;
 
 thread_local! {
     static WORKER: RefCell<Worker> = RefCell::default();
 }
 
-/// Makes a configuration, changes it, loads it, and asks.
+/// Generates a configuration, changes it, loads it and queries it.
 pub fn check(bytes: &[u8]) {
     let Some((&[a, b, c, d], rest)) = bytes.split_first_chunk() else {
         return;
@@ -52,7 +54,7 @@ pub fn check(bytes: &[u8]) {
     let mut rng = Rng::with_seed(u16::from_le_bytes([c, d]).into());
     if rng.u8(..4) == 0 {
         encodings::sprinkle(&mut tree, &mut rng);
-        tree = encodings::reveal_all(&tree);
+        tree = encodings::decode_all(&tree);
     }
     let style = Style::any(&mut rng);
     let text = tree.write(&mut rng, style);
@@ -60,7 +62,10 @@ pub fn check(bytes: &[u8]) {
     if let Some(is_served) = is_served {
         let why = loaded.as_ref().err();
         assert_eq!(loaded.is_ok(), is_served, "{why:?}: {text}");
-        assert!(why.is_none_or(has_place), "where is this? {why:?}");
+        assert!(
+            why.is_none_or(has_place),
+            "an error without a place: {why:?}"
+        );
     }
     let Ok(loaded) = loaded else { return };
     let served = served_snapshot(loaded.snapshot);
@@ -71,32 +76,32 @@ pub fn check(bytes: &[u8]) {
         assert_eq!(why, None, "{name}: {text}");
     }
     let again = Snapshot::load(printed.text().as_bytes())
-        .unwrap_or_else(|error| panic!("what is printed does not load: {error}: {text}"));
+        .unwrap_or_else(|error| panic!("the printed text does not load: {error}: {text}"));
     let again = served_snapshot(again.snapshot);
     for ((name, first), (_, second)) in printed.0.iter().zip(Printed::of(&again).0) {
         let same = first == &second || same_value(&parsed(first), &parsed(&second));
-        assert!(same, "{name} is printed as {first}, then as {second}");
+        assert!(same, "{name} is printed as {first}, and again as {second}");
     }
 
     let cluster = Cluster::new(|section| printed.section(section));
     let words = cluster.words();
-    let mut questions = cluster.telling_questions();
+    let mut questions = cluster.thorough_questions();
     questions.extend((0..QUESTIONS).map(|_| question(&mut rng, &words)));
     for (kind, query) in questions {
         let ours = ask(&served, kind, &query);
         let expected = cluster.answer(kind, &query);
         assert!(
             same(&ours, &expected),
-            "{kind} {query:?}: {ours:?}, not {expected:?}: {text}"
+            "{kind} {query:?}: {ours:?} instead of {expected:?}: {text}"
         );
     }
 }
 
-/// The configuration of `seed` with a fault of choice in one record; `None` if none is chosen.
+/// The configuration of `seed` with a chosen fault in one record; `None` if no fault is chosen.
 fn faulty(choices: &mut Choices<'_>, seed: u64) -> Option<(Fault, Json)> {
     let at = choices.usize(0..Fault::ALL.len() + 1).checked_sub(1)?;
     let fault = Fault::ALL[at];
-    // There may be fewer records that can have it.
+    // Fewer records than that may fit the fault.
     let places = (0..choices.usize(0..24) + 1).rev();
     let tree = places
         .filter_map(|at| Generator::faulty(seed, fault, at))
@@ -104,8 +109,8 @@ fn faulty(choices: &mut Choices<'_>, seed: u64) -> Option<(Fault, Json)> {
     Some((fault, tree))
 }
 
-/// Whether two printed values are the same: numbers as doubles, since a fraction that no double holds is printed as the nearest one, which
-/// may be an integer.
+/// Whether two printed values are equal, with numbers compared as doubles: a fraction that no
+/// double represents is printed as the nearest double, which may be an integer.
 fn same_value(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
@@ -120,7 +125,7 @@ fn same_value(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// All sections, as they are printed.
+/// All printed sections.
 struct Printed(Vec<(&'static str, String)>);
 
 impl Printed {
@@ -147,7 +152,7 @@ impl Printed {
     }
 }
 
-/// Asks, and takes the reply's message apart.
+/// Sends a query and parses the reply's message.
 fn ask(served: &Served, kind: u8, query: &Query) -> Answer {
     let message = json!({ "protocol": 1, "type": kind, "query": query.to_json(), "rsalt": "R" });
     let request = enveloped(&NOW.to_string(), &message.to_string());
@@ -163,7 +168,7 @@ fn ask(served: &Served, kind: u8, query: &Query) -> Answer {
     }
 }
 
-/// Whether two answers say the same: objects byte by byte, texts made here whatever their escapes.
+/// Whether two answers are equal: objects by bytes, texts that the model made by value.
 fn same(ours: &Answer, expected: &Answer) -> bool {
     let value = |answer: &Answer| serde_json::from_str::<Value>(&answer.answer).ok();
     (ours.status, &ours.serial) == (expected.status, &expected.serial)
@@ -196,7 +201,7 @@ fn question(rng: &mut Rng, words: &[String]) -> (u8, Query) {
     (kind, query)
 }
 
-/// Changes something somewhere in `json`.
+/// Makes one change somewhere in `json`.
 fn change(choices: &mut Choices<'_>, json: &mut Json) {
     match json {
         Json::Object(members) if !members.is_empty() => {
@@ -205,7 +210,7 @@ fn change(choices: &mut Choices<'_>, json: &mut Json) {
                 0 => drop(members.remove(at)),
                 1 => members[at].1 = other(choices),
                 2 => {
-                    // Two objects alike, under two keys.
+                    // The same object under two keys.
                     let (key, value) = members[at].clone();
                     members.push((format!("{key}2"), value));
                 }
@@ -226,7 +231,7 @@ fn change(choices: &mut Choices<'_>, json: &mut Json) {
     }
 }
 
-/// A value that may stand anywhere, often one that others refer to.
+/// A value for any place; often one that other objects refer to.
 fn other(choices: &mut Choices<'_>) -> Json {
     const TEXTS: [&str; 14] = [
         "n-1",

@@ -1,13 +1,13 @@
-//! Any bytes as a datagram, through the whole responder: answered if the slow wire says so, or silent for the same reason; and
-//! whatever is sent is bounded, signed, and bound to its request.
+//! Any bytes as a datagram, through the whole responder: answered if the reference parser says so,
+//! or dropped for the same reason. Every reply is bounded, signed, and bound to its request.
 
 use std::cell::RefCell;
 
 use ganeti_confd::protocol::{PADDING, REPLY_BYTES_MAX, Reject};
 use ganeti_confd::responder::{Datagram, Responder, Served};
 
-use crate::sample::{self, KEY, NOW};
 use crate::reference_parser;
+use crate::sample::{self, KEY, NOW};
 
 /// A responder, with the buffers that a worker has.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Worker {
     pub fn respond(&mut self, datagram: &[u8], now: u64, served: &Served) -> Result<&[u8], Reject> {
         self.buffer.clear();
         self.buffer.extend_from_slice(datagram);
-        // What stands behind a datagram is what an earlier one left there.
+        // Bytes of an earlier datagram in the buffer.
         self.buffer.extend([b'"'; PADDING]);
         let datagram = Datagram::new(&mut self.buffer, datagram.len());
         let reply = self
@@ -50,7 +50,7 @@ thread_local! {
     static WORKER: RefCell<Worker> = RefCell::default();
 }
 
-/// Answers `bytes`, and judges them.
+/// Answers `bytes` and compares the outcome with the reference parser's.
 pub fn check(bytes: &[u8]) {
     let expected = reference_parser::judge(bytes, NOW, KEY);
     WORKER.with_borrow_mut(|worker| {
@@ -63,7 +63,7 @@ pub fn check(bytes: &[u8]) {
             }
             (ours, expected) => {
                 let ours = ours.map(<[u8]>::escape_ascii);
-                panic!("{ours:?} to {expected:?}: {}", bytes.escape_ascii());
+                panic!("{ours:?} instead of {expected:?}: {}", bytes.escape_ascii());
             }
         }
     });

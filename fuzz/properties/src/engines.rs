@@ -1,4 +1,4 @@
-//! Both engines, answering from the sample on loopback.
+//! Both engines, serving the sample configuration on loopback.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::{Arc, LazyLock};
@@ -12,10 +12,10 @@ use ganeti_confd::responder::Responder;
 use crate::sample;
 use crate::signed_request::enveloped;
 
-/// How long a reply may take: a busy machine is no failure.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout for a reply; long, because the machine may be busy.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The engines of this process, once they were asked for.
+/// This process's engines, started on first use.
 #[derive(Debug)]
 pub struct Engines(Vec<Engine>);
 
@@ -26,11 +26,11 @@ struct Engine {
 }
 
 impl Engines {
-    /// Asks each engine what `message` asks, and expects `reply`.
+    /// Sends `message` to each engine and expects `reply`.
     ///
     /// # Panics
     ///
-    /// If an engine cannot be started, says nothing, or something else.
+    /// If an engine cannot be started, or does not answer with `reply`.
     pub fn assert_same(message: &str, reply: &[u8]) {
         static ENGINES: LazyLock<Engines> =
             LazyLock::new(|| Engines([Choice::Uring, Choice::Mmsg].map(Engine::start).into()));
@@ -49,7 +49,7 @@ impl Engine {
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
         client.connect(workers.local_addr()).expect("connected");
         client
-            .set_read_timeout(Some(PATIENCE))
+            .set_read_timeout(Some(REPLY_TIMEOUT))
             .expect("a time limit");
         Self { workers, client }
     }

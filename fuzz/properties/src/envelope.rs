@@ -1,17 +1,17 @@
-//! Any bytes as an envelope, and as a request: taken or not, and read as the same, by simd-json, by the scanner of plain texts, and by
-//! serde_json.
+//! Any bytes as an envelope and as a request: the fast path, the general parser and serde_json
+//! accept the same texts and read the same from them.
 
 use std::cell::RefCell;
 
-use ganeti_confd::protocol::request::Request;
 use ganeti_confd::protocol::envelope::Envelope;
+use ganeti_confd::protocol::request::Request;
 use ganeti_confd::protocol::{PADDING, Parser, REQUEST_BYTES_MAX, Reject};
 
 use crate::fast_path;
 use crate::reference_parser;
 
-/// What an earlier datagram may have left behind this one.
-const BEHIND: [[u8; PADDING]; 4] = [
+/// Bytes that an earlier datagram may have left in the buffer.
+const AFTER: [[u8; PADDING]; 4] = [
     [0; PADDING],
     [b'"'; PADDING],
     [b' '; PADDING],
@@ -22,22 +22,22 @@ thread_local! {
     static PARSER: RefCell<Parser> = RefCell::default();
 }
 
-/// Reads `bytes` in all ways.
+/// Parses `bytes` in all ways.
 pub fn check(bytes: &[u8]) {
     if bytes.len() > REQUEST_BYTES_MAX {
         return;
     }
-    let behind = &BEHIND[bytes.len() % BEHIND.len()];
+    let after = &AFTER[bytes.len() % AFTER.len()];
     PARSER.with_borrow_mut(|parser| {
-        fast_path::compare(parser, bytes, behind);
-        envelope(parser, bytes, behind);
-        request(parser, bytes, behind);
+        fast_path::compare(parser, bytes, after);
+        envelope(parser, bytes, after);
+        request(parser, bytes, after);
     });
 }
 
-fn envelope(parser: &mut Parser, bytes: &[u8], behind: &[u8; PADDING]) {
+fn envelope(parser: &mut Parser, bytes: &[u8], after: &[u8; PADDING]) {
     let expected = reference_parser::Envelope::read(bytes);
-    let mut text = [bytes, behind].concat();
+    let mut text = [bytes, after].concat();
     let mut message = vec![0; text.len()];
     let ours = Envelope::parse(parser, &mut text, bytes.len(), &mut message);
     let shown = || bytes.escape_ascii();
@@ -48,7 +48,7 @@ fn envelope(parser: &mut Parser, bytes: &[u8], behind: &[u8; PADDING]) {
             assert_eq!(ours.salt, expected.salt.as_bytes(), "{}", shown());
             assert_eq!(ours.hmac, expected.hmac.as_bytes(), "{}", shown());
         }
-        // The reference's clients never sign what these escapes mean.
+        // Clients of the reference sign other bytes than what these escapes mean.
         (Err(Reject::BadHmac), Some(expected)) => {
             let pairs = bytes.is_ascii() && expected.msg.chars().any(|c| c > '\u{ffff}');
             assert!(pairs, "refused: {}", shown());
@@ -58,11 +58,11 @@ fn envelope(parser: &mut Parser, bytes: &[u8], behind: &[u8; PADDING]) {
     }
 }
 
-fn request(parser: &mut Parser, bytes: &[u8], behind: &[u8; PADDING]) {
+fn request(parser: &mut Parser, bytes: &[u8], after: &[u8; PADDING]) {
     let expected = std::str::from_utf8(bytes)
         .ok()
         .and_then(reference_parser::Request::read);
-    let mut text = [bytes, behind].concat();
+    let mut text = [bytes, after].concat();
     let shown = || bytes.escape_ascii();
     let taken = Request::read(parser, &mut text, bytes.len(), |ours| {
         let same = expected.as_ref().is_some_and(|expected| expected == ours);

@@ -4,8 +4,8 @@ use ganeti_confd::protocol::request::Request;
 use ganeti_confd::protocol::{PADDING, Parser};
 use ganeti_confd::testing::fast_path::{self, EnvelopeSpans};
 
-/// Reads `bytes`, which must not be longer than a request, as an envelope and as a request, followed in
-/// the buffer by `after`. Returns whether the fast path takes them as either.
+/// Reads `bytes`, which must not be longer than a request, as an envelope and as a request,
+/// followed in the buffer by `after`. Returns whether the fast path takes them as either.
 ///
 /// # Panics
 ///

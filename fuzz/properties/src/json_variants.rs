@@ -1,16 +1,16 @@
-//! The same JSON in other words: what RFC 8259 lets a writer choose.
+//! Variants of the same JSON: everything that RFC 8259 leaves to the writer.
 
 use std::fmt::Write;
 
 use crate::choices::Choices;
 
-/// White space, mostly none.
+/// White space; usually none.
 pub fn white(choices: &mut Choices<'_>) -> &'static str {
     choices.one_of(&["", "", "", " ", "\n", "\t\r ", "    \n  "])
 }
 
-/// `text` as a JSON string: characters as they are, or as escapes where they may be. Characters that an ASCII writer would send as pairs
-/// of escapes are never escaped.
+/// `text` as a JSON string, with optional escapes. Characters that would need a surrogate pair are
+/// never escaped.
 pub fn string(choices: &mut Choices<'_>, text: &str) -> String {
     let style = choices.usize(0..4);
     let mut out = String::from('"');
@@ -52,7 +52,7 @@ fn short_escape(c: char) -> Option<&'static str> {
     })
 }
 
-/// A whole number of at most four digits, however it may be written.
+/// A whole number of at most four digits, in any notation.
 pub fn number(choices: &mut Choices<'_>, number: i64) -> String {
     match choices.usize(0..8) {
         0..4 => number.to_string(),
@@ -63,11 +63,11 @@ pub fn number(choices: &mut Choices<'_>, number: i64) -> String {
     }
 }
 
-/// An object of members that are JSON already, in an order of choice.
+/// An object whose members are given as JSON, in a chosen order.
 pub fn object(choices: &mut Choices<'_>, mut members: Vec<(String, String)>) -> String {
     for at in 1..members.len() {
         let with = choices.usize(0..at + 1);
-        // The lowest choice leaves all in place.
+        // The lowest choice keeps the order.
         members.swap(at, at - with);
     }
     let mut out = String::from("{");
@@ -80,7 +80,7 @@ pub fn object(choices: &mut Choices<'_>, mut members: Vec<(String, String)>) -> 
             "{comma}{}{key}{}:{}{value}{}",
             spaces[0], spaces[1], spaces[2], spaces[3]
         )
-        .expect("a string takes all");
+        .expect("writing to a string cannot fail");
     }
     out.push('}');
     out.push_str(white(choices));

@@ -1,20 +1,21 @@
-//! What must hold for every datagram, file and sequence of events, whatever they are.
+//! Properties that hold for every datagram, file and sequence of events.
 //!
-//! Each module is one property: `check` takes any bytes, and panics if the property does not hold for what they mean. The same functions
-//! are fuzz targets (`fuzz/fuzz_targets`), property tests and the replay of the corpora (`tests/it/properties.rs`).
+//! Each module in the table is one property: its `check` takes any bytes and panics if the property
+//! does not hold for them. The fuzz targets (`fuzz/fuzz_targets`) call these functions, and so do
+//! the property tests, which also replay the corpora (`tests/it/properties.rs`).
 //!
-//! | property | the bytes are | asserted |
+//! | property | input | assertion |
 //! |---|---|---|
 //! | [`datagram`] | a datagram | no reply unless the signature holds; replies are bounded, parse and verify |
-//! | [`signed_request`] | choices of a request, signed properly | the reply is this request's, and the same from every path |
-//! | [`envelope`] | an envelope, a request | read the same by simd-json, by the fast path and by serde_json |
-//! | [`config`] | `config.data` | an error with a place, or answers to every query of every name |
-//! | [`config_mutation`] | choices of a configuration | rendered once and again the same; answers equal those of a slow, obvious model |
-//! | [`mod@pointer`] | a configuration path | read as a model reads it |
-//! | [`numbers`] | a number's text | printed as exact rationals say |
+//! | [`signed_request`] | choices of a request, which is signed | the reply belongs to the request, and does not depend on notation or engine |
+//! | [`envelope`] | an envelope or a request | the fast path, the general parser and serde_json read the same |
+//! | [`config`] | `config.data` | an error with a place, or answers to all queries about all names |
+//! | [`config_mutation`] | choices of a configuration | printing is idempotent and preserves the file; answers equal a slow model's |
+//! | [`mod@pointer`] | a configuration path | parsed and answered as a model does |
+//! | [`numbers`] | a number's text | printed as exact rational arithmetic says |
 //! | [`recvmsg`] | what the kernel may write into a receive buffer | a datagram inside the buffer, or none |
-//! | [`buffer_ring`] | a sequence of operations on receive buffers | none handed out twice, none lost |
-//! | [`watcher`] | a sequence of file operations and clock steps | the last content is served in the end; loads are rationed |
+//! | [`buffer_ring`] | operations on receive buffers and send slots | none is handed out twice or lost |
+//! | [`watcher`] | file operations and clock steps | loads are rate-limited; the last content is served in the end |
 
 pub mod buffer_ring;
 pub mod choices;
@@ -25,21 +26,21 @@ pub mod engines;
 pub mod envelope;
 pub mod fast_path;
 pub mod generate;
-pub mod preserved;
+pub mod json_variants;
 pub mod model;
 pub mod numbers;
 pub mod pointer;
+pub mod preserved;
 pub mod recvmsg;
+pub mod reference_parser;
 pub mod sample;
 pub mod signed_request;
-pub mod json_variants;
 pub mod watcher;
-pub mod reference_parser;
 
-/// A property: panics if it does not hold for what the bytes mean.
+/// A property: panics if it does not hold for the input.
 pub type Property = fn(&[u8]);
 
-/// All properties, by the names of their fuzz targets.
+/// All properties by the names of their fuzz targets.
 pub const ALL: [(&str, Property); 10] = [
     ("datagram", datagram::check),
     ("signed_request", signed_request::check),

@@ -1,7 +1,9 @@
-//! The twelve queries once more, slowly: over the printed configuration, by walking through all of it every time.
+//! A second, slow implementation of the twelve queries, which scans the whole printed configuration
+//! for each.
 //!
-//! Values are taken as the daemon prints them, so defaults are not modelled here; which objects a name leads to, in which order they are
-//! listed, and what is said when there are none, is. Written after the protocol and the reference daemon, not after `snapshot`.
+//! It takes values as the daemon prints them, so it does not model defaults. It models which
+//! objects a name refers to, in which order they are listed, and the answers when there are none.
+//! It was written from the protocol and the reference daemon, not from `snapshot`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -22,7 +24,7 @@ pub struct Answer {
     pub serial: String,
 }
 
-/// An object under its key, as it is printed.
+/// A printed object, with its key.
 #[derive(Debug)]
 struct Object {
     key: String,
@@ -30,7 +32,7 @@ struct Object {
     fields: Value,
 }
 
-/// A configuration, as it is printed.
+/// A printed configuration.
 #[derive(Debug)]
 pub struct Cluster {
     version: String,
@@ -41,21 +43,21 @@ pub struct Cluster {
     disks: Vec<Object>,
 }
 
-/// `cluster.data_collectors`' entries.
+/// The entries of `cluster.data_collectors`.
 #[derive(Debug, serde::Deserialize)]
 struct Collector {
     active: bool,
     interval: Box<RawValue>,
 }
 
-/// What of the cluster is needed as text.
+/// The parts of `cluster` that are needed as text.
 #[derive(serde::Deserialize)]
 struct Raw {
     #[serde(default)]
     data_collectors: BTreeMap<String, Collector>,
 }
 
-/// Why a name leads nowhere.
+/// Why a name refers to no object.
 type NotFound = &'static str;
 
 impl Object {
@@ -77,7 +79,7 @@ impl Object {
 }
 
 impl Cluster {
-    /// The configuration whose sections `section` gives by their names, as printed.
+    /// The configuration with the printed sections that `section` returns by name.
     pub fn new(section: impl Fn(&str) -> String) -> Self {
         let objects = |name: &str| {
             let objects: BTreeMap<String, Box<RawValue>> =
@@ -101,7 +103,7 @@ impl Cluster {
         }
     }
 
-    /// Texts that queries can be about: names, keys, addresses, links and beginnings of names.
+    /// Arguments for queries: names, keys, addresses, links and prefixes of names.
     pub fn words(&self) -> Vec<String> {
         let mut words = vec![String::new(), "no-such-name".to_owned()];
         for object in self.nodes.iter().chain(&self.instances) {
@@ -122,8 +124,9 @@ impl Cluster {
         words
     }
 
-    /// The questions with the longest answers: what is on each node, and who has which address on each link.
-    pub fn telling_questions(&self) -> Vec<(u8, Query)> {
+    /// The questions with the longest answers: the instances and minors of each node, and all
+    /// addresses on each link.
+    pub fn thorough_questions(&self) -> Vec<(u8, Query)> {
         let on_nodes = self
             .nodes
             .iter()
@@ -147,7 +150,7 @@ impl Cluster {
         on_nodes.chain(on_links).collect()
     }
 
-    /// The answer to a query of type `kind`, other than a path.
+    /// The answer to a query of type `kind`, which must not be a path query.
     pub fn answer(&self, kind: u8, query: &Query) -> Answer {
         match (kind, query) {
             (0, _) => answered(self.version.clone(), "0".to_owned()),
@@ -214,8 +217,8 @@ impl Cluster {
         self.cluster(json!(role))
     }
 
-    /// Link, address and instance name of every NIC that has an address; in map order, the last of a link and address counts. `None`
-    /// if the reference would look for a default link that there is not.
+    /// The instance name by link and address, over all NICs that have an address; on duplicates the
+    /// last in map order. `None` if the reference would look up a default link that does not exist.
     fn registered(&self) -> Option<BTreeMap<(&str, &str), &str>> {
         let mut registered = BTreeMap::new();
         for instance in &self.instances {
@@ -224,7 +227,7 @@ impl Cluster {
                     continue;
                 };
                 let own = nic["nicparams"]["link"].as_str();
-                // The default is looked up even where it is not used.
+                // The reference looks the default up even where it is not used.
                 let link = self.default_link().map(|default| own.unwrap_or(default))?;
                 let name = instance.text("name").or(instance.text("uuid"));
                 registered.insert((link, ip), name.unwrap_or_default());
@@ -302,7 +305,7 @@ impl Cluster {
         let uuid = node.text("uuid").unwrap_or_default();
         let mut minors = Vec::new();
         for instance in &self.instances {
-            // All of its disks or none.
+            // Either all of its disks or none.
             let Ok(same) = find(&self.instances, instance.text("uuid").unwrap_or_default()) else {
                 continue;
             };
@@ -311,7 +314,8 @@ impl Cluster {
                 let mut found = Vec::new();
                 drbd_on(&disk.fields, uuid, &mut found);
                 for (minor, peer) in found {
-                    // Both are found as the disk names them: by the uuid field, which is a key, or a name, of perhaps another.
+                    // Both ends are looked up by what the disk contains: a `uuid` field, which may
+                    // be the key or name of another node.
                     let [here, peer] = match [uuid, &peer].map(|name| find(&self.nodes, name)) {
                         [Ok(here), Ok(peer)] => [here.name(), peer.name()],
                         [Err(why), _] => return error(json!(no_entry("Node name", uuid, why))),
@@ -385,7 +389,7 @@ impl Cluster {
         answered(format!("[{}]", texts.join(",")), instance.serial())
     }
 
-    /// Numbers of any size, so as text.
+    /// As text, because the numbers may have any size.
     fn collectors(&self) -> String {
         const NAMES: [&str; 6] = [
             "cpu-avg-load",
@@ -410,11 +414,12 @@ impl Cluster {
     }
 }
 
-/// Printed JSON as values. Numbers beyond a double, of which serde_json wants to know nothing, are null: no query looks at them.
+/// Parses printed JSON. Numbers beyond the range of doubles, which serde_json rejects, become null:
+/// no query uses them.
 pub(crate) fn parsed(text: &str) -> Value {
     let is_number = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.');
     let mut finite = String::new();
-    // What is between quotes that no backslash stands before; printed backslashes come in pairs or before what they escape.
+    // Splits at quotes that no backslash escapes.
     for (at, piece) in text
         .replace("\\\\", "\u{1}")
         .replace("\\\"", "\u{2}")
@@ -442,8 +447,9 @@ pub(crate) fn parsed(text: &str) -> Value {
     serde_json::from_str(&text).expect("printed values are JSON")
 }
 
-/// The object that `name` leads to: its key, its name, or the beginning of one name alone, before a dot. Of several objects with one name
-/// only the last is there; an instance without a name has none.
+/// The object that `name` refers to: its key, its name, or a name's unique prefix up to a dot. Of
+/// several objects with the same name only the last is found; an instance without a name cannot be
+/// found by name.
 fn find<'a>(objects: &'a [Object], name: &str) -> Result<&'a Object, NotFound> {
     if let Some(object) = objects.iter().find(|object| object.key == name) {
         return Ok(object);
@@ -479,7 +485,7 @@ fn disk_keys(instance: &Object) -> impl Iterator<Item = &str> {
     keys.filter_map(Value::as_str)
 }
 
-/// Minor and peer of `disk` on the node `uuid`, and of the disks below it.
+/// Minor and peer of `disk`, and of its children, on the node `uuid`.
 fn drbd_on(disk: &Value, uuid: &str, found: &mut Vec<(Value, String)>) {
     let id = &disk["logical_id"];
     if disk["dev_type"] == "drbd" {
@@ -523,7 +529,7 @@ fn no_entry(what: &str, name: &str, why: NotFound) -> String {
     format!("OpPrereqError {shown} ECodeNoEnt")
 }
 
-/// A text as Haskell shows it.
+/// A text in Haskell's `show` format.
 fn shown(text: &str) -> String {
     const CONTROLS: [&str; 32] = [
         "NUL", "SOH", "STX", "ETX", "EOT", "ENQ", "ACK", "a", "b", "t", "n", "v", "f", "r", "SO",
@@ -533,7 +539,7 @@ fn shown(text: &str) -> String {
     let mut out = String::from("\"");
     let mut before = None;
     for c in text.chars() {
-        // What could be read as part of the escape before it is kept apart.
+        // `\\&` separates an escape from a digit that could be read as part of it.
         let digit_after_code = before.is_some_and(|c| c > '\u{7f}') && c.is_ascii_digit();
         if digit_after_code || (before == Some('\u{e}') && c == 'H') {
             out.push_str("\\&");
@@ -541,9 +547,11 @@ fn shown(text: &str) -> String {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
             '\u{7f}' => out.push_str("\\DEL"),
-            '\0'..' ' => write!(out, "\\{}", CONTROLS[c as usize]).expect("a string takes all"),
+            '\0'..' ' => {
+                write!(out, "\\{}", CONTROLS[c as usize]).expect("writing to a string cannot fail")
+            }
             ' '..'\u{7f}' => out.push(c),
-            _ => write!(out, "\\{}", u32::from(c)).expect("a string takes all"),
+            _ => write!(out, "\\{}", u32::from(c)).expect("writing to a string cannot fail"),
         }
         before = Some(c);
     }
@@ -551,7 +559,7 @@ fn shown(text: &str) -> String {
     out
 }
 
-/// An object where a string belongs, as Haskell shows it.
+/// An object query in place of a string, in Haskell's `show` format.
 fn shown_query(dict: &Dict) -> String {
     let maybe = |text: &Option<String>| match text {
         Some(text) => format!("Just {}", shown(text)),

@@ -1,6 +1,7 @@
-//! Numbers, read and printed: as exact rationals say, and alike inside a file.
+//! Numbers are read and printed as exact rational arithmetic says, alone and inside a file.
 //!
-//! Bytes are a number's text as they are if they have nothing else in them; else they choose one.
+//! An input of digits, signs, points and exponent letters is the number's text; any other input
+//! chooses a number.
 
 use std::sync::LazyLock;
 
@@ -15,13 +16,15 @@ use crate::pointer;
 /// The longest text, in bytes.
 const TEXT_BYTES_MAX: usize = 900;
 
-/// Powers of ten are cut here: further off than [`TEXT_BYTES_MAX`] digits can take a number back among the doubles.
+/// Exponents are clamped here: beyond this, [`TEXT_BYTES_MAX`] digits cannot bring a number back
+/// into the range of doubles.
 const POWER_MAX: i64 = 1_300;
 
-/// More zeros than this are not printed at an integer's end: README's difference 12.
+/// An integer with more trailing zeros than this is printed as infinity (a documented difference
+/// from ganeti-confd).
 const ZEROS_MAX: usize = 308;
 
-/// Reads and prints the number that `bytes` are or choose.
+/// Checks the number that `bytes` contain or choose.
 pub fn check(bytes: &[u8]) {
     let is_text = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
     let text = match str::from_utf8(bytes) {
@@ -29,11 +32,11 @@ pub fn check(bytes: &[u8]) {
         _ => text(&mut Choices::from_bytes(bytes)),
     };
     if text.len() <= TEXT_BYTES_MAX {
-        hold(&text);
+        check_text(&text);
     }
 }
 
-fn hold(text: &str) {
+fn check_text(text: &str) {
     let file = PLACES.source.filled(|_| text.to_owned());
     let loaded = Snapshot::load(file.as_bytes());
     let Some(number) = Exact::read(text) else {
@@ -49,10 +52,7 @@ fn hold(text: &str) {
     let is_integral = number.as_integral().is_some();
     assert_eq!(number::is_integral(text.as_bytes()), is_integral, "{text}");
     for (write, kind) in [
-        (
-            number::rational as fn(&[u8], &mut Vec<u8>),
-            Kind::Any,
-        ),
+        (number::rational as fn(&[u8], &mut Vec<u8>), Kind::Any),
         (
             |text, out| out.extend(number::int(text).to_string().bytes()),
             Kind::Int,
@@ -76,7 +76,7 @@ fn hold(text: &str) {
     assert_eq!(pointer::query(&served, "/cluster"), expected, "{text}");
 }
 
-/// What a field of the configuration takes a number for.
+/// How a field of the configuration interprets a number.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Any,
@@ -95,7 +95,7 @@ impl Kind {
         Self::Time,
     ];
 
-    /// The number that stands for a field of this kind in a template: all kinds print it alike.
+    /// The number that marks a field of this kind in a template. All kinds print it the same way.
     fn placeholder(self) -> u64 {
         90_001 + self as u64
     }
@@ -117,7 +117,7 @@ impl Kind {
     }
 }
 
-/// A text with numbers to be filled in.
+/// A text with placeholders for numbers.
 struct Template(Vec<(String, Option<Kind>)>);
 
 impl Template {
@@ -149,7 +149,7 @@ impl Template {
     }
 }
 
-/// A file with a number in fields of all kinds, and what the reply to `/cluster` is then.
+/// A file with a number in fields of all kinds, and the reply to `/cluster`.
 struct Places {
     source: Template,
     printed: Template,
@@ -175,14 +175,14 @@ static PLACES: LazyLock<Places> = LazyLock::new(|| {
     }
 });
 
-/// A number, exactly: `numerator` / `denominator`, which is positive.
+/// An exact number: `numerator` / `denominator`. The denominator is positive.
 struct Exact {
     numerator: BigInt,
     denominator: BigInt,
 }
 
 impl Exact {
-    /// The number that `text` is; `None` if it is none of RFC 8259.
+    /// Parses a number of RFC 8259; `None` for anything else.
     fn read(text: &str) -> Option<Self> {
         let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let (mantissa, power) = match text.split_once(['e', 'E']) {
@@ -218,7 +218,7 @@ impl Exact {
         })
     }
 
-    /// A double; an infinite one is 2^1024, as the reference widens it.
+    /// A double's exact value. Infinity is 2^1024, as in the reference.
     fn of(value: f64) -> Self {
         let (mantissa, exponent) = parts(value.abs());
         let numerator = BigInt::from(mantissa) << exponent.max(0);
@@ -233,7 +233,7 @@ impl Exact {
         is_integral.then(|| &self.numerator / &self.denominator)
     }
 
-    /// The nearest integer; the even one of two.
+    /// The nearest integer; the even one on a tie.
     fn rounded(&self) -> BigInt {
         let twice: BigInt = 2 * &self.numerator + &self.denominator;
         let up = floor(&twice, &(2 * &self.denominator));
@@ -245,7 +245,7 @@ impl Exact {
         }
     }
 
-    /// The nearest integer, as a signed number of 64 bits.
+    /// The nearest integer, wrapped to a signed 64-bit number.
     fn wrapped(&self) -> i64 {
         let modulus: BigInt = BigInt::from(1) << 64;
         let rounded = self.rounded();
@@ -255,14 +255,16 @@ impl Exact {
             .cast_signed()
     }
 
-    /// The nearest double, that with the even mantissa of two; infinity from half a step beyond the largest on.
+    /// The nearest double; the one with the even mantissa on a tie. Infinity from half a step above
+    /// the largest double.
     fn nearest(&self) -> f64 {
         let numerator = BigInt::from(self.numerator.magnitude().clone());
         if numerator == BigInt::ZERO {
             return 0.0;
         }
         let bits = numerator.bits() as i64 - self.denominator.bits() as i64;
-        // The number is between 2^(bits - 1) and 2^(bits + 1); a double's mantissa has 53 bits, or less at the lowest exponent.
+        // The number is between 2^(bits - 1) and 2^(bits + 1). A double's mantissa has 53 bits, or
+        // fewer at the lowest exponent.
         let exponents = [bits - 53, bits - 52].map(|exponent| exponent.max(-1074));
         let mantissa = |exponent: i64| Self {
             numerator: &numerator << (-exponent).max(0),
@@ -276,7 +278,8 @@ impl Exact {
             .expect("one more bit is enough");
         let mantissa = u64::try_from(scaled.rounded()).expect("53 bits");
         let magnitude = match u64::try_from(exponent + 1074) {
-            // The implicit bit of a mantissa counts as one more in the exponent; as does rounding up to 2^53.
+            // Adding the mantissa's implicit bit, or 2^53 after rounding up, increments the
+            // exponent.
             Ok(exponent @ ..=2045) => f64::from_bits((exponent << 52) + mantissa),
             _ => f64::INFINITY,
         };
@@ -288,12 +291,12 @@ impl Exact {
     }
 }
 
-/// 10^`power`, or 1 if that is no integer.
+/// 10^`power`, or 1 if `power` is negative.
 fn ten_to(power: i64) -> BigInt {
     BigInt::from(10).pow(u32::try_from(power).unwrap_or(0))
 }
 
-/// The integer below the quotient.
+/// The quotient, rounded down.
 fn floor(numerator: &BigInt, denominator: &BigInt) -> BigInt {
     let quotient = numerator / denominator;
     if &quotient * denominator > *numerator {
@@ -303,7 +306,7 @@ fn floor(numerator: &BigInt, denominator: &BigInt) -> BigInt {
     }
 }
 
-/// Mantissa and exponent of a double that is not negative: mantissa × 2^exponent. Infinity is 2^1024.
+/// Mantissa and exponent of a non-negative double: mantissa × 2^exponent. Infinity is 2^1024.
 fn parts(value: f64) -> (u64, i64) {
     let fraction = value.to_bits() % (1 << 52);
     match (value.to_bits() >> 52) as i64 {
@@ -312,7 +315,7 @@ fn parts(value: f64) -> (u64, i64) {
     }
 }
 
-/// An integral value: all its digits, if there are not too many zeros among them.
+/// An integer in full, unless it has too many trailing zeros.
 fn integral(value: &BigInt) -> String {
     let text = value.to_string();
     let zeros = text.len() - text.trim_end_matches('0').len();
@@ -330,7 +333,7 @@ fn double(value: f64) -> String {
     }
 }
 
-/// A time, by way of picoseconds: objects.md of the reference's object model, 2.2.
+/// A time, rounded to picoseconds as the reference does (`TimeAsDoubleJSON`).
 fn time(seconds: f64) -> String {
     let pico = BigInt::from(10_u64.pow(12));
     let picoseconds = Exact::of(seconds * 1e12).rounded();
@@ -346,7 +349,7 @@ fn time(seconds: f64) -> String {
     double(nearest(whole) + nearest(fraction) / 1e12)
 }
 
-/// A double as Haskell shows it.
+/// A double in Haskell's `show` format.
 fn show(negative: bool, value: f64) -> String {
     let sign = if negative { "-" } else { "" };
     if value == 0.0 {
@@ -374,11 +377,11 @@ fn show(negative: bool, value: f64) -> String {
     format!("{sign}{}.{}{power}", some(whole), some(fraction))
 }
 
-/// The fewest digits that mean a number between the middles to a double's neighbours, these excluded, and the place of
-/// their decimal point. Of two such numbers it is the nearer, or else the upper one.
+/// The shortest digits of a number strictly between the midpoints to a double's neighbors, and the
+/// position of their decimal point. Of two such numbers, the nearer one; on a tie the larger.
 fn digits(value: f64) -> (String, i64) {
     let (mantissa, exponent) = parts(value);
-    // Counted in quarters of the last place: below a power of two, the neighbour is half as far away.
+    // In quarters of the last place, because the neighbor below a power of two is half as far away.
     let is_power = mantissa == 1 << 52 && exponent > -1074;
     let quarters = [0, if is_power { 1 } else { 2 }, -2].map(|off| 4 * i128::from(mantissa) - off);
     let [value_, low, high] = quarters.map(|count| BigInt::from(count) << (exponent - 2).max(0));
@@ -388,7 +391,7 @@ fn digits(value: f64) -> (String, i64) {
     let point = (guess..)
         .find(|&point| &high * ten_to(-point) <= &unit * ten_to(point))
         .expect("some power of ten is larger");
-    assert!(point > guess, "the first of them may be smaller");
+    assert!(point > guess, "the search must not start above the answer");
     for count in 1.. {
         let place = point - count;
         let (scale, unit) = (ten_to(-place), &unit * ten_to(place));
@@ -404,7 +407,7 @@ fn digits(value: f64) -> (String, i64) {
             return ((digits + 1_u32).to_string(), point);
         }
     }
-    unreachable!("a double has an end")
+    unreachable!("a double has finitely many digits")
 }
 
 /// A number's text.
@@ -418,12 +421,12 @@ fn text(choices: &mut Choices<'_>) -> String {
         2 => format!("{:e}", any_double(choices)),
         3 => middle(choices),
         4 => {
-            // A time of these days, to the microsecond.
+            // A present time in microseconds.
             let seconds = 1_000_000_000 + choices.u64() % 1_000_000_000;
             format!("{seconds}.{}", digit_run(choices, 6))
         }
         5 => {
-            // Few binary places: where the last digit may stand in the middle.
+            // Few binary places, so that ties occur.
             let halves = choices.u64() >> choices.usize(1..64);
             exactly(halves, choices.usize(1..12))
         }
@@ -446,7 +449,7 @@ fn text(choices: &mut Choices<'_>) -> String {
     };
     let text = text.trim_end_matches('.').to_owned();
     let sign = if choices.once_in(3) { "-" } else { "" };
-    // One exponent is enough for a number.
+    // A number has at most one exponent.
     if text.contains('e') || choices.bool() {
         return format!("{sign}{text}");
     }
@@ -463,7 +466,7 @@ fn digit_run(choices: &mut Choices<'_>, len: usize) -> String {
     }
 }
 
-/// Numbers where something changes, with a little more or less.
+/// A number at, or slightly beside, a point where the behavior changes.
 fn near(choices: &mut Choices<'_>) -> String {
     const EDGES: [u128; 10] = [
         0,
@@ -493,7 +496,7 @@ fn near(choices: &mut Choices<'_>) -> String {
     format!("{whole}.{fraction}{more}")
 }
 
-/// A double of any size, or one near its ends.
+/// A double of any magnitude, or one near the limits.
 fn any_double(choices: &mut Choices<'_>) -> f64 {
     let exponent = match choices.usize(0..4) {
         0 => choices.one_of(&[0, 1, 2, 2045, 2046]),
@@ -509,7 +512,7 @@ fn any_double(choices: &mut Choices<'_>) -> f64 {
     f64::from_bits((exponent << 52) + fraction % (1 << 52))
 }
 
-/// The middle between a double and the next, or a little beside it.
+/// The midpoint between a double and the next, or a number slightly beside it.
 fn middle(choices: &mut Choices<'_>) -> String {
     let (mantissa, exponent) = parts(any_double(choices));
     let twice: BigInt = 2 * BigInt::from(mantissa) + 1;
@@ -519,7 +522,7 @@ fn middle(choices: &mut Choices<'_>) -> String {
     format!("{}e-{}", digits * 10 + beside, places + 1)
 }
 
-/// `value` / 2^`places` with all its digits.
+/// `value` / 2^`places` in full.
 fn exactly(value: u64, places: usize) -> String {
     let digits = u128::from(value) * 5_u128.pow(places as u32);
     let digits = format!("{digits:0>width$}", width = places + 1);
@@ -543,13 +546,13 @@ fn power(choices: &mut Choices<'_>) -> String {
     format!("{sign}{zeros}{power}")
 }
 
-/// The model's own numbers: a model that nothing is held against may say anything.
+/// The model itself, compared with recorded output of the reference.
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_model_prints_what_the_reference_was_seen_to_print() {
+    fn the_model_prints_what_the_reference_printed() {
         for (text, kind, expected) in [
             ("0.09999", Kind::Any, "9.999e-2"),
             ("9999999.999999999", Kind::Any, "9999999.999999998"),

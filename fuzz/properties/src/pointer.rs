@@ -1,6 +1,8 @@
-//! Configuration paths: read as the grammar says, and answered as one walks through the printed document by hand.
+//! Configuration paths are parsed as the grammar says, and answered as a walk through the printed
+//! document does.
 //!
-//! Bytes are a path as they are if the first of them is printable; else they choose a path, and the document that it leads through.
+//! An input that starts with a printable byte is the path itself; any other input chooses a path
+//! and a document to follow it through.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -15,47 +17,49 @@ use serde_json::{Map, Value, json};
 
 use crate::choices::Choices;
 use crate::datagram::Worker;
+use crate::reference_parser;
 use crate::sample::{self, KEY, NOW};
 use crate::signed_request::enveloped;
-use crate::reference_parser;
 
-/// Where chosen documents stand in the configuration: a container, so its members are printed in the order of their keys.
+/// The place of a chosen document in the configuration. It is a container, whose members are
+/// printed in the order of their keys.
 const PLACE: &str = "/cluster/default_iallocator_params";
 
-/// Bytes that count: the model tries all prefixes of a path, and what is chosen must fit a reply.
+/// Bytes of an input that are used: the model tries all prefixes of a path, and a chosen document
+/// must fit a reply.
 const BYTES_MAX: usize = 300;
 
-/// Reads and asks the path that `bytes` are or choose.
+/// Checks the path that `bytes` contain or choose.
 pub fn check(bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(BYTES_MAX)];
     if bytes.first().is_none_or(|first| *first >= b' ') {
         let path = String::from_utf8_lossy(bytes);
-        return ask(&path, &FIXED.served, &FIXED.top);
+        return compare(&path, &FIXED.served, &FIXED.top);
     }
     let choices = &mut Choices::from_bytes(bytes);
     if choices.once_in(4) {
-        ask(&path(choices, &FIXED.top), &FIXED.served, &FIXED.top);
+        compare(&path(choices, &FIXED.top), &FIXED.served, &FIXED.top);
     } else {
         let document = document(choices);
         let served = served_with(&document);
-        // The answers to all paths through the document need nothing of the rest.
+        // No path through the document needs the rest of the configuration.
         let top = json!({ "cluster": { "default_iallocator_params": document } });
         let top = Printed::read(&top.to_string());
         let place = tokens(PLACE).expect("a path");
-        let place = top.walk(&place).expect("it was just put there");
+        let place = top.walk(&place).expect("the place exists");
         let path = PLACE.to_owned() + &path(choices, place);
-        ask(&path, &served, &top);
+        compare(&path, &served, &top);
     }
 }
 
-/// Holds one path against the model.
-fn ask(path: &str, served: &Served, top: &Printed) {
+/// Compares one path with the model.
+fn compare(path: &str, served: &Served, top: &Printed) {
     let tokens = tokens(path);
     let ours = tested::tokens(path).map(|tokens| tokens.map(str::to_owned).collect());
     assert_eq!(ours, tokens, "tokens of {path:?}");
     for token in tokens.iter().flatten() {
         let text = Value::from(decoded(token)).to_string();
-        // Content of an earlier token, which must not show.
+        // Content of an earlier token, which must not remain.
         let mut ours = b"earlier".to_vec();
         tested::canonical_token(token, &mut ours);
         let ours = String::from_utf8(ours).expect("still UTF-8");
@@ -86,14 +90,14 @@ pub(crate) fn query(served: &Served, path: &str) -> String {
     })
 }
 
-/// The tokens of the longest prefix of `path` that is a path, still with their `~0` and `~1`.
+/// The tokens of the longest valid prefix of `path`, with their escapes.
 fn tokens(path: &str) -> Option<Vec<String>> {
     let mut prefixes = (0..=path.len()).rev().filter_map(|len| path.get(..len));
     let longest = prefixes.find(|prefix| is_path(prefix, *prefix == path))?;
     Some(longest.split('/').skip(1).map(str::to_owned).collect())
 }
 
-/// Whether `text` is a path; nothing is a token only `at_the_end` of everything.
+/// Whether `text` is a path; a token may be empty only `at_the_end` of the whole text.
 fn is_path(text: &str, at_the_end: bool) -> bool {
     let has_empty_last = text.ends_with('/');
     text.starts_with('/')
@@ -104,7 +108,7 @@ fn is_path(text: &str, at_the_end: bool) -> bool {
 
 fn has_known_escapes(text: &str) -> bool {
     let mut behind_tildes = text.split('~').skip(1);
-    behind_tildes.all(|behind| behind.starts_with(['0', '1']))
+    behind_tildes.all(|after| after.starts_with(['0', '1']))
 }
 
 fn decoded(token: &str) -> String {
@@ -119,7 +123,7 @@ fn decoded(token: &str) -> String {
     out
 }
 
-/// The leading digits as a signed number of 64 bits, if it is none below zero.
+/// The leading digits as a signed 64-bit number, if it is not negative.
 fn index(token: &str) -> Option<usize> {
     let digits = token.split(|c: char| !c.is_ascii_digit()).next()?;
     if digits.is_empty() {
@@ -130,7 +134,7 @@ fn index(token: &str) -> Option<usize> {
     (wrapped < 1 << 63).then_some(wrapped as usize)
 }
 
-/// A value of the printed document, taken apart.
+/// A parsed value of the printed document.
 struct Printed {
     text: String,
     inside: Inside,
@@ -186,7 +190,7 @@ struct Fixed {
     top: Printed,
 }
 
-/// The sample, with the odd keys of the recorded paths.
+/// The sample configuration, with the unusual keys of the recorded paths.
 static FIXED: LazyLock<Fixed> = LazyLock::new(|| {
     let odd = include_bytes!("../../../tests/data/configs/path-plain.json");
     let odd: Value = serde_json::from_slice(odd).expect("JSON");
@@ -200,10 +204,10 @@ static FIXED: LazyLock<Fixed> = LazyLock::new(|| {
         let answer = reply
             .strip_prefix(r#"{"protocol":1,"status":0,"answer":"#)
             .and_then(|rest| rest.strip_suffix(r#","serial":77}"#))
-            .expect("all of the top level is printed");
+            .expect("the whole top level is printed");
         ((*key).to_owned(), Printed::read(answer))
     };
-    // The document itself is the one value that no path leads to.
+    // No path refers to the document itself.
     let top = Printed {
         text: String::new(),
         inside: Inside::Members(TOP.iter().map(printed).collect()),
@@ -211,7 +215,7 @@ static FIXED: LazyLock<Fixed> = LazyLock::new(|| {
     Fixed { served, top }
 });
 
-/// The keys of the top level, in the order of the reference's object model.
+/// The top level's keys in the reference's order.
 pub(crate) const TOP: [&str; 11] = [
     "version",
     "cluster",
@@ -246,7 +250,7 @@ pub(crate) fn served_snapshot(snapshot: Snapshot) -> Served {
 
 /// A small configuration with `document` at [`PLACE`].
 fn served_with(document: &Value) -> Served {
-    /// What stands before the document, and behind it.
+    /// The text before and after the document.
     static AROUND: LazyLock<(String, String)> = LazyLock::new(|| {
         let mut config = SAMPLE.clone();
         for section in &TOP[2..8] {
@@ -254,15 +258,15 @@ fn served_with(document: &Value) -> Served {
         }
         config["cluster"]["default_iallocator_params"] = json!("here");
         let config = config.to_string();
-        let (before, behind) = config.split_once("\"here\"").expect("once");
-        (before.to_owned(), behind.to_owned())
+        let (before, after) = config.split_once("\"here\"").expect("once");
+        (before.to_owned(), after.to_owned())
     });
-    let (before, behind) = &*AROUND;
-    let loaded = Snapshot::load(format!("{before}{document}{behind}").as_bytes());
+    let (before, after) = &*AROUND;
+    let loaded = Snapshot::load(format!("{before}{document}{after}").as_bytes());
     served_snapshot(loaded.expect("it loads").snapshot)
 }
 
-/// Keys with something odd about them, and some that differ by little from these.
+/// Unusual keys, and keys that differ little from them.
 const KEYS: &[&str] = &[
     "a",
     "b",
@@ -296,10 +300,10 @@ const KEYS: &[&str] = &[
     "a\u{0}",
 ];
 
-/// An object to lead paths through.
+/// An object for paths to follow.
 fn document(choices: &mut Choices<'_>) -> Value {
     let members = members(choices, 0);
-    // A container: printed in the order of its keys.
+    // A container is printed in the order of its keys.
     let mut members: Vec<_> = members.into_iter().collect();
     members.sort_by(|(left, _), (right, _)| left.cmp(right));
     Value::Object(members.into_iter().collect())
@@ -328,7 +332,7 @@ fn members(choices: &mut Choices<'_>, depth: usize) -> Map<String, Value> {
     let mut members = Map::new();
     for at in 0..count {
         let key = if count > FEW && !choices.once_in(4) {
-            // Not in any order.
+            // Unsorted.
             format!("key{}", at * 37 % count)
         } else {
             key(choices)
@@ -340,12 +344,12 @@ fn members(choices: &mut Choices<'_>, depth: usize) -> Map<String, Value> {
     members
 }
 
-/// Members are mostly no more than these.
+/// The usual maximum number of members.
 const FEW: usize = 6;
 
 fn count(choices: &mut Choices<'_>) -> usize {
     if choices.once_in(12) {
-        // Round the number of members from which on they are sorted.
+        // Near the number of members above which they are sorted.
         choices.usize(60..90)
     } else {
         choices.usize(0..FEW + 1)
@@ -361,7 +365,7 @@ fn key(choices: &mut Choices<'_>) -> String {
     }
 }
 
-/// A path through `from`, as far as the choices stay on it, with an odd end.
+/// A path through `from`, as far as the choices follow it, with an unusual end.
 fn path(choices: &mut Choices<'_>, from: &Printed) -> String {
     let mut path = String::new();
     let mut here = Some(from);
@@ -395,7 +399,7 @@ fn path(choices: &mut Choices<'_>, from: &Printed) -> String {
     path
 }
 
-/// One of the many ways to write an index.
+/// An index in one of many notations.
 fn index_text(choices: &mut Choices<'_>, at: usize) -> String {
     let at = at as u128;
     match choices.usize(0..8) {
@@ -406,7 +410,7 @@ fn index_text(choices: &mut Choices<'_>, at: usize) -> String {
         ),
         3 => format!("{}", (1_u128 << 64) + at),
         4 => format!("{}", (u128::from(choices.u8()) << 64) + at),
-        // Below zero, if signed.
+        // Negative as a signed number.
         5 => format!("{}", (1_u128 << 63) + at),
         6 => format!("-{at}"),
         _ => at.to_string(),
@@ -420,7 +424,7 @@ fn end(choices: &mut Choices<'_>, path: &mut String) {
             "/", "//", "/~", "/~2", "~", "~2", "x", "/0~/x", "//x", "/-", "~0", "~1", "/0",
         ])),
         4 => {
-            // One character more, anywhere.
+            // One additional character anywhere.
             let places: Vec<_> = path.char_indices().map(|(at, _)| at).collect();
             if !places.is_empty() {
                 path.insert(

@@ -1,14 +1,16 @@
-//! What a file says is what is printed: nothing is lost, and no text, flag or plain number changes on the way.
+//! The printed configuration preserves the file: nothing is lost, and no text, flag or simple
+//! number changes.
 //!
-//! Defaults are not looked at, as they are not in the file; nor are the fields whose spelling the reference changes (object model,
-//! 4.3, 4.9 and 4.10), beyond their being there.
+//! Defaults are not compared, because they are not in the file. Fields whose notation the reference
+//! changes must be present, but their values are not compared.
 
 use serde_json::Value;
 
 use crate::generate::Json;
 
-/// Fields that are printed in another form than they are written: sizes, IPv4 addresses, job ids, filters, and times, which are rounded.
-const RESPELLED: &[&str] = &[
+/// Fields that are printed in another notation: sizes, IPv4 addresses, job ids, filters, and times,
+/// which are rounded.
+const RENOTATED: &[&str] = &[
     "minmem",
     "maxmem",
     "network",
@@ -19,26 +21,26 @@ const RESPELLED: &[&str] = &[
     "mtime",
 ];
 
-/// Fields that are not printed if they are empty, in some of the objects that have them.
+/// Fields that some objects omit when they are empty.
 const HIDDEN: &[&str] = &["hv_state_static", "disk_state_static"];
 
-/// Integers of at most so many digits are printed as they are written, whatever field they stand in.
+/// Integers of at most this many digits are printed unchanged in every field.
 const PLAIN_DIGITS_MAX: usize = 15;
 
-/// Why `printed` does not say what `file` says; `None` if it does.
+/// How `printed` differs from `file`; `None` if it preserves it.
 pub fn lost(file: &Json, printed: Option<&Value>) -> Option<String> {
     let what = || Some(format!("{file:?} is printed as {printed:?}"));
     match (file, printed) {
-        // No value, or the default's.
+        // Nothing, or the default.
         (Json::Null, _) => None,
         (Json::Bool(flag), Some(printed)) if printed == flag => None,
         (Json::Text(text), Some(printed)) if printed == text => None,
-        // Printed numbers beyond a double are read as null.
+        // Numbers beyond the range of doubles are parsed as null.
         (Json::Number(number), Some(Value::Number(_) | Value::Null)) if !is_plain(number) => None,
         (Json::Number(number), Some(Value::Number(printed))) if *number == printed.to_string() => {
             None
         }
-        // A string to the reference: an array of characters.
+        // The reference reads an array of characters as a string.
         (Json::List(characters), Some(Value::String(text))) if is_spelled(characters, text) => None,
         (Json::List(items), Some(Value::Array(printed))) if items.len() == printed.len() => items
             .iter()
@@ -57,13 +59,13 @@ fn lost_member(object: &Json, key: &str, value: &Json, printed: Option<&Value>) 
     let is_forthcoming = object.member("forthcoming") == Some(&Json::Bool(true));
     let has_id = |id: Option<&Json>| id.is_some_and(|id| *id != Json::Null);
     let may_vanish = match key {
-        // Only `true` means anything.
+        // Only `true` has a meaning.
         "forthcoming" => *value != Json::Bool(true),
         "dev_type" => is_forthcoming && !has_id(object.member("logical_id")),
         _ => HIDDEN.contains(&key) && *value == Json::Object(Vec::new()),
     };
     match (value, printed) {
-        // Printed as it is, in what is no record; and never as what it does not mean.
+        // Outside of records it is printed unchanged.
         (_, Some(printed)) if key == "forthcoming" && may_vanish => {
             let is_free = lost(value, Some(printed)).is_none() && *printed != true;
             (!is_free).then(|| format!("{value:?} makes nothing forthcoming"))
@@ -73,18 +75,18 @@ fn lost_member(object: &Json, key: &str, value: &Json, printed: Option<&Value>) 
             .iter()
             .find(|tag| !set.iter().any(|one| lost(tag, Some(one)).is_none()))
             .map(|tag| format!("{tag:?} is lost")),
-        (_, Some(_)) if RESPELLED.contains(&key) => None,
+        (_, Some(_)) if RENOTATED.contains(&key) => None,
         _ => lost(value, printed),
     }
 }
 
-/// Whether `characters` are those of `text`, one by one.
+/// Whether `characters` are the characters of `text`.
 fn is_spelled(characters: &[Json], text: &str) -> bool {
     let each = text.chars().map(Json::text);
     each.eq(characters.iter().cloned())
 }
 
-/// Whether every field and every free value prints `number` as it is.
+/// Whether every field and every free-form value prints `number` unchanged.
 fn is_plain(number: &str) -> bool {
     let digits = number.strip_prefix('-').unwrap_or(number);
     number != "-0" && digits.len() <= PLAIN_DIGITS_MAX && digits.bytes().all(|b| b.is_ascii_digit())

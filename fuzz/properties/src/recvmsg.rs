@@ -1,9 +1,10 @@
-//! What the kernel may write into a receive buffer, and anything else: a datagram that lies in the buffer, with the parser's padding
-//! behind it, and what a slow reader of the same bytes finds; or none.
+//! Whatever the kernel writes into a receive buffer, the engine finds the same datagram as a slow
+//! parser, inside the buffer and followed by the general parser's padding; or both find none.
 //!
-//! The first two bytes are how much the kernel says it wrote, the others what it wrote.
+//! The first two bytes are the length that the kernel reports, the others are what it wrote.
 //!
-//! Source: `struct io_uring_recvmsg_out` (include/uapi/linux/io_uring.h), cmsg(3), ip(7), ipv6(7), socket(7).
+//! Source: `struct io_uring_recvmsg_out` (include/uapi/linux/io_uring.h), cmsg(3), ip(7), ipv6(7),
+//! socket(7).
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,7 +22,7 @@ const KERNEL_BYTES: usize = PAYLOAD_AT + PAYLOAD_BYTES_MAX;
 
 const MSG_TRUNC: u32 = 0x20;
 
-/// A datagram, as it is found in a buffer.
+/// A datagram found in a buffer.
 #[derive(Debug, PartialEq)]
 struct Found<'a> {
     peer: SocketAddr,
@@ -31,7 +32,7 @@ struct Found<'a> {
     payload: &'a [u8],
 }
 
-/// The buffer, and what is written to it: zeros behind the input, whatever was there before.
+/// The buffers, and the bytes to write: the input, then zeros.
 struct Kernel {
     buffers: RecvBuffers,
     /// Buffers taken since start, modulo 2^16.
@@ -47,7 +48,7 @@ thread_local! {
     });
 }
 
-/// Delivers `bytes`, and looks for a datagram.
+/// Writes `bytes` to a buffer and looks for a datagram.
 pub fn check(bytes: &[u8]) {
     let Some((&written, bytes)) = bytes.split_first_chunk() else {
         return;
@@ -68,7 +69,9 @@ impl Kernel {
             head,
             image,
         } = self;
-        let entry = buffers.published(*head).expect("one buffer is published at least");
+        let entry = buffers
+            .published(*head)
+            .expect("one buffer is published at least");
         *head = head.wrapping_add(1);
         assert_eq!(entry.len, KERNEL_BYTES);
         image[..bytes.len()].copy_from_slice(bytes);
@@ -91,12 +94,12 @@ impl Kernel {
         drop(lease);
         image[..bytes.len()].fill(0);
         buffers.publish();
-        // So that the next input finds what this one found.
+        // Restores zeros for the next input.
         buffers.write(entry.id, &image[..bytes.len()]);
     }
 }
 
-/// Reads `bytes` as control messages by themselves, and reads what is sent back from there.
+/// Parses `bytes` as control messages, and checks the control messages of a reply.
 fn control(bytes: &[u8]) {
     let RecvControl { source, overruns } = RecvControl::parse(bytes);
     assert_eq!((source, overruns), read_control(bytes));
@@ -104,15 +107,15 @@ fn control(bytes: &[u8]) {
     let sent = SendControl::new(source, segment);
     let sent = sent.as_bytes();
     assert_eq!(read_messages(sent), messages(source, segment));
-    assert_eq!(sent.len() % 8, 0, "the kernel expects whole messages");
+    assert_eq!(sent.len() % 8, 0, "the kernel expects padded messages");
     assert_eq!(RecvControl::parse(sent).source, source);
 }
 
-/// The control messages that a send must have: which address, and which segment size.
+/// The control messages that a send must have: local address and segment size.
 fn messages(source: LocalAddr, segment: Option<u16>) -> Vec<(i32, i32, Vec<u8>)> {
     let source = match source {
         LocalAddr::Any => None,
-        // No interface; the header's address is the kernel's affair.
+        // No interface; the kernel ignores the header's address.
         LocalAddr::V4(v4) => Some((0, 8, [[0; 4], v4.octets(), [0; 4]].concat())),
         LocalAddr::V6(v6) => Some((41, 50, [&v6.octets()[..], &[0; 4]].concat())),
     };
@@ -121,7 +124,7 @@ fn messages(source: LocalAddr, segment: Option<u16>) -> Vec<(i32, i32, Vec<u8>)>
     source.into_iter().chain(segment).collect()
 }
 
-/// Reads `bytes` as a peer's name by itself: a reply goes to exactly these bytes.
+/// Parses `bytes` as a peer's name; a reply must be sent to exactly these bytes.
 fn name(bytes: &[u8]) {
     let expected = read_peer(bytes).map(|peer| {
         let len = if bytes[0] == 2 { 16 } else { NAME_BYTES };
@@ -162,7 +165,8 @@ fn read_peer(name: &[u8]) -> Option<SocketAddr> {
     (port != 0).then(|| SocketAddr::new(address.to_canonical(), port))
 }
 
-/// Level, type and data of messages one after another: each `size_t` length, level, type, data, and padding to the next `size_t`.
+/// Level, type and data of a sequence of messages. Each has a `size_t` length, level, type, data,
+/// and padding to the next `size_t`.
 fn read_messages(mut rest: &[u8]) -> Vec<(i32, i32, Vec<u8>)> {
     let mut messages = Vec::new();
     while rest.len() >= 16 {
@@ -181,7 +185,7 @@ fn read_messages(mut rest: &[u8]) -> Vec<(i32, i32, Vec<u8>)> {
     messages
 }
 
-/// The local address and the drop counter, each as the last message that has it says.
+/// The local address and the drop counter, each from the last message that has it.
 fn read_control(bytes: &[u8]) -> (LocalAddr, Option<u32>) {
     let (mut source, mut overruns) = (LocalAddr::Any, None);
     for (level, kind, data) in read_messages(bytes) {
@@ -206,7 +210,7 @@ fn read_control(bytes: &[u8]) -> (LocalAddr, Option<u32>) {
     (source, overruns)
 }
 
-/// The address, if a reply can leave from it.
+/// The address, if a reply can be sent from it.
 fn usable(address: IpAddr) -> LocalAddr {
     let no_host = match address.to_canonical() {
         IpAddr::V4(v4) => {

@@ -1,7 +1,8 @@
-//! The wire once more, slowly: envelopes and requests by serde_json, signatures by the hmac crate.
+//! A second, slow parser of datagrams: serde_json for envelopes and requests, the hmac crate for
+//! signatures.
 //!
-//! Written after the protocol, not after the daemon's code: what is accepted, what it means, and in which order a datagram meets the
-//! reasons for silence.
+//! It was written from the protocol, not from the daemon's code: what is accepted, what it means,
+//! and in which order a datagram is checked.
 
 use std::fmt;
 
@@ -12,13 +13,13 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sha1::Sha1;
 
-/// What every datagram starts with.
+/// The first bytes of every datagram.
 const FOURCC: &[u8; 4] = b"plj0";
 
-/// The longest request, in bytes: README's difference 7.
+/// The longest request, in bytes (a documented difference from ganeti-confd).
 const REQUEST_BYTES_MAX: usize = 61_440;
 
-/// The furthest that two clocks may be apart, in seconds, inclusive.
+/// The largest accepted difference of clocks, in seconds, inclusive.
 const SKEW_SECONDS_MAX: u64 = 300;
 
 /// An envelope's strings.
@@ -28,7 +29,7 @@ pub struct Envelope {
     pub msg: String,
     /// The clock of a request's sender, or the `rsalt` that a reply answers to.
     pub salt: String,
-    /// The signature's digits, as they were sent.
+    /// The signature's digits as sent.
     pub hmac: String,
 }
 
@@ -37,7 +38,7 @@ pub struct Envelope {
 pub struct Request {
     /// 0 to 11.
     pub kind: u8,
-    /// What the reply's salt is to be.
+    /// The salt for the reply.
     pub rsalt: String,
     /// The argument.
     pub query: Query,
@@ -46,7 +47,7 @@ pub struct Request {
 /// A request's argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
-    /// None, or null.
+    /// Absent or null.
     Empty,
     /// A string.
     Plain(String),
@@ -77,12 +78,12 @@ pub struct Answer {
     pub status: u64,
     /// The answer.
     pub answer: Box<RawValue>,
-    /// Of what was asked about.
+    /// The serial number of the object or cluster in question.
     pub serial: serde_json::Number,
 }
 
 impl Envelope {
-    /// The envelope that `text` is; `None` if it is none.
+    /// Parses an envelope; `None` for anything else.
     pub fn read(text: &[u8]) -> Option<Self> {
         let (mut msg, mut salt, mut hmac) = (None, None, None);
         for (key, value) in members(std::str::from_utf8(text).ok()?)? {
@@ -103,12 +104,12 @@ impl Envelope {
         })
     }
 
-    /// The envelope that a datagram has behind its fourcc.
+    /// Parses a datagram's envelope, which follows the fourcc.
     pub fn of_datagram(datagram: &[u8]) -> Option<Self> {
         Self::read(datagram.strip_prefix(FOURCC)?)
     }
 
-    /// Whether the signature is `key`'s.
+    /// Whether the signature is valid under `key`.
     pub fn verifies(&self, key: &[u8]) -> bool {
         let tag = tag(key, &self.salt, &self.msg);
         self.hmac.len() == 40 && self.hmac.eq_ignore_ascii_case(&tag)
@@ -116,7 +117,7 @@ impl Envelope {
 }
 
 impl Request {
-    /// The request that `text` is; `None` if it is none.
+    /// Parses a request; `None` for anything else.
     pub fn read(text: &str) -> Option<Self> {
         let (mut protocol, mut kind, mut rsalt, mut query) = (None, None, None, None);
         for (key, value) in members(text)? {
@@ -141,7 +142,7 @@ impl Request {
 }
 
 impl Query {
-    /// The argument as a request may have it.
+    /// The argument as JSON.
     pub fn to_json(&self) -> Value {
         match self {
             Self::Empty => Value::Null,
@@ -190,7 +191,7 @@ impl Dict {
     }
 }
 
-/// Fields of the master: numbers, or the very list of Ganeti's `confd-client`.
+/// Fields of the master: numbers, or exactly the list that Ganeti's `confd-client` sends.
 fn fields(value: &RawValue) -> Option<Vec<i64>> {
     let values = list(value)?;
     let strings: Option<Vec<_>> = values.iter().map(|value| string(value)).collect();
@@ -233,11 +234,12 @@ impl PartialEq<request::Query<'_>> for Query {
     }
 }
 
-/// What becomes of `datagram` at `now` under `key`: a request to be answered, or why there is none.
+/// The expected outcome of `datagram` at `now` under `key`: a request to be answered, or the reason
+/// for none.
 ///
 /// # Errors
 ///
-/// The first reason that the datagram meets.
+/// The first check that fails.
 pub fn judge(datagram: &[u8], now: u64, key: &[u8]) -> Result<Request, Reject> {
     if datagram.len() > REQUEST_BYTES_MAX {
         return Err(Reject::TooLong);
@@ -256,7 +258,7 @@ pub fn judge(datagram: &[u8], now: u64, key: &[u8]) -> Result<Request, Reject> {
     Request::read(&envelope.msg).ok_or(Reject::BadRequest)
 }
 
-/// The signature of `message` with `salt`, in hexadecimal digits.
+/// The signature over `salt` and `message`, in hexadecimal digits.
 pub fn tag(key: &[u8], salt: &str, message: &str) -> String {
     let mut mac = Hmac::<Sha1>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(salt.as_bytes());
@@ -265,16 +267,22 @@ pub fn tag(key: &[u8], salt: &str, message: &str) -> String {
     tag.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Asserts that `reply` is one to a request with `rsalt`, signed with `key`, and gives its message.
+/// Checks that `reply` is signed with `key` and answers a request with `rsalt`. Returns its
+/// message.
 ///
 /// # Panics
 ///
-/// If it is not.
+/// If a check fails.
 pub fn assert_reply(reply: &[u8], rsalt: &str, key: &[u8]) -> String {
     let shown = || reply.escape_ascii();
     let envelope = Envelope::of_datagram(reply).unwrap_or_else(|| panic!("no reply: {}", shown()));
     assert!(envelope.verifies(key), "not signed: {}", shown());
-    assert_eq!(envelope.salt, rsalt, "another request's: {}", shown());
+    assert_eq!(
+        envelope.salt,
+        rsalt,
+        "the reply to another request: {}",
+        shown()
+    );
     let answer: Answer =
         serde_json::from_str(&envelope.msg).unwrap_or_else(|error| panic!("{error}: {}", shown()));
     assert_eq!(answer.protocol, 1, "{}", shown());
@@ -282,7 +290,7 @@ pub fn assert_reply(reply: &[u8], rsalt: &str, key: &[u8]) -> String {
     envelope.msg
 }
 
-/// An object's members in their order, each as often as it is there; `None` if `text` is not exactly one object.
+/// An object's members in order, duplicates included; `None` if `text` is not exactly one object.
 pub(crate) fn members(text: &str) -> Option<Vec<(String, &RawValue)>> {
     struct Members;
     impl<'de> serde::de::Visitor<'de> for Members {
@@ -303,7 +311,7 @@ pub(crate) fn members(text: &str) -> Option<Vec<(String, &RawValue)>> {
             Ok(members)
         }
     }
-    // No white space before it.
+    // White space before the object is not accepted.
     text.starts_with('{').then_some(())?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let members = serde::Deserializer::deserialize_map(&mut deserializer, Members).ok()?;
@@ -319,13 +327,13 @@ fn string(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// The nearest double, if it is one: larger numbers are not taken.
+/// The nearest double; `None` beyond the range of doubles.
 fn number(value: &RawValue) -> Option<f64> {
     let number = value.get().parse().ok();
     number.filter(|number: &f64| number.is_finite())
 }
 
-/// A number without a fraction.
+/// A whole number, in any notation.
 fn whole(value: &RawValue) -> Option<i64> {
     number(value)
         .filter(|number| number.fract() == 0.0 && number.abs() < 1e15)

@@ -1,4 +1,4 @@
-//! The key, the clock and the configuration that datagrams are held against.
+//! The key, clock and configuration that datagrams are checked with.
 
 use std::sync::{Arc, LazyLock};
 
@@ -13,15 +13,15 @@ pub const KEY: &[u8] = b"testkey123";
 /// The daemon's clock, in seconds since the epoch.
 pub const NOW: u64 = 1_795_354_392;
 
-/// A configuration with one of everything that a query can ask for.
+/// A configuration with at least one object for every query.
 pub const CONFIG_DATA: &[u8] = include_bytes!("../../../tests/data/configs/rich.json");
 
-/// [`KEY`], ready to sign.
+/// [`KEY`] as a prepared key.
 pub fn key() -> Key {
     Key::new(KEY).expect("the key has bytes")
 }
 
-/// [`CONFIG_DATA`] under [`KEY`].
+/// [`KEY`] and [`CONFIG_DATA`].
 pub fn served() -> &'static Served {
     static SERVED: LazyLock<Served> = LazyLock::new(|| Served {
         key: Arc::new(key()),
@@ -34,7 +34,7 @@ pub fn served() -> &'static Served {
     &SERVED
 }
 
-/// All short texts in the sample, keys included: names, addresses, links, and others.
+/// All short texts of the sample, keys included: names, addresses, links and others.
 pub fn words() -> &'static [String] {
     static WORDS: LazyLock<Vec<String>> = LazyLock::new(|| {
         let mut words = Vec::new();
@@ -49,7 +49,7 @@ pub fn words() -> &'static [String] {
     &WORDS
 }
 
-/// The paths to all values in the sample.
+/// The paths to all values of the sample.
 pub fn paths() -> &'static [String] {
     static PATHS: LazyLock<Vec<String>> = LazyLock::new(|| {
         let mut paths = Vec::new();
@@ -63,7 +63,7 @@ fn sample() -> Value {
     serde_json::from_slice(CONFIG_DATA).expect("the sample is JSON")
 }
 
-/// Calls `each` with the key, if there is one, the value, and the path of everything in `value`.
+/// Calls `each` for everything in `value`, with its key if it has one, its value and its path.
 fn walk(value: &Value, path: &str, each: &mut impl FnMut(Option<&str>, &Value, &str)) {
     let mut step = |key: Option<&str>, token: &str, value: &Value| {
         let path = format!("{path}/{}", token.replace('~', "~0").replace('/', "~1"));

@@ -1,5 +1,5 @@
-//! Choices of a request, spelled in many ways and signed properly: answered if the slow wire says so, and with the same bytes from
-//! every path: other spellings of it, either engine.
+//! A chosen request, in any notation and correctly signed, is answered if the reference parser says
+//! so, and with the same bytes in every other notation and by both engines.
 
 use std::cell::RefCell;
 
@@ -8,19 +8,19 @@ use serde_json::json;
 use crate::choices::Choices;
 use crate::datagram::Worker;
 use crate::engines::Engines;
-use crate::sample::{self, KEY, NOW};
 use crate::json_variants;
 use crate::reference_parser::{self, Request};
+use crate::sample::{self, KEY, NOW};
 
-/// How often the engines are asked as well: it takes longer than all the rest.
+/// One in this many requests is also sent to the engines, which is the slowest step.
 const ENGINES_ONCE_IN: usize = 32;
 
 /// An inner message.
 #[derive(Debug)]
 pub struct Message {
-    /// JSON, or what is left of it.
+    /// JSON, possibly truncated or damaged.
     pub text: String,
-    /// The reply's salt, if there is a reply.
+    /// The salt of a reply.
     pub rsalt: String,
 }
 
@@ -29,7 +29,7 @@ pub fn message(bytes: &[u8]) -> Message {
     choose(&mut Choices::from_bytes(bytes))
 }
 
-/// Signs and asks the message that `bytes` choose.
+/// Signs and sends the message that `bytes` choose.
 pub fn check(bytes: &[u8]) {
     let mut choices = Choices::from_bytes(bytes);
     let Message { text, .. } = choose(&mut choices);
@@ -46,7 +46,7 @@ pub fn check(bytes: &[u8]) {
             }
             (ours, expected) => {
                 let ours = ours.map(<[u8]>::escape_ascii);
-                panic!("{ours:?} to {expected:?}: {}", shown());
+                panic!("{ours:?} instead of {expected:?}: {}", shown());
             }
         };
         let reply = worker
@@ -73,7 +73,7 @@ fn choose(choices: &mut Choices<'_>) -> Message {
         odd @ 12.. => [12, -1, 255, 256][odd % 4],
         kind => kind as i64,
     };
-    // Most of the odd ones are a type after all.
+    // Many of the random numbers are valid types.
     let kind = if choices.once_in(4) {
         kind
     } else {
@@ -168,11 +168,15 @@ fn list(
     mut value: impl FnMut(&mut Choices<'_>) -> String,
 ) -> String {
     let values: Vec<_> = (0..len).map(|_| value(choices)).collect();
-    let comma = format!("{},{}", json_variants::white(choices), json_variants::white(choices));
+    let comma = format!(
+        "{},{}",
+        json_variants::white(choices),
+        json_variants::white(choices)
+    );
     format!("[{}]", values.join(&comma))
 }
 
-/// A name of the sample, or something like one.
+/// A name of the sample, or one similar to it.
 fn word(choices: &mut Choices<'_>) -> String {
     let word = choices.one_of(sample::words());
     match choices.usize(0..6) {
@@ -183,7 +187,7 @@ fn word(choices: &mut Choices<'_>) -> String {
     }
 }
 
-/// A path to something, or to nothing.
+/// A path to a value, or to none.
 fn path(choices: &mut Choices<'_>) -> String {
     let mut path = choices.one_of(sample::paths());
     if choices.once_in(3) {
@@ -192,7 +196,7 @@ fn path(choices: &mut Choices<'_>) -> String {
     path
 }
 
-/// Any text, without much of it.
+/// Any short text.
 fn text(choices: &mut Choices<'_>) -> String {
     let len = choices.usize(0..24);
     (0..len)
@@ -206,7 +210,7 @@ fn text(choices: &mut Choices<'_>) -> String {
         .collect()
 }
 
-/// Breaks what holds of a request's members.
+/// Violates a rule for a request's members.
 fn spoil(choices: &mut Choices<'_>, members: &mut Vec<(String, String)>) {
     let at = choices.usize(0..members.len());
     match choices.usize(0..4) {
@@ -248,7 +252,7 @@ fn salt(choices: &mut Choices<'_>) -> String {
     }
 }
 
-/// The datagram of `message`, with its envelope in a spelling of choice.
+/// A datagram of `message`, with its envelope in a chosen notation.
 fn datagram(choices: &mut Choices<'_>, salt: &str, message: &str) -> Vec<u8> {
     let tag = reference_parser::tag(KEY, salt, message);
     let tag = if choices.once_in(8) {
@@ -266,14 +270,14 @@ fn datagram(choices: &mut Choices<'_>, salt: &str, message: &str) -> Vec<u8> {
     datagram
 }
 
-/// The datagram of `message` as serde_json writes it.
+/// A datagram of `message`, with its envelope as serde_json writes it.
 pub fn enveloped(salt: &str, message: &str) -> Vec<u8> {
     let hmac = reference_parser::tag(KEY, salt, message);
     let envelope = json!({ "msg": message, "salt": salt, "hmac": hmac });
     format!("plj0{envelope}").into_bytes()
 }
 
-/// The message of `request` as serde_json writes it.
+/// `request` as serde_json writes it.
 fn plain(request: &Request) -> String {
     let query = request.query.to_json();
     json!({ "protocol": 1, "type": request.kind, "query": query, "rsalt": request.rsalt })

@@ -1,10 +1,10 @@
-//! A sequence of file operations, events and clock steps against the watch on `config.data`: loads are rationed, nothing spins, what is
-//! served follows the rules, and in the end it is what the file says.
+//! A sequence of file operations, events and clock steps against the watch on `config.data`.
 //!
-//! Events may come late, twice or never, as on a network file system; a file may be replaced while it is read, or change without looking
-//! changed.
+//! Loads are rate-limited, checks do not spin, the policy decides what is served, and in the end
+//! that is the file's content. Events may come late, twice or never, as on a network file system. A
+//! file may be replaced while it is read, or change without another identity.
 //!
-//! Source of the rules: the documentation of `reader`, of its schedule and of its policy.
+//! Source of the rules: the documentation of `reader`, its schedule and its policy.
 
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,13 @@ use crate::choices::Choices;
 /// Operations in one sequence.
 const STEPS_MAX: usize = 200;
 
-/// The safety poll.
+/// The interval of checks without events.
 const POLL: Duration = Duration::from_secs(15);
 
 /// The least time from the end of one load to the start of the next.
-const REST: Duration = Duration::from_secs(1);
+const LOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// From the creation or re-labelling of a file to the look at it.
+/// From an event for creation or changed attributes to the check.
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// `stat` finds no file.
@@ -38,17 +38,17 @@ const VANISHED: ReadError = ReadError::Open(Errno::ENOENT);
 /// The file may not be opened.
 const DENIED: ReadError = ReadError::Open(Errno::EACCES);
 
-/// What the path leads to.
+/// What the path refers to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum File {
     Missing,
     Directory,
-    /// `stat` shows a version; opening it is refused.
+    /// A file with this version that cannot be opened.
     Denied(i64),
     Content(Content),
 }
 
-/// A file's content, by number, under the version that `stat` shows.
+/// A file's content, by number, and the version that `stat` shows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Content {
     version: i64,
@@ -56,16 +56,16 @@ struct Content {
     good: bool,
 }
 
-/// What clients are answered from.
+/// What is served.
 #[derive(Debug, Clone, PartialEq)]
 enum Served {
-    /// Nothing was looked at yet.
+    /// Nothing was checked yet.
     Nothing,
     Config(Content),
     Error(Failure),
 }
 
-/// The outcome of a look or a load that gave nothing to serve.
+/// Why a check or a load found nothing to serve.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Failure {
     Bad,
@@ -79,33 +79,33 @@ struct World {
     now: Instant,
     start: Instant,
     file: File,
-    /// Versions and contents made so far.
-    made: u64,
-    /// Events that were not delivered yet.
+    /// Versions and contents created so far.
+    created: u64,
+    /// Events not delivered yet.
     events: Vec<Hint>,
     served: Served,
-    /// The last outcome that was told.
+    /// The last reported outcome.
     outcome: Option<Result<Content, Failure>>,
-    /// What the last look or load found, if a look must find something else now to be worth a load.
+    /// What the last check or load found; `None` if the next check must lead to a load.
     known: Option<Result<i64, ReadError>>,
-    /// Whether an event told of new content since the last load began.
+    /// Whether an event announced new content since the last load began.
     changed: bool,
     load_ended: Option<Instant>,
-    /// When something other than a missing file was last reported.
-    reported: Option<Instant>,
-    /// When outcomes were told.
-    told: Vec<Instant>,
+    /// Time of the last report other than of a missing file.
+    last_report: Option<Instant>,
+    /// Times of all reports.
+    report_times: Vec<Instant>,
     loads: usize,
-    looks: usize,
+    checks: usize,
     hints: usize,
     reports: usize,
 }
 
-/// Plays the sequence that `bytes` choose.
+/// Runs the sequence that `bytes` choose.
 pub fn check(bytes: &[u8]) {
     let mut choices = Choices::from_bytes(bytes);
     let mut world = World::new(&mut choices);
-    world.look_while_due(&mut choices);
+    world.check_while_due(&mut choices);
     for _ in 0..STEPS_MAX {
         world.step(&mut choices);
         if choices.is_at_end() {
@@ -130,17 +130,17 @@ impl World {
             now: start,
             start,
             file: File::Missing,
-            made: 0,
+            created: 0,
             events: Vec::new(),
             served: Served::Nothing,
             outcome: None,
             known: None,
             changed: false,
             load_ended: None,
-            reported: None,
-            told: Vec::new(),
+            last_report: None,
+            report_times: Vec::new(),
             loads: 0,
-            looks: 0,
+            checks: 0,
             hints: 0,
             reports: 0,
         }
@@ -149,19 +149,19 @@ impl World {
     fn step(&mut self, choices: &mut Choices<'_>) {
         match choices.usize(0..6) {
             0 | 1 => self.change(choices),
-            2 | 3 => self.hear(choices),
-            _ => self.pass(choices),
+            2 | 3 => self.deliver(choices),
+            _ => self.advance(choices),
         }
-        self.look_while_due(choices);
+        self.check_while_due(choices);
     }
 
-    /// Somebody does something to the file; there will be events of it, unless they are lost.
+    /// Changes the file. An event follows unless it is lost.
     fn change(&mut self, choices: &mut Choices<'_>) {
-        self.made += 1;
-        let version = self.made as i64;
+        self.created += 1;
+        let version = self.created as i64;
         let content = |version| Content {
             version,
-            number: self.made,
+            number: self.created,
             good: true,
         };
         let (file, hint) = match choices.usize(0..8) {
@@ -176,18 +176,18 @@ impl World {
                     Hint::Changed,
                 )
             }
-            // In one tick of the clock: nothing but an event tells.
+            // Within one clock tick, so that only an event announces it.
             3 => match self.file {
                 File::Content(Content { version, .. }) => {
                     self.file = File::Content(content(version));
-                    return self.hear_now(Hint::Changed);
+                    return self.hint(Hint::Changed);
                 }
                 other => (other, Hint::Touched),
             },
             4 => (File::Missing, Hint::Moved),
             5 => (File::Directory, Hint::Moved),
             6 => (File::Denied(version), Hint::Touched),
-            // A new label: another version of the same content.
+            // Changed attributes: another version of the same content.
             _ => match self.file {
                 File::Content(old) => (File::Content(Content { version, ..old }), Hint::Touched),
                 other => (other, Hint::Touched),
@@ -199,8 +199,8 @@ impl World {
         }
     }
 
-    /// One of the events comes, in any order, perhaps to come again.
-    fn hear(&mut self, choices: &mut Choices<'_>) {
+    /// Delivers any one of the events, and perhaps keeps it for another delivery.
+    fn deliver(&mut self, choices: &mut Choices<'_>) {
         if self.events.is_empty() {
             return;
         }
@@ -209,59 +209,64 @@ impl World {
         if !choices.once_in(4) {
             self.events.swap_remove(at);
         }
-        self.hear_now(hint);
+        self.hint(hint);
     }
 
-    fn hear_now(&mut self, hint: Hint) {
+    fn hint(&mut self, hint: Hint) {
         self.hints += 1;
         let before = self.schedule.next_check();
         self.schedule.hint(self.now, hint);
-        assert!(self.schedule.next_check() <= before, "an event puts a look off");
+        assert!(
+            self.schedule.next_check() <= before,
+            "an event postpones a check"
+        );
         let delay = match hint {
             Hint::Touched => SETTLE,
             Hint::Changed | Hint::Moved => Duration::ZERO,
         };
         assert!(
             self.schedule.next_check() <= self.now + delay,
-            "{hint:?} is not looked into"
+            "{hint:?} does not lead to a check"
         );
         self.changed |= hint == Hint::Changed;
     }
 
-    /// Time passes, and looks fall due.
-    fn pass(&mut self, choices: &mut Choices<'_>) {
+    /// Advances the clock, and does the checks that are due.
+    fn advance(&mut self, choices: &mut Choices<'_>) {
         let by = match choices.usize(0..4) {
             0 => choices.usize(0..50),
             1 => choices.usize(0..1_200),
             2 => 1_000,
             _ => choices.usize(0..20_000),
         };
-        self.pass_until(self.now + Duration::from_millis(by as u64), choices);
+        self.advance_until(self.now + Duration::from_millis(by as u64), choices);
     }
 
-    fn pass_until(&mut self, then: Instant, choices: &mut Choices<'_>) {
+    fn advance_until(&mut self, then: Instant, choices: &mut Choices<'_>) {
         while self.schedule.next_check() <= then {
             self.now = self.now.max(self.schedule.next_check());
-            self.look(choices);
+            self.check(choices);
         }
         self.now = self.now.max(then);
     }
 
-    fn look_while_due(&mut self, choices: &mut Choices<'_>) {
-        self.pass_until(self.now, choices);
+    fn check_while_due(&mut self, choices: &mut Choices<'_>) {
+        self.advance_until(self.now, choices);
     }
 
-    fn look(&mut self, choices: &mut Choices<'_>) {
-        self.looks += 1;
+    fn check(&mut self, choices: &mut Choices<'_>) {
+        self.checks += 1;
         let found = match self.file {
             File::Missing => Err(MISSING),
             File::Directory => Err(ReadError::Directory),
             File::Denied(version) | File::Content(Content { version, .. }) => Ok(version),
         };
-        let step = self.schedule.check(self.now, found.map(FileId::of_test), POLL);
+        let step = self
+            .schedule
+            .check(self.now, found.map(FileId::of_test), POLL);
         assert!(
             self.schedule.next_check() <= self.now + POLL,
-            "a look beyond the poll"
+            "a check later than the poll interval"
         );
         match step {
             Step::Wait => self.assert_nothing_to_do(found),
@@ -276,42 +281,46 @@ impl World {
                 self.changed = false;
                 let trouble = found.expect_err("what can be read is not reported");
                 if trouble != MISSING {
-                    assert!(self.now >= self.rest_until(), "a report in the rest");
-                    self.reported = Some(self.now);
+                    assert!(
+                        self.now >= self.next_load(),
+                        "a report within the load interval"
+                    );
+                    self.last_report = Some(self.now);
                 }
-                self.hear_of(Err(Failure::Unreadable(trouble)), &decision);
+                self.apply(Err(Failure::Unreadable(trouble)), &decision);
             }
         }
-        self.assert_calm();
+        self.assert_no_spinning();
     }
 
-    /// The end of the rest after the last load, or after the last report of what is there and cannot be read.
-    fn rest_until(&self) -> Instant {
-        let last = self.load_ended.max(self.reported);
-        last.map_or(self.start, |last| last + REST)
+    /// The earliest time of the next load: one interval after the last load, or after the last
+    /// report of a file that exists and cannot be read.
+    fn next_load(&self) -> Instant {
+        let last = self.load_ended.max(self.last_report);
+        last.map_or(self.start, |last| last + LOAD_INTERVAL)
     }
 
-    /// Nothing was done about what was `found`: it is known, or its time comes when the rest is over.
+    /// Checks that nothing needed to be done: what was `found` is known, or a check after the load
+    /// interval is scheduled.
     fn assert_nothing_to_do(&mut self, found: Result<i64, ReadError>) {
         if self.known == Some(found) && !(self.changed && found.is_ok()) {
             self.changed = false;
             return;
         }
-        assert_ne!(
-            found,
-            Err(MISSING),
-            "a file goes missing, and nothing is said"
+        assert_ne!(found, Err(MISSING), "a missing file is not reported");
+        let next_load = self.next_load();
+        assert!(self.now < next_load, "{found:?} is new and ignored");
+        assert!(
+            self.schedule.next_check() <= next_load,
+            "{found:?} is postponed"
         );
-        let rest = self.rest_until();
-        assert!(self.now < rest, "{found:?} is news, and nothing is done");
-        assert!(self.schedule.next_check() <= rest, "{found:?} is put off");
     }
 
-    /// The file is read, which takes a while, in which it may change.
+    /// Reads the file. That takes time, during which the file may change.
     fn load(&mut self, choices: &mut Choices<'_>) {
         assert!(
-            self.now >= self.rest_until(),
-            "a load before the rest is over"
+            self.now >= self.next_load(),
+            "a load within the load interval"
         );
         self.loads += 1;
         self.changed = false;
@@ -322,20 +331,18 @@ impl World {
         self.now += Duration::from_millis(choices.usize(0..3_000) as u64);
         let changed = self.file != before;
         let outcome = match before {
-            _ if self.file == File::Missing && choices.bool() => {
-                Err(Failure::Unreadable(VANISHED))
-            }
+            _ if self.file == File::Missing && choices.bool() => Err(Failure::Unreadable(VANISHED)),
             File::Content(_) if changed && choices.bool() => {
                 Err(Failure::Unreadable(ReadError::Changing))
             }
-            // A file that was replaced meanwhile is read whole, as it was.
+            // A file that was replaced meanwhile is still read completely.
             File::Content(content) if content.good => Ok(content),
             File::Content(_) => Err(Failure::Bad),
             _ => Err(Failure::Unreadable(DENIED)),
         };
         let decision = match (outcome, before) {
             (Err(Failure::Unreadable(trouble)), _) => {
-                // To be tried again even if it looks the same.
+                // Must be tried again even if its identity is the same.
                 self.known = None;
                 self.schedule.read_failed(self.now, trouble);
                 self.policy.failed(LoadFailure::Unreadable(trouble))
@@ -347,7 +354,7 @@ impl World {
             (outcome, file) => unreachable!("{outcome:?} of {file:?}"),
         };
         self.load_ended = Some(self.now);
-        self.hear_of(outcome, &decision);
+        self.apply(outcome, &decision);
     }
 
     /// The policy's decision on a file that was read.
@@ -364,19 +371,22 @@ impl World {
         }))
     }
 
-    /// What was published and logged, against what must be.
-    fn hear_of(&mut self, outcome: Result<Content, Failure>, decision: &Decision) {
-        self.told.push(self.now);
-        // One for the last rest, and both for this one.
-        if let [.., first, _, _, last] = self.told[..] {
-            assert!(last >= first + REST, "four things are told in one rest");
+    /// Compares what is published and logged with what must be.
+    fn apply(&mut self, outcome: Result<Content, Failure>, decision: &Decision) {
+        self.report_times.push(self.now);
+        // At most one report is left over from the previous interval, and two belong to this one.
+        if let [.., first, _, _, last] = self.report_times[..] {
+            assert!(
+                last >= first + LOAD_INTERVAL,
+                "four reports in one load interval"
+            );
         }
         let outcome = outcome.map_err(|failure| match failure {
-            // When it was noticed is no news.
+            // A file that is missing at `open` is reported as one that is missing at `stat`.
             Failure::Unreadable(VANISHED) => Failure::Unreadable(MISSING),
             other => other,
         });
-        let news = self.outcome != Some(outcome);
+        let is_new = self.outcome != Some(outcome);
         self.outcome = Some(outcome);
         let (served, publish) = match outcome {
             Ok(content) => (Served::Config(content), Some(true)),
@@ -394,39 +404,39 @@ impl World {
             }
         };
         let published = (decision.publish.is_some()).then_some(decision.unavailable.is_none());
-        // An error that is served already need not be published again.
+        // An error that is already served need not be published again.
         let again = matches!(served, Served::Error(_)) && served == self.served;
         assert!(
             published == publish || (again && published.is_none()),
-            "{published:?}, and not {publish:?}, after {outcome:?}"
+            "{published:?} instead of {publish:?} after {outcome:?}"
         );
         self.served = served;
         match outcome {
             Ok(_) => assert_eq!(decision.error, None),
-            Err(_) if news => assert!(decision.error.is_some(), "{outcome:?} is not said"),
+            Err(_) if is_new => assert!(decision.error.is_some(), "{outcome:?} is not logged"),
             Err(Failure::Bad) => {}
-            Err(_) => assert_eq!(decision.error, None, "{outcome:?} is said again"),
+            Err(_) => assert_eq!(decision.error, None, "{outcome:?} is logged again"),
         }
     }
 
-    /// Looks are caused by something.
-    fn assert_calm(&self) {
+    /// Checks that the number of checks is bounded by their causes.
+    fn assert_no_spinning(&self) {
         let elapsed = self.now - self.start;
         let polls = elapsed.div_duration_f64(POLL) as usize;
         let caused = 2 + 2 * self.hints + 3 * self.loads + 2 * self.reports + polls;
         assert!(
-            self.looks <= caused,
-            "{} looks, of which {caused} had a cause",
-            self.looks
+            self.checks <= caused,
+            "{} checks for {caused} causes",
+            self.checks
         );
     }
 
-    /// The file is left alone: no event comes any more, and in the end it is known what is there.
+    /// Leaves the file alone, without further events: in the end its content is known.
     fn settle(&mut self, choices: &mut Choices<'_>) {
-        self.look_while_due(choices);
-        // No choice is left to make loads fail or to change the file.
+        self.check_while_due(choices);
+        // Without choices, loads do not fail and the file does not change.
         let mut none = Choices::from_bytes(&[]);
-        self.pass_until(self.now + POLL + REST, &mut none);
+        self.advance_until(self.now + POLL + LOAD_INTERVAL, &mut none);
         let expected = match self.file {
             File::Missing => Err(Failure::Unreadable(MISSING)),
             File::Directory => Err(Failure::Unreadable(ReadError::Directory)),
@@ -437,12 +447,18 @@ impl World {
         assert_eq!(
             self.outcome,
             Some(expected),
-            "the watch did not find what is there"
+            "the file's state was not found"
         );
-        let (looks, loads) = (self.looks, self.loads);
-        self.pass_until(self.now + 4 * POLL, &mut none);
-        assert!(self.looks - looks <= 5, "a file at rest is looked at often");
+        let (checks, loads) = (self.checks, self.loads);
+        self.advance_until(self.now + 4 * POLL, &mut none);
+        assert!(
+            self.checks - checks <= 5,
+            "an unchanged file is checked too often"
+        );
         let denied = matches!(self.file, File::Denied(_));
-        assert!(denied || self.loads == loads, "the same is loaded again");
+        assert!(
+            denied || self.loads == loads,
+            "an unchanged file is loaded again"
+        );
     }
 }

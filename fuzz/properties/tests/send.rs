@@ -1,4 +1,4 @@
-//! `send`, as a program, against engines in this process.
+//! The program `send` against engines in this process.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,10 +13,10 @@ use ganeti_confd::responder::{Responder, Served};
 use ganeti_confd::snapshot::Snapshot;
 use properties::sample;
 
-/// Not the key of the corpora.
+/// A key other than the corpora's.
 const KEY: &[u8] = b"another key\n";
 
-/// A daemon that serves the sample with another serial.
+/// A daemon that serves the sample with the serial number `serial`.
 fn daemon(serial: &str) -> Workers {
     let text = String::from_utf8(sample::CONFIG_DATA.to_vec()).expect("UTF-8");
     let text = text.replace("\"serial_no\": 77", &format!("\"serial_no\": {serial}"));
@@ -29,7 +29,7 @@ fn daemon(serial: &str) -> Workers {
     engine::start(sockets, Choice::Auto, &served, Responder::new).expect("an engine")
 }
 
-/// A file of this test's own.
+/// Writes a temporary file.
 fn file(folder: &str, name: &str, bytes: &[u8]) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(folder);
     fs::create_dir_all(&folder).expect("writable");
@@ -62,7 +62,7 @@ fn corpus(name: &str) -> String {
 }
 
 #[test]
-fn corpora_are_signed_anew_and_answered() {
+fn corpora_are_signed_again_and_answered() {
     let daemon = daemon("77");
     for name in ["datagram", "signed_request"] {
         let (status, said) = with_key(daemon.local_addr(), &["--limit", "40", &corpus(name)]);
@@ -91,7 +91,7 @@ fn number_before(text: &str, what: &str) -> usize {
 }
 
 #[test]
-fn what_two_daemons_say_is_compared() {
+fn answers_of_two_daemons_are_compared() {
     let (one, same, other) = (daemon("77"), daemon("77"), daemon("78"));
     let against = |reference: &Workers| {
         let reference = reference.local_addr().to_string();
@@ -121,13 +121,12 @@ fn what_two_daemons_say_is_compared() {
 }
 
 #[test]
-fn a_silence_where_another_answers_is_a_disagreement() {
-    // Two daemons that differ in what they answer at all: a reply of two that does not fit is an error, not silence; so the
-    // reference here is one that hears pings only.
+fn a_missing_answer_is_a_disagreement() {
+    // The reference in this test answers pings and nothing else.
     let daemon = daemon("77");
     let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
     let deaf = socket.local_addr().expect("bound").to_string();
-    std::thread::spawn(move || hear_pings(&socket));
+    std::thread::spawn(move || answer_pings(&socket));
     let ping = br#"{"protocol":1,"type":3,"rsalt":"R"}"#;
     let salt = sample::NOW.to_string();
     let datagram =
@@ -144,7 +143,7 @@ fn a_silence_where_another_answers_is_a_disagreement() {
 }
 
 /// Answers pings.
-fn hear_pings(socket: &std::net::UdpSocket) {
+fn answer_pings(socket: &std::net::UdpSocket) {
     let mut buffer = vec![0; 65_536];
     while let Ok((len, from)) = socket.recv_from(&mut buffer) {
         let request = properties::reference_parser::judge(&buffer[..len], now(), KEY);

@@ -1,8 +1,9 @@
-//! Sends fuzzing corpora to a confd on this machine, and says what came back.
+//! Sends fuzzing corpora to a confd on this machine and reports the replies.
 //!
-//! Every input has a socket of its own, so that its reply is nobody else's. Behind it go pings, one after the other: when they are
-//! answered and nothing else was, the input is, unless somebody else answered it or the protocol says that it has an answer; then the
-//! daemon is listened to for a while longer, as daemons may answer out of order.
+//! Each input is sent from its own socket, so that replies cannot be confused. Pings follow it, one
+//! after the other. When they are answered and the input is not, it counts as dropped, unless the
+//! protocol or another daemon says that it has an answer: then the tool waits longer, because a
+//! daemon may answer out of order.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,42 +16,43 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, ValueEnum};
 use ganeti_confd::protocol::REPLY_BYTES_MAX;
+use properties::reference_parser::{self, Answer, Envelope};
 use properties::sample::{KEY, NOW};
 use properties::signed_request;
-use properties::reference_parser::{self, Answer, Envelope};
 
-/// Inputs under way at once. Their sockets' buffers bound it, and the daemon's.
+/// Inputs in flight at once; bounded by the socket buffers on both sides.
 const WINDOW: usize = 16;
 
-/// Pings that must be answered behind an input, one after the other.
+/// Pings that must be answered after an input, one after the other.
 const PINGS: usize = 3;
 
-/// Who does not answer a ping for so long is dead.
-const DEAD: Duration = Duration::from_secs(5);
+/// A daemon that answers no ping for this long has stopped.
+const PING_DEADLINE: Duration = Duration::from_secs(5);
 
 const AFTER_HELP: &str = "\
-What is sent for a file (--as, or the name of the folder that the file is in):
-  datagram        the file as it is; if it is signed with the corpus' key, signed anew with yours, at this host's time
+What is sent for a file (--as, or the name of the file's folder):
+  datagram        the file itself; if it is signed with the corpus's key, signed again with the
+                  given key and this host's time
   signed_request  the request that the file's bytes choose, signed
-  envelope        the file behind a fourcc
+  envelope        a fourcc and the file
 
-Only addresses of the loopback interface are sent to: this is not a tool against other people's daemons.
+Datagrams are sent to loopback addresses only.
 
-Example, beside the reference daemon on the same key and configuration:
+Example, with the reference daemon on the same key and configuration:
   send --key-file hmac.key --reference 127.0.0.1:1815 127.0.0.1:1814 fuzz/corpus/signed_request
 
-Where the two disagree, README, \"Differences from ganeti-confd\", says whether that is on purpose.
+The project's documentation lists the intended differences from ganeti-confd.
 
 Exit status:
-  0  nobody disagreed, or there was no --reference
-  1  some disagreed, or one stopped answering
-  2  a mistake on the command line, or a daemon that does not answer pings signed with the key";
+  0  no disagreement, or no --reference
+  1  a disagreement, or a daemon that stopped answering
+  2  a command-line error, or a daemon that does not answer pings signed with the key";
 
-/// Sends fuzzing corpora to a ganeti-confd on this machine, and says what came back.
+/// Sends fuzzing corpora to a ganeti-confd on this machine and reports the replies.
 #[derive(Parser)]
 #[command(after_help = AFTER_HELP, max_term_width = 100)]
 struct Options {
-    /// Where the daemon answers
+    /// The daemon's address and port
     #[arg(value_parser = loopback)]
     address: SocketAddr,
 
@@ -62,19 +64,19 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     key_file: PathBuf,
 
-    /// Send the same to this daemon, with the same key and configuration, and report where the two disagree
+    /// Also send to this daemon, which has the same key and configuration, and report disagreements
     #[arg(long, value_name = "ADDRESS", value_parser = loopback)]
     reference: Option<SocketAddr>,
 
-    /// What the files are [default: what their folder is called]
+    /// What the files contain [default: the name of their folder]
     #[arg(long = "as", value_name = "KIND")]
     kind: Option<Kind>,
 
-    /// Send no more than so many inputs
+    /// Send at most this many inputs
     #[arg(long, value_name = "COUNT", default_value_t = usize::MAX, hide_default_value = true)]
     limit: usize,
 
-    /// How long to wait for an answer that should come
+    /// Timeout for an expected answer, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 200)]
     timeout: u64,
 
@@ -83,7 +85,7 @@ struct Options {
     quiet: bool,
 }
 
-/// What a file's bytes are.
+/// What a file contains.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Kind {
@@ -92,7 +94,7 @@ enum Kind {
     Envelope,
 }
 
-/// An address that may be sent to.
+/// Parses a loopback address.
 fn loopback(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr = text.parse().map_err(|_| {
         "not an address and a port, such as 127.0.0.1:1814 or [::1]:1814".to_owned()
@@ -100,14 +102,17 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     if address.ip().to_canonical().is_loopback() {
         Ok(address)
     } else {
-        Err("not an address of the loopback interface; nothing is sent to other hosts".to_owned())
+        Err(
+            "not an address of the loopback interface: sending to other hosts is not allowed"
+                .to_owned(),
+        )
     }
 }
 
-/// Why sending ends before its end.
+/// Why the run ends early.
 enum Failure {
     Usage(String),
-    Dead(String),
+    Stopped(String),
 }
 
 impl From<io::Error> for Failure {
@@ -120,8 +125,8 @@ fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(1),
-        Err(Failure::Dead(why)) => {
-            println!("DEAD: {why}");
+        Err(Failure::Stopped(why)) => {
+            println!("STOPPED: {why}");
             ExitCode::from(1)
         }
         Err(Failure::Usage(why)) => {
@@ -131,7 +136,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Sends everything; gives the number of disagreements.
+/// Sends all inputs. Returns the number of disagreements.
 fn run(options: &Options) -> Result<usize, Failure> {
     let key = read(&options.key_file)?;
     let daemons = Daemons {
@@ -154,7 +159,8 @@ fn run(options: &Options) -> Result<usize, Failure> {
         let answers = daemons.ask(&inputs)?;
         for (input, mut answers) in inputs.into_iter().zip(answers) {
             if disagree(&answers) {
-                // A datagram may have been lost. What is reported can be seen again, alone.
+                // A datagram may have been lost. A disagreement is reported only if it can be
+                // repeated.
                 let again = Input::read(&input.file, options.kind, &daemons.key)?;
                 answers = daemons.ask(&[again])?.remove(0);
             }
@@ -178,7 +184,7 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(file).map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))
 }
 
-/// The files that are meant, folders searched to their bottom.
+/// The given files, and all files below the given folders.
 fn files(corpora: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     let mut left: VecDeque<_> = corpora.iter().cloned().collect();
@@ -201,11 +207,11 @@ fn files(corpora: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-/// One file, ready to be sent.
+/// A file's datagram.
 struct Input {
     file: PathBuf,
     datagram: Vec<u8>,
-    /// Whether the protocol, as it is meant, has an answer.
+    /// Whether the protocol has an answer to it.
     is_request: bool,
 }
 
@@ -218,7 +224,7 @@ impl Input {
         let Some(kind) = kind.or_else(of_folder) else {
             let file = file.display();
             return Err(Failure::Usage(format!(
-                "{file}: its folder does not say what it is; say --as KIND"
+                "{file}: unknown kind of input; use --as KIND"
             )));
         };
         let bytes = read(file)?;
@@ -245,8 +251,8 @@ fn now() -> u64 {
     since.expect("the clock is past 1970").as_secs()
 }
 
-/// A message in an envelope that is ASCII as far as that can be: the reference takes bytes as Latin-1, and pairs of escapes for two
-/// characters.
+/// A signed datagram, in ASCII except for characters beyond U+FFFF: the reference reads bytes as
+/// Latin-1, and a surrogate pair as two characters.
 fn signed(key: &[u8], salt: &str, message: &str) -> Vec<u8> {
     let hmac = reference_parser::tag(key, salt, message);
     let envelope = serde_json::json!({ "msg": message, "salt": salt, "hmac": hmac }).to_string();
@@ -260,35 +266,36 @@ fn signed(key: &[u8], salt: &str, message: &str) -> Vec<u8> {
     datagram.into_bytes()
 }
 
-/// `datagram` with another key's signature and another clock, and spelled as it was, if it is signed; else as it is.
+/// `datagram` signed again with `key` and this host's clock, in the same notation. Unchanged if it
+/// is not signed with the corpus's key.
 fn signed_anew(datagram: &[u8], key: &[u8]) -> Vec<u8> {
     let Some(envelope) = Envelope::of_datagram(datagram).filter(|envelope| envelope.verifies(KEY))
     else {
         return datagram.to_vec();
     };
-    // Whoever was late stays late.
+    // Keeps the difference to the corpus's clock.
     let salt = match envelope.salt.parse::<u64>() {
         Ok(sent) => (now() + sent).saturating_sub(NOW).to_string(),
         Err(_) => envelope.salt.replace(&NOW.to_string(), &now().to_string()),
     };
     let hmac = reference_parser::tag(key, &salt, &envelope.msg);
-    let respelled = String::from_utf8_lossy(datagram)
+    let signed_again = String::from_utf8_lossy(datagram)
         .replacen(&envelope.hmac, &hmac, 1)
         .replace(&format!("\"{}\"", envelope.salt), &format!("\"{salt}\""))
         .into_bytes();
-    let meant = Envelope {
+    let wanted = Envelope {
         msg: envelope.msg,
         salt,
         hmac,
     };
-    if Envelope::of_datagram(&respelled).as_ref() == Some(&meant) {
-        respelled
+    if Envelope::of_datagram(&signed_again).as_ref() == Some(&wanted) {
+        signed_again
     } else {
-        signed(key, &meant.salt, &meant.msg)
+        signed(key, &wanted.salt, &wanted.msg)
     }
 }
 
-/// What a daemon sent back for one input.
+/// A daemon's replies to one input.
 type Replies = Vec<Reply>;
 
 #[derive(PartialEq, Eq)]
@@ -303,7 +310,7 @@ enum Reply {
 
 impl Reply {
     fn read(datagram: &[u8], key: &[u8]) -> Self {
-        // The reference sends a character as a byte.
+        // The reference sends each character as one byte.
         let latin: String = datagram.iter().copied().map(char::from).collect();
         [datagram, latin.as_bytes()]
             .into_iter()
@@ -334,12 +341,12 @@ impl fmt::Display for Reply {
     }
 }
 
-/// Whether those who were sent the same answered with something else.
+/// Whether daemons answered the same input differently.
 fn disagree(answers: &[Replies]) -> bool {
     answers.windows(2).any(|pair| pair[0] != pair[1])
 }
 
-/// The daemons that are spoken to.
+/// The daemons under test.
 struct Daemons {
     addresses: Vec<SocketAddr>,
     key: Vec<u8>,
@@ -347,21 +354,21 @@ struct Daemons {
 }
 
 impl Daemons {
-    /// Sees that they answer at all.
+    /// Checks that each answers a ping.
     fn greet(&self) -> Result<(), Failure> {
         for address in &self.addresses {
             let mut line = Line::open(*address)?;
             line.send_ping(&self.key);
             if !line.await_ping(&self.key) {
                 return Err(Failure::Usage(format!(
-                    "{address} does not answer a ping: is a confd there, with this key and this host's time?"
+                    "{address} does not answer a ping: check that a confd runs there with this key, and its clock"
                 )));
             }
         }
         Ok(())
     }
 
-    /// The answers to each input, of each daemon.
+    /// Each daemon's replies to each input.
     fn ask(&self, inputs: &[Input]) -> Result<Vec<Vec<Replies>>, Failure> {
         let lines = inputs.iter().map(|input| {
             let lines = self.addresses.iter().map(|address| {
@@ -380,8 +387,8 @@ impl Daemons {
                 for line in lines {
                     if !line.await_ping(&self.key) {
                         let (address, file) = (line.address, input.file.display());
-                        return Err(Failure::Dead(format!(
-                            "{address} answers no ping behind {file}"
+                        return Err(Failure::Stopped(format!(
+                            "{address} does not answer a ping after {file}"
                         )));
                     }
                 }
@@ -394,7 +401,7 @@ impl Daemons {
                 .iter_mut()
                 .filter(|line| answered && line.replies.is_empty())
             {
-                // All are waited for together. What came in the meantime is taken at once.
+                // All share one deadline; replies that are already there are read in any case.
                 let until = deadline.max(Instant::now() + Duration::from_millis(1));
                 line.listen(until, |line| !line.replies.is_empty());
             }
@@ -410,11 +417,11 @@ impl Daemons {
     }
 }
 
-/// A socket of one input's own, to one daemon.
+/// The socket for one input and one daemon.
 struct Line {
     address: SocketAddr,
     socket: UdpSocket,
-    /// Everything that came back, but answers to pings.
+    /// Everything received except answers to pings.
     replies: Vec<Vec<u8>>,
     pings_sent: usize,
     pings_answered: usize,
@@ -437,7 +444,7 @@ impl Line {
         })
     }
 
-    /// What the kernel refuses to send has no answer, and neither has what nobody listens for.
+    /// Sends a datagram. An error is ignored: it has no answer then, as without a listener.
     fn send(&self, datagram: &[u8]) {
         let _ = self.socket.send(datagram);
     }
@@ -449,18 +456,19 @@ impl Line {
         self.send(&signed(key, &now().to_string(), &message));
     }
 
-    /// Waits for the answer to the last ping; false if there is none, whatever is tried.
+    /// Waits for the answer to the last ping, and repeats it if necessary; false after
+    /// [`PING_DEADLINE`].
     fn await_ping(&mut self, key: &[u8]) -> bool {
-        const PATIENCE: Duration = Duration::from_millis(500);
+        const PING_TIMEOUT: Duration = Duration::from_millis(500);
         let wanted = self.pings_sent;
-        let dead = Instant::now() + DEAD;
-        while !self.listen(Instant::now() + PATIENCE, |line| {
+        let deadline = Instant::now() + PING_DEADLINE;
+        while !self.listen(Instant::now() + PING_TIMEOUT, |line| {
             line.pings_answered >= wanted
         }) {
-            if Instant::now() > dead {
+            if Instant::now() > deadline {
                 return false;
             }
-            // It may have been lost.
+            // The ping or its answer may have been lost.
             self.send_ping(key);
         }
         true
@@ -471,13 +479,13 @@ impl Line {
         let mut buffer = vec![0; REPLY_BYTES_MAX + 1];
         while !done(self) {
             let left = deadline.saturating_duration_since(Instant::now());
-            // A timeout of nothing would be none.
+            // A zero timeout would mean no timeout.
             if left.is_zero() || self.socket.set_read_timeout(Some(left)).is_err() {
                 return false;
             }
             match self.socket.recv(&mut buffer) {
                 Ok(len) => self.take(&buffer[..len]),
-                // Nobody listens yet, or any more.
+                // The daemon does not listen yet, or no longer.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     std::thread::sleep(left.min(Duration::from_millis(10)));
                 }
@@ -497,12 +505,12 @@ impl Line {
     }
 }
 
-/// The salt that the answer to a ping has; no corpus asks for it.
+/// The salt of a ping's answer; no corpus uses it.
 fn ping_salt(ping: usize) -> String {
     format!("send's own ping {ping}")
 }
 
-/// What became of one input.
+/// The outcome of one input.
 struct Report<'a> {
     input: &'a Input,
     answers: &'a [Replies],
@@ -538,7 +546,7 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-/// What the daemon did, counted.
+/// Counts of the daemon's reactions.
 #[derive(Default)]
 struct Totals {
     inputs: usize,
@@ -576,8 +584,7 @@ impl fmt::Display for Totals {
         } = self;
         write!(
             f,
-            "{inputs} inputs: {silences} silences, {answers} answers, {errors} errors, {odd} replies that are not signed or no answer; \
-             {disagreements} disagreements"
+            "{inputs} inputs: {silences} silences, {answers} answers, {errors} errors, {odd} invalid replies; {disagreements} disagreements"
         )
     }
 }

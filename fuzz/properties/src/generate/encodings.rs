@@ -1,8 +1,9 @@
-//! Text beyond ASCII in a disguise the reference can read.
+//! An ASCII encoding of text beyond ASCII that the reference can process.
 //!
-//! The reference reads a request's bytes as Latin-1 and cuts what it sends to a byte per character, so it cannot say what the
-//! answer to text beyond ASCII is. It can say so about the same text in disguise: each such character written as DEL and six hex
-//! digits, which is ASCII, is printed as it stands, and sorts as the character does: after all other ASCII, by code point.
+//! The reference reads a request's bytes as Latin-1 and truncates characters of a reply to a byte,
+//! so it does not show the answer to text beyond ASCII. It does show the answer to the same text
+//! encoded: each such character is written as DEL and six hexadecimal digits. That is ASCII, is
+//! printed unchanged, and sorts as the character does: after all other ASCII, by code point.
 
 use super::json::Json;
 use super::values::pick;
@@ -11,7 +12,7 @@ use fastrand::Rng;
 const MASK: char = '\u{7f}';
 const DIGITS: usize = 6;
 
-/// Puts disguised characters into some of the texts of `json`, keys of maps with free names included.
+/// Inserts encoded characters into some texts of `json`, including keys of maps with free names.
 pub fn sprinkle(json: &mut Json, rng: &mut Rng) {
     match json {
         Json::Text(text) if is_free(text) && rng.u8(..3) == 0 => decorate(text, rng),
@@ -23,7 +24,8 @@ pub fn sprinkle(json: &mut Json, rng: &mut Rng) {
     }
 }
 
-/// Whether `text` may be changed: words of a list, sizes and addresses may not, pools of names are recognised by their looks.
+/// Whether `text` may be changed. Enumerated words, sizes and addresses may not; names of the pools
+/// are recognized by their form.
 fn is_free(text: &str) -> bool {
     [
         "example",
@@ -47,61 +49,62 @@ fn decorate(text: &mut String, rng: &mut Rng) {
     text.insert_str(at, &format!("{MASK}{:06x}", u32::from(c)));
 }
 
-/// What `text` is without its disguise.
-pub fn reveal(text: &str) -> String {
-    let mut revealed = String::new();
+/// Decodes the encoded characters of `text`.
+pub fn decode(text: &str) -> String {
+    let mut decoded = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once(MASK) {
-        revealed.push_str(before);
+        decoded.push_str(before);
         rest = after;
         match after.get(..DIGITS).and_then(character) {
             Some(c) => {
-                revealed.push(c);
+                decoded.push(c);
                 rest = &after[DIGITS..];
             }
-            None => revealed.push(MASK),
+            None => decoded.push(MASK),
         }
     }
-    revealed + rest
+    decoded + rest
 }
 
-/// The character of a disguise; only lower-case digits are one, so that shouting undoes it on both sides.
+/// Decodes one character. Upper-case digits do not count, so that a change of case invalidates the
+/// encoding on both sides.
 fn character(hex: &str) -> Option<char> {
     let code = u32::from_str_radix(hex, 16).ok()?;
     char::from_u32(code).filter(|_| hex == format!("{code:06x}"))
 }
 
-/// `text` with the reference's error texts, which quote a name in Haskell's form, telling the characters behind the disguise.
-pub fn reveal_quoted(text: &str) -> String {
+/// Decodes `text` where the reference's error messages quote a name in Haskell's `show` format.
+pub fn decode_quoted(text: &str) -> String {
     const QUOTED: &str = r"\\DEL";
-    let mut revealed = String::new();
+    let mut decoded = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once(QUOTED) {
-        revealed.push_str(before);
+        decoded.push_str(before);
         rest = after;
         match after.get(..DIGITS).and_then(character) {
             Some(c) => {
                 rest = &after[DIGITS..];
-                revealed += &format!(r"\\{}", u32::from(c));
+                decoded += &format!(r"\\{}", u32::from(c));
                 if rest.starts_with(|next: char| next.is_ascii_digit()) {
-                    revealed.push_str(r"\\&");
+                    decoded.push_str(r"\\&");
                 }
             }
-            None => revealed.push_str(QUOTED),
+            None => decoded.push_str(QUOTED),
         }
     }
-    reveal(&(revealed + rest))
+    decode(&(decoded + rest))
 }
 
-/// `json` with all its texts revealed, keys too.
-pub fn reveal_all(json: &Json) -> Json {
+/// `json` with all texts decoded, keys included.
+pub fn decode_all(json: &Json) -> Json {
     match json {
-        Json::Text(text) => Json::Text(reveal(text)),
-        Json::List(items) => Json::List(items.iter().map(reveal_all).collect()),
+        Json::Text(text) => Json::Text(decode(text)),
+        Json::List(items) => Json::List(items.iter().map(decode_all).collect()),
         Json::Object(members) => Json::Object(
             members
                 .iter()
-                .map(|(key, value)| (reveal(key), reveal_all(value)))
+                .map(|(key, value)| (decode(key), decode_all(value)))
                 .collect(),
         ),
         other => other.clone(),
@@ -109,17 +112,17 @@ pub fn reveal_all(json: &Json) -> Json {
 }
 
 #[test]
-fn quoted_disguises_become_decimal_escapes() {
-    assert_eq!(reveal_quoted(r"a\\DEL0000e9b"), r"a\\233b");
-    assert_eq!(reveal_quoted(r"a\\DEL0000e95"), r"a\\233\\&5");
-    assert_eq!(reveal_quoted("a\\\\DEL \u{7f}0000e9"), "a\\\\DEL é");
+fn quoted_encodings_become_decimal_escapes() {
+    assert_eq!(decode_quoted(r"a\\DEL0000e9b"), r"a\\233b");
+    assert_eq!(decode_quoted(r"a\\DEL0000e95"), r"a\\233\\&5");
+    assert_eq!(decode_quoted("a\\\\DEL \u{7f}0000e9"), "a\\\\DEL é");
 }
 
 #[test]
-fn a_disguise_sorts_as_the_character_does() {
-    let mut revealed = ["z", "~", "\u{7f}0000e9", "\u{7f}0020ac", "\u{7f}01f600"].map(reveal);
-    assert!(revealed.is_sorted());
-    assert_eq!(revealed[2], "é");
-    revealed[4].push('\u{7f}');
-    assert_eq!(reveal("\u{7f}01f600\u{7f}"), revealed[4]);
+fn an_encoding_sorts_as_the_character_does() {
+    let mut decoded = ["z", "~", "\u{7f}0000e9", "\u{7f}0020ac", "\u{7f}01f600"].map(decode);
+    assert!(decoded.is_sorted());
+    assert_eq!(decoded[2], "é");
+    decoded[4].push('\u{7f}');
+    assert_eq!(decode("\u{7f}01f600\u{7f}"), decoded[4]);
 }

@@ -1,39 +1,40 @@
-//! JSON with numbers as written, and a writer that varies everything RFC 8259 leaves open.
+//! JSON with the notation of its numbers, and a writer that varies everything that RFC 8259 leaves
+//! open.
 
 use super::values::pick;
 use fastrand::Rng;
 use serde_json::Value;
 
-/// A JSON value whose numbers keep their spelling and whose objects may hold a key twice.
+/// A JSON value. Numbers keep their notation, and objects may have duplicate keys.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Json {
     /// `null`.
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// As it is spelled.
+    /// A number as text.
     Number(String),
     /// A string.
     Text(String),
     /// An array.
     List(Vec<Self>),
-    /// Members in their order.
+    /// Members in order.
     Object(Vec<(String, Self)>),
 }
 
-/// How a document is written: how often white space and needless escapes occur, in percent.
+/// How to write a document: the frequency of optional white space and escapes, in percent.
 #[derive(Clone, Copy)]
 pub struct Style {
-    /// Of places where white space may stand.
+    /// Of the places where white space is allowed.
     pub space: u8,
-    /// Of characters that need no escape.
+    /// Of the characters that need no escape.
     pub escape: u8,
-    /// Raw text beyond ASCII; otherwise it is escaped.
+    /// Whether to write text beyond ASCII unescaped.
     pub utf8: bool,
 }
 
 impl Style {
-    /// No byte more than needed.
+    /// Without optional bytes.
     pub const COMPACT: Self = Self {
         space: 0,
         escape: 0,
@@ -56,7 +57,7 @@ impl Json {
         Self::Text(text.into())
     }
 
-    /// A number, spelled as it is printed here.
+    /// A number in Rust's notation.
     pub fn number(number: impl ToString) -> Self {
         Self::Number(number.to_string())
     }

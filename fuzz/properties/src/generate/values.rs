@@ -1,14 +1,15 @@
-//! Numbers and strings of every shape the contract covers.
+//! Numbers and strings of every form that the daemon must print as the reference does.
 
 use super::json::Json;
 use fastrand::Rng;
 
-/// One of `choices`.
+/// A random element of `choices`.
 pub fn pick<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
     *rng.choice(choices).expect("there is something to choose")
 }
 
-/// An `int` field's number: rounded half to even and wrapped to 64 bits by the reference, so everything is allowed.
+/// A number for an `int` field. The reference rounds it half to even and wraps it to 64 bits, so
+/// any number is valid.
 pub fn int(rng: &mut Rng) -> Json {
     const SHAPES: &[&str] = &[
         "0",
@@ -48,7 +49,7 @@ pub fn int(rng: &mut Rng) -> Json {
     any_number(rng, SHAPES, |rng| rng.i64(-5..100_000).to_string())
 }
 
-/// A `double` field's number, overflow and underflow included.
+/// A number for a `double` field, including overflow and underflow.
 pub fn double(rng: &mut Rng) -> Json {
     const SHAPES: &[&str] = &[
         "0",
@@ -96,7 +97,7 @@ pub fn double(rng: &mut Rng) -> Json {
     any_number(rng, SHAPES, random_double)
 }
 
-/// A time: seconds with microseconds, mostly of this century.
+/// A time in seconds with microseconds, usually of this century.
 pub fn time(rng: &mut Rng) -> Json {
     const SHAPES: &[&str] = &[
         "0",
@@ -122,7 +123,8 @@ pub fn time(rng: &mut Rng) -> Json {
     })
 }
 
-/// A free-form number: a 64-bit integer, or one that a double holds or prints like the rational it is read as.
+/// A free-form number: a 64-bit integer, or a number that a double represents or prints like the
+/// exact rational.
 pub fn free_number(rng: &mut Rng) -> Json {
     const SHAPES: &[&str] = &[
         "0",
@@ -194,7 +196,7 @@ fn any_number(rng: &mut Rng, shapes: &[&str], random: impl Fn(&mut Rng) -> Strin
     }
 }
 
-/// Any finite double: random bits, or a few digits around a point.
+/// Any finite double: random bits, or a few digits around the point.
 fn random_double(rng: &mut Rng) -> String {
     match rng.u8(..3) {
         0 => loop {
@@ -214,7 +216,7 @@ fn random_double(rng: &mut Rng) -> String {
     }
 }
 
-/// An integral number that a request's `type` or a field selector may be spelled as.
+/// `number` in a notation for a request's `type` or a field selector.
 pub fn spelled(rng: &mut Rng, number: i64) -> Json {
     Json::Number(match rng.u8(..12) {
         0 => format!("{number}.0"),
@@ -224,7 +226,7 @@ pub fn spelled(rng: &mut Rng, number: i64) -> Json {
     })
 }
 
-/// Short text in ASCII, now and then with everything that needs escaping somewhere.
+/// Short ASCII text; sometimes with characters that need an escape.
 pub fn text(rng: &mut Rng) -> String {
     const ODD: &[&str] = &[
         "",
@@ -282,7 +284,7 @@ pub fn text(rng: &mut Rng) -> String {
     }
 }
 
-/// Any JSON value, nested a little, no key twice.
+/// Any JSON value of small depth without duplicate keys.
 pub fn any(rng: &mut Rng, depth: u8) -> Json {
     match rng.u8(..if depth == 0 { 5 } else { 7 }) {
         0 => Json::Null,
@@ -294,7 +296,7 @@ pub fn any(rng: &mut Rng, depth: u8) -> Json {
     }
 }
 
-/// An object of up to `size_max` members with different, unsorted keys.
+/// An object of up to `size_max` members with distinct, unsorted keys.
 pub fn map(rng: &mut Rng, size_max: usize, mut value: impl FnMut(&mut Rng) -> Json) -> Json {
     let mut members: Vec<(String, Json)> = Vec::new();
     for _ in 0..rng.usize(..=size_max) {
