@@ -1,7 +1,8 @@
-//! The differences from the reference that are there on purpose: one module for each line of the README's list, in its order.
+//! The deliberate differences from the reference: one module for each section of
+//! `docs/differences.md`, by number.
 //!
-//! Those that need a process, a socket or a file that changes are tested where these are: 4 to 6 in `reload`, 10 in `engine`,
-//! 11 in `daemon`.
+//! Differences that need a process, a socket or a file that changes are tested elsewhere: 4 to 6 in
+//! `reload`, 10 in `engine`, 11 in `daemon`.
 
 use std::sync::Arc;
 

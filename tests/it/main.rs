@@ -9,6 +9,7 @@ mod conformance;
 mod daemon;
 mod differences;
 mod differential;
+mod documentation;
 mod engine;
 mod fast_path;
 mod flood;
