@@ -218,13 +218,17 @@ is one line per candidate.
 Exit status:
   0  OK
   1  WARNING: a candidate is down, has an old configuration, reports another
-     master, or its clock is more than 60 s off; or one of --checks failed
+     master, or its clock is more than 60 s off; this node's configuration file
+     has another serial than the one served, for more than 2 s; or one of --checks
+     failed
   2  CRITICAL: fewer candidates answer than the safe number
   3  UNKNOWN: a file or socket of this host failed, or the command line is wrong
 
 A candidate answers only requests whose clock is at most {SKEW_SECONDS_MAX} s from its own. The
 clocks are compared with pings that carry other times, up to 26 hours off: about
-150 small datagrams to a candidate, 700 to one that does not answer."
+150 small datagrams to a candidate, 700 to one that does not answer.
+
+The configuration file is compared on a node, if the key is that node's key."
     )
 }
 

@@ -97,6 +97,14 @@ impl Target {
         (self.candidates.clone(), self.key.clone())
     }
 
+    /// This node's configuration file, if the key is this node's key, so that the servers are those
+    /// of its cluster.
+    pub(super) fn config_file(&self) -> Option<PathBuf> {
+        let files = NodeFiles::from_env();
+        let is_own_key = self.key_source == KeySource::File(files.key());
+        is_own_key.then(|| files.config())
+    }
+
     /// A client for these servers.
     ///
     /// # Errors

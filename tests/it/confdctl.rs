@@ -489,7 +489,7 @@ fn the_demo_example_of_the_help_works() {
 }
 
 #[test]
-fn the_command_that_the_daemons_demo_prints_works() {
+fn the_lines_that_the_daemons_demo_prints_work() {
     let child = Command::new(DAEMON)
         .args(["--demo", "-p", "0"])
         .stdout(Stdio::piped())
@@ -497,12 +497,19 @@ fn the_command_that_the_daemons_demo_prints_works() {
         .spawn();
     let mut demo = Killed(child.unwrap());
     let lines = BufReader::new(demo.0.stdout.take().unwrap()).lines();
-    let line = lines
-        .map(Result::unwrap)
-        .find(|line| line.ends_with(" query master"))
-        .expect("a line to paste");
-    let output = Command::new("sh").args(["-c", &line]).output().unwrap();
-    assert_eq!(output.stdout, b"node1.example.com\n", "{line}");
+    let mut script = Vec::new();
+    for line in lines.map(Result::unwrap) {
+        let is_last = line.ends_with(" query master");
+        if is_last || line.starts_with("  export ") {
+            script.push(line);
+        }
+        if is_last {
+            break;
+        }
+    }
+    let script = script.join("\n");
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(output.stdout, b"node1.example.com\n", "{script}");
     // So that it removes its files.
     kill(Pid::from_raw(demo.0.id() as i32), Signal::SIGTERM).unwrap();
     demo.0.wait().unwrap();
@@ -578,6 +585,53 @@ fn probe_warns_if_a_serial_is_behind() {
         old.address()
     );
     assert!(ran.first_line().starts_with(&expected), "{ran:?}");
+}
+
+/// Both daemons refuse the new file and serve the old one, so their serials agree.
+#[test]
+fn probe_warns_if_the_file_on_disk_is_not_served() {
+    let [one, two] =
+        [Kind::Mmsg, Kind::Mmsg].map(|kind| Subject::start(kind, Some(&configuration()), KEY));
+    let replace = |config: &[u8]| {
+        for subject in [&one, &two] {
+            let data = Path::new(subject.root()).join("var/lib/ganeti");
+            fs::write(data.join("new"), config).unwrap();
+            fs::rename(data.join("new"), data.join("config.data")).unwrap();
+        }
+    };
+    let probe = |args: &[&str]| {
+        let mut command = command(args);
+        command.env("GANETI_ROOTDIR", one.root());
+        for address in [one.address(), two.address()] {
+            command.args(["--server", &address.to_string()]);
+        }
+        ran(&command.output().unwrap())
+    };
+    let ok = probe(&["probe"]);
+    assert_eq!(ok.status, 0, "{ok:?}");
+    replace(br#"{"serial_no": 42, "cluster": "not an object"}"#);
+    let warning = probe(&["probe"]);
+    assert_eq!(warning.status, 1, "{warning:?}");
+    assert!(
+        warning
+            .first_line()
+            .contains("/config.data has serial 42, but serial 34 is served|"),
+        "{warning:?}"
+    );
+    let json = probe(&["probe", "--json"]).json();
+    assert_eq!(json["config_file"]["serial"], 42, "{json}");
+
+    // With a key that is not this node's, the servers may be another cluster's.
+    let key = tempfile::NamedTempFile::new().unwrap();
+    fs::write(key.path(), KEY).unwrap();
+    let elsewhere = probe(&["probe", "--key-file", key.path().to_str().unwrap()]);
+    assert_eq!(elsewhere.status, 0, "{elsewhere:?}");
+
+    // A new file that is loaded is no difference.
+    replace(&changed(&[("/serial_no", json!(43))]));
+    let ok = probe(&["probe"]);
+    assert_eq!(ok.status, 0, "{ok:?}");
+    assert!(ok.first_line().contains("serial 43|"), "{ok:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::super::diagnose;
+use super::config_file::ConfigFile;
 use crate::client::{
     Candidate, CandidateResult, CandidateStatus, Outcome, Question, Skew, question, quorum,
 };
@@ -52,6 +53,8 @@ pub(super) struct Health {
     pub(super) candidates: Vec<CandidateHealth>,
     /// The safe number of replies.
     pub(super) needed: usize,
+    /// The configuration file on this node, if there is one and it belongs to this cluster.
+    pub(super) config_file: Option<ConfigFile>,
     /// The results of `--checks`.
     pub(super) checks: Option<Vec<Check>>,
 }
@@ -126,6 +129,7 @@ impl Health {
         Self {
             needed: quorum(candidates.len()),
             candidates: candidates.iter().map(health).collect(),
+            config_file: None,
             checks: None,
         }
     }
@@ -159,6 +163,27 @@ impl Health {
         self.candidates.iter().any(|it| it.lag() > Some(0))
     }
 
+    /// What differs between the configuration file on this node and what is served.
+    pub(super) fn file_problem(&self) -> Option<String> {
+        self.config_file.as_ref()?.problem(self.newest()?)
+    }
+
+    pub(super) fn is_file_different(&self) -> bool {
+        self.file_problem().is_some()
+    }
+
+    pub(super) fn is_file_settled(&self) -> bool {
+        self.config_file
+            .as_ref()
+            .is_some_and(ConfigFile::is_settled)
+    }
+
+    /// Whether `file` has the serial of the file read before.
+    pub(super) fn config_file_is(&self, file: &ConfigFile) -> bool {
+        let before = self.config_file.as_ref();
+        before.is_some_and(|before| before.serial == file.serial)
+    }
+
     pub(super) fn up(&self) -> usize {
         self.candidates.iter().filter(|it| it.is_up()).count()
     }
@@ -171,7 +196,10 @@ impl Health {
         let failed = self.checks.iter().flatten().any(|check| !check.ok);
         if self.up() < self.needed {
             ServiceState::Critical
-        } else if failed || self.candidates.iter().any(|it| it.problem().is_some()) {
+        } else if failed
+            || self.is_file_different()
+            || self.candidates.iter().any(|it| it.problem().is_some())
+        {
             ServiceState::Warning
         } else {
             ServiceState::Ok
@@ -351,6 +379,7 @@ pub(super) mod testing {
         Health {
             needed: quorum(candidates.len()),
             candidates,
+            config_file: None,
             checks: None,
         }
     }

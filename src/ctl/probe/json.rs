@@ -15,6 +15,13 @@ pub(super) fn document(health: &Health) -> String {
         "serial": health.newest(),
         "candidates": candidates,
     });
+    if let Some(file) = &health.config_file {
+        json["config_file"] = serde_json::json!({
+            "path": file.path,
+            "serial": file.serial.as_ref().ok(),
+            "problem": health.file_problem(),
+        });
+    }
     if let Some(checks) = &health.checks {
         json["checks"] = serde_json::json!(checks);
     }

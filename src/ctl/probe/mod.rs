@@ -1,7 +1,8 @@
 //! `confdctl probe`: whether each candidate is up, has the newest configuration and the right time.
 //!
 //! ```text
-//! prober    queries the candidates                checks   the queries that confd-client checks
+//! prober    queries the candidates                checks        the queries of confd-client
+//!                                                 config_file   the serial on this node's disk
 //!   |
 //! health    what the answers mean for each candidate, and the state of the service
 //!   |
@@ -15,6 +16,7 @@
 //! and exit status.
 
 mod checks;
+mod config_file;
 mod health;
 mod json;
 mod plugin;

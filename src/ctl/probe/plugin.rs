@@ -42,6 +42,9 @@ pub(super) fn summary(health: &Health) -> String {
             let _ = write!(text, "; {}: {problem}", candidate.name);
         }
     }
+    if let Some(problem) = health.file_problem() {
+        let _ = write!(text, "; {problem}");
+    }
     for check in health.checks.iter().flatten().filter(|check| !check.ok) {
         let _ = write!(text, "; {} failed", check.name);
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::super::exit::CommandError;
 use super::super::options::Common;
 use super::super::target::Target;
+use super::config_file::{ConfigFile, SETTLE_TIME};
 use super::health::Health;
 use crate::client::{Candidate, ConfdClient, Coverage, Error, Settings, Skew, WaitFor, question};
 
@@ -22,8 +23,8 @@ const CLOCKS_AGE_MAX: Duration = Duration::from_secs(30);
 /// Queries the candidates.
 pub(super) struct Prober {
     client: ConfdClient,
-    /// Keeps the sample cluster of `--demo` running.
-    _target: Target,
+    /// Also keeps the sample cluster of `--demo` running.
+    target: Target,
     clocks: Option<Clocks>,
 }
 
@@ -49,7 +50,7 @@ impl Prober {
         let client = target.client()?.with_settings(settings);
         Ok(Self {
             client,
-            _target: target,
+            target,
             clocks: None,
         })
     }
@@ -59,7 +60,7 @@ impl Prober {
     }
 
     /// Queries everything once. Candidates with an old configuration are queried again after
-    /// [`RETRY_DELAY`].
+    /// [`RETRY_DELAY`], and all are if the file on this node has just changed.
     ///
     /// # Errors
     ///
@@ -72,17 +73,33 @@ impl Prober {
             health.and_then(|health| Ok(health.with_clocks(skews.map_err(of_client)?)))
         })?;
         if health.is_any_behind() {
-            thread::sleep(RETRY_DELAY);
-            let settings = Settings {
-                coverage: Coverage::All,
-                patience: WaitFor::All,
-                deadline: RETRY_DELAY,
-            };
-            let question = question::config("/serial_no");
-            let again = self.client.query_all_with(&question, settings);
-            health.merge_retry(&again.map_err(of_client)?);
+            self.retry_serials(&mut health, RETRY_DELAY)?;
+        }
+        if let Some(path) = self.target.config_file() {
+            health.config_file = ConfigFile::read(&path);
+            if health.is_file_different() && !health.is_file_settled() {
+                self.retry_serials(&mut health, SETTLE_TIME)?;
+                // If it has changed again meanwhile, the difference is not known to last.
+                health.config_file =
+                    ConfigFile::read(&path).filter(|now| health.config_file_is(now));
+            }
         }
         Ok(health)
+    }
+
+    /// Queries the serials again after `delay`.
+    fn retry_serials(&self, health: &mut Health, delay: Duration) -> Result<(), CommandError> {
+        thread::sleep(delay);
+        let settings = Settings {
+            coverage: Coverage::All,
+            patience: WaitFor::All,
+            deadline: RETRY_DELAY,
+        };
+        let again = self
+            .client
+            .query_all_with(&question::config("/serial_no"), settings);
+        health.merge_retry(&again.map_err(of_client)?);
+        Ok(())
     }
 
     /// Queries serial and master, for a caller that polls. The clocks are compared again if the
@@ -92,7 +109,12 @@ impl Prober {
     ///
     /// A socket of this host fails.
     pub(super) fn poll(&mut self) -> Result<Health, CommandError> {
-        let health = self.query_all()?;
+        let mut health = self.query_all()?;
+        let file = self.target.config_file();
+        // A difference shows in a later poll, when the file has settled.
+        health.config_file = file
+            .and_then(|path| ConfigFile::read(&path))
+            .filter(ConfigFile::is_settled);
         let up = health.up_by_candidate();
         let recent = self
             .clocks
