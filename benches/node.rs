@@ -1,4 +1,4 @@
-//! What a daemon finds on its node: a directory laid out as `GANETI_ROOTDIR`, with a configuration and the benches' key.
+//! A node's files for a daemon under test: a `GANETI_ROOTDIR` with a configuration and a key.
 
 use std::net::{SocketAddr, UdpSocket};
 
@@ -7,10 +7,10 @@ use tempfile::TempDir;
 pub(crate) const KEY: &[u8] = b"a key for benchmarks";
 
 /// Ganeti's own daemon (Debian: `ganeti-haskell-3.0`).
-#[allow(dead_code, reason = "not every bench asks it")]
+#[allow(dead_code, reason = "not every bench uses it")]
 pub(crate) const REFERENCE: &str = "/usr/lib/ganeti/3.0/usr/sbin/ganeti-confd";
 
-/// The directory; removed when dropped.
+/// Creates the directory, which is removed when dropped.
 pub(crate) fn root(configuration: &str) -> TempDir {
     let root = tempfile::tempdir().expect("a temporary directory");
     for directory in ["var/lib/ganeti", "var/run/ganeti", "var/log/ganeti"] {
@@ -22,7 +22,7 @@ pub(crate) fn root(configuration: &str) -> TempDir {
     root
 }
 
-/// An address on loopback where nobody listens.
+/// A free loopback address.
 pub(crate) fn free_address() -> SocketAddr {
     let free = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
     free.expect("loopback has a port")

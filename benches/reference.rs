@@ -1,13 +1,13 @@
-//! What an answer costs here and in the reference daemon, side by side: the server's CPU time for each query, and what it
-//! takes to load a configuration.
+//! The cost of an answer and of loading a configuration, compared with the reference daemon.
 //!
-//! Both daemons serve the same sample cluster on loopback and are asked in turns, a few rounds each; the median round
-//! counts. CPU time is that of all the server's threads, user and system, as the scheduler accounts it: it contains the
-//! kernel's work for the datagram, and on loopback also that for delivering the reply to the client's socket. The
-//! client's own time, signing included, is not in it. Ganeti's daemon must be installed (Debian: `ganeti-haskell-3.0`);
-//! without it only ours is measured.
+//! All daemons serve the same sample cluster on loopback and are queried in turn, several rounds
+//! each. The median round counts. CPU time is the scheduler's account of all the server's threads,
+//! user and system. It contains the kernel's work for the datagram, and on loopback also the
+//! delivery of the reply to the client's socket. It does not contain the client's own time.
+//! Ganeti's daemon must be installed (Debian: `ganeti-haskell-3.0`); without it only this project's
+//! engines are measured.
 //!
-//! `cargo bench --bench reference`; it takes some two minutes. `-- small` leaves the large cluster out.
+//! `cargo bench --bench reference` takes about two minutes. `-- small` omits the large cluster.
 
 mod node;
 
@@ -21,16 +21,17 @@ use ganeti_confd::protocol::{Key, REPLY_BYTES_MAX, envelope};
 use node::{KEY, REFERENCE};
 
 const ROUNDS: usize = 5;
-/// Requests in flight, one on each socket: as many as the reference's socket buffer holds.
+/// Requests in flight, one per socket. The reference's socket buffer holds this many.
 const SOCKETS: usize = 64;
-const STARTING: Duration = Duration::from_secs(60);
+/// Timeout for a daemon to start and load its configuration.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A daemon under test; ended when dropped.
+/// A daemon under test, killed when dropped.
 struct Server {
     name: &'static str,
     process: Child,
     address: SocketAddr,
-    /// From the start of the process to the first good answer.
+    /// Time from the start of the process to the first answer from the configuration.
     started: Duration,
     _root: tempfile::TempDir,
 }
@@ -60,14 +61,14 @@ impl Server {
         };
         let client = Client::new(address);
         while !client.answers(Duration::from_millis(20)) {
-            assert!(begin.elapsed() < STARTING, "{name} does not answer");
+            assert!(begin.elapsed() < START_TIMEOUT, "{name} does not answer");
         }
         server.started = begin.elapsed();
         server
     }
 
-    /// CPU time of the process so far, ended threads included, to a hundredth of a second.
-    fn cpu_of_all(&self) -> Duration {
+    /// CPU time of the process including ended threads, in steps of 10 ms.
+    fn process_cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()));
         let stat = stat.expect("the daemon runs");
         let (_, fields) = stat.rsplit_once(')').expect("a command in parentheses");
@@ -79,8 +80,8 @@ impl Server {
         Duration::from_millis(ticks.map(|ticks| ticks.expect("a number") * 10).sum())
     }
 
-    /// CPU time of all threads that still run.
-    fn cpu(&self) -> Duration {
+    /// CPU time of all running threads, in nanoseconds.
+    fn threads_cpu(&self) -> Duration {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
         let nanoseconds = |task: PathBuf| -> Option<u64> {
             let text = std::fs::read_to_string(task.join("schedstat")).ok()?;
@@ -93,7 +94,7 @@ impl Server {
         Duration::from_nanos(tasks.filter_map(nanoseconds).sum())
     }
 
-    /// Resident memory now and at its peak, in MB.
+    /// Current and peak resident memory, in MB.
     fn memory(&self) -> (f64, f64) {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
         let status = status.expect("the daemon runs");
@@ -112,13 +113,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already; there is nobody to tell.
+        // An error means that the daemon has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Asks over several sockets, one request in flight on each.
+/// A client with several sockets, with one request in flight on each.
 struct Client {
     key: Key,
     sockets: Vec<UdpSocket>,
@@ -151,10 +152,10 @@ impl Client {
         envelope::request(&self.key, now, &message)
     }
 
-    /// Whether a configuration is served.
-    fn answers(&self, patience: Duration) -> bool {
+    /// Whether the daemon answers a ping from its configuration within `timeout`.
+    fn answers(&self, timeout: Duration) -> bool {
         let socket = &self.sockets[0];
-        socket.set_read_timeout(Some(patience)).expect("a time-out");
+        socket.set_read_timeout(Some(timeout)).expect("a timeout");
         let ping = self.request(
             &Query {
                 name: "",
@@ -172,19 +173,19 @@ impl Client {
             });
         socket
             .set_read_timeout(Some(Duration::from_secs(10)))
-            .expect("a time-out");
+            .expect("a timeout");
         answered
     }
 
-    /// Requests for `queries` in turns, `count` in all, each with its number for a salt.
+    /// `count` requests that cycle through `queries`; the salt is the request's number.
     fn requests(&self, queries: &[Query], count: usize) -> Vec<Vec<u8>> {
-        let turns = queries.iter().cycle().zip(0..count);
-        turns
+        let numbered = queries.iter().cycle().zip(0..count);
+        numbered
             .map(|(query, number)| self.request(query, &format!("{number:032x}")))
             .collect()
     }
 
-    /// Sends all `requests` and takes all replies, one request in flight on each socket.
+    /// Sends all `requests` and receives their replies.
     fn ask(&self, requests: &[Vec<u8>]) {
         let mut reply = vec![0; REPLY_BYTES_MAX];
         for (round, batch) in requests.chunks(self.sockets.len()).enumerate() {
@@ -197,7 +198,7 @@ impl Client {
                 let salt = format!(r#""salt":"{number:032x}"}}"#);
                 assert!(
                     reply[..len].ends_with(salt.as_bytes()),
-                    "the answer is to another request"
+                    "the reply belongs to another request"
                 );
             }
         }
@@ -229,7 +230,8 @@ fn queries() -> Vec<Query> {
     .into()
 }
 
-/// The server's CPU time for each of `count` queries, the median of several rounds of each server in turns.
+/// Each server's CPU time per query in microseconds: the median of several rounds, for which the
+/// servers take turns.
 fn cpu_per_query(servers: &[Server], queries: &[Query], counts: &[usize]) -> Vec<f64> {
     let clients: Vec<_> = servers
         .iter()
@@ -239,9 +241,9 @@ fn cpu_per_query(servers: &[Server], queries: &[Query], counts: &[usize]) -> Vec
     for _ in 0..ROUNDS {
         for (index, server) in servers.iter().enumerate() {
             let requests = clients[index].requests(queries, counts[index]);
-            let before = server.cpu();
+            let before = server.threads_cpu();
             clients[index].ask(&requests);
-            let spent = (server.cpu() - before).as_nanos() as f64 / 1e3;
+            let spent = (server.threads_cpu() - before).as_nanos() as f64 / 1e3;
             rounds[index].push(spent / counts[index] as f64);
         }
     }
@@ -251,73 +253,53 @@ fn cpu_per_query(servers: &[Server], queries: &[Query], counts: &[usize]) -> Vec
     rounds.iter().map(|round| round[ROUNDS / 2]).collect()
 }
 
-fn table(title: &str, configuration: &str, rows: &[(&str, Vec<Query>, [usize; 3])]) {
+/// Starts every daemon that is available on `configuration`.
+fn servers(configuration: &str) -> Vec<Server> {
     let ours = Path::new(env!("CARGO_BIN_EXE_ganeti-confd"));
-    let mut servers = vec![
-        Server::start(
-            "uring",
-            ours,
-            &["--engine", "uring", "--workers", "1"],
-            configuration,
-        ),
-        Server::start(
-            "mmsg",
-            ours,
-            &["--engine", "mmsg", "--workers", "1"],
-            configuration,
-        ),
-    ];
+    let start = |engine| {
+        let arguments = ["--engine", engine, "--workers", "1"];
+        Server::start(engine, ours, &arguments, configuration)
+    };
+    let mut servers = vec![start("uring"), start("mmsg")];
     let reference = Path::new(REFERENCE);
     if reference.exists() {
         servers.push(Server::start("reference", reference, &[], configuration));
     }
+    servers
+}
+
+/// Prints one line of the table.
+fn row(name: &str, unit: &str, values: &[f64]) {
+    print!("{name:22}{unit:8}");
+    for value in values {
+        print!("{value:12.2}");
+    }
+    match values {
+        [ours, _, reference] => println!("{:18.1}", reference / ours),
+        _ => println!("{:>18}", "not installed"),
+    }
+}
+
+fn table(title: &str, configuration: &str, rows: &[(&str, Vec<Query>, [usize; 3])]) {
+    let servers = servers(configuration);
     println!(
         "\n{title}: config.data of {:.1} MB",
         configuration.len() as f64 / 1e6
     );
-    print!("{:28}", "");
+    print!("{:30}", "");
     for server in &servers {
         print!("{:>12}", server.name);
     }
     println!("{:>18}", "reference / uring");
-    let line = |name: &str, unit: &str, values: Vec<f64>| {
-        print!("{name:20}{unit:8}");
-        for value in &values {
-            print!("{value:12.2}");
-        }
-        match values.as_slice() {
-            [ours, _, reference] => println!("{:18.1}", reference / ours),
-            _ => println!("{:>18}", "not installed"),
-        }
-    };
-    line(
-        "start to answer",
-        "s",
-        servers
-            .iter()
-            .map(|server| server.started.as_secs_f64())
-            .collect(),
-    );
-    line(
-        "CPU until then",
-        "s",
-        servers
-            .iter()
-            .map(|server| server.cpu_of_all().as_secs_f64())
-            .collect(),
-    );
-    line(
-        "resident",
-        "MB",
-        servers.iter().map(|server| server.memory().0).collect(),
-    );
-    line(
-        "resident, peak",
-        "MB",
-        servers.iter().map(|server| server.memory().1).collect(),
-    );
+    let each = |value: fn(&Server) -> f64| servers.iter().map(value).collect::<Vec<_>>();
+    let started = |server: &Server| server.started.as_secs_f64();
+    row("start to first answer", "s", &each(started));
+    let cpu = |server: &Server| server.process_cpu().as_secs_f64();
+    row("CPU until then", "s", &each(cpu));
+    row("resident", "MB", &each(|server| server.memory().0));
+    row("resident, peak", "MB", &each(|server| server.memory().1));
     for (name, queries, counts) in rows {
-        line(name, "us CPU", cpu_per_query(&servers, queries, counts));
+        row(name, "us CPU", &cpu_per_query(&servers, queries, counts));
     }
 }
 

@@ -1,8 +1,9 @@
-//! Publishing a snapshot under readers: what it takes away from answering, and what it costs itself.
+//! The cost of publishing a snapshot, and its effect on concurrent readers.
 //!
-//! A reader does what a worker does for a batch of one: it looks at what is published, and answers a ping. The other thread publishes one
-//! of two snapshots in turns, a thousand times a second, which is a thousand times as often as the daemon does. Nothing is loaded
-//! meanwhile, and nothing freed.
+//! A reader does what a worker does for a batch of one: it loads the published snapshot through its
+//! cache and answers a ping. The other thread alternately publishes two snapshots, a thousand times
+//! a second. The daemon publishes at most once a second. Nothing is loaded or freed during the
+//! measurement.
 //!
 //! `cargo bench --bench reload`
 
@@ -32,7 +33,7 @@ fn served() -> Arc<Served> {
     })
 }
 
-/// Looks at what is published and answers a ping.
+/// A reader that loads the published snapshot and answers a ping.
 fn reader(published: &ArcSwap<Served>) -> impl FnMut() -> usize {
     let (_, request) = datagrams::all().swap_remove(0);
     let mut cache = Cache::new(published);
@@ -47,8 +48,8 @@ fn reader(published: &ArcSwap<Served>) -> impl FnMut() -> usize {
     }
 }
 
-/// Does `task` again and again on another thread while `bench` runs.
-fn beside(mut task: impl FnMut() + Send, bench: impl FnOnce()) {
+/// Repeats `task` on another thread while `bench` runs.
+fn concurrently(mut task: impl FnMut() + Send, bench: impl FnOnce()) {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -65,29 +66,29 @@ fn reload(criterion: &mut Criterion) {
     let two = [served(), served()];
     let published = ArcSwap::new(Arc::clone(&two[0]));
     let mut group = criterion.benchmark_group("reload");
-    group.bench_function("a ping, nothing published", |bencher| {
+    group.bench_function("a ping, without publishing", |bencher| {
         bencher.iter(reader(&published));
     });
-    let mut turns = two.iter().cycle();
+    let mut snapshots = two.iter().cycle();
     let publish = || {
-        published.store(Arc::clone(turns.next().expect("a cycle has no end")));
+        published.store(Arc::clone(snapshots.next().expect("a cycle does not end")));
         thread::sleep(PERIOD);
     };
-    beside(publish, || {
-        group.bench_function("a ping, published a thousand times a second", |bencher| {
+    concurrently(publish, || {
+        group.bench_function("a ping, publishing 1,000 times a second", |bencher| {
             bencher.iter(reader(&published));
         });
     });
     let mut read = reader(&published);
-    beside(
+    concurrently(
         move || {
             read();
         },
         || {
-            let mut turns = two.iter().cycle();
-            group.bench_function("publishing beside a reader", |bencher| {
+            let mut snapshots = two.iter().cycle();
+            group.bench_function("publishing, with a reader", |bencher| {
                 bencher.iter(|| {
-                    published.store(Arc::clone(turns.next().expect("a cycle has no end")));
+                    published.store(Arc::clone(snapshots.next().expect("a cycle does not end")));
                 });
             });
         },

@@ -1,4 +1,5 @@
-//! What all tests that speak to a daemon share: daemons, the datagrams sent to them, and a client that notices silence.
+//! Shared by tests that talk to a daemon: the daemons, datagrams for them, and a client that
+//! detects dropped requests.
 
 mod client;
 mod sign;

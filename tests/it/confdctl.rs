@@ -123,7 +123,7 @@ impl Dead {
 /// Our daemon on both engines, and the reference, as far as they are available.
 fn kinds() -> impl Iterator<Item = Kind> {
     let kinds = [Kind::Uring, Kind::Mmsg, Kind::Reference];
-    kinds.into_iter().filter(Kind::is_here)
+    kinds.into_iter().filter(Kind::is_available)
 }
 
 /// Every query, and its output if standard output is not a terminal.

@@ -1,20 +1,27 @@
-//! Transcripts recorded from the reference, spoken over UDP to the subject.
+//! Transcripts recorded from the reference, replayed over UDP to the daemon under test.
 //!
-//! `tests/data/transcripts/*.jsonl` has one JSON object per line. A line without a request says what the following ones are asked of:
+//! `tests/data/transcripts/*.jsonl` has one JSON object per line. A line without a request sets the
+//! daemon's files for the following lines:
 //!
-//! * `config`: a file in `tests/data/configs`, with `edit` (`[old, new]`, replaced once) made to it, or null for no file at all;
-//! * `text` instead: the file's bytes, as Latin-1; `key`: the bytes of `hmac.key`, as Latin-1 (`testkey123` without it).
+//! * `config`: a file in `tests/data/configs`, or null for no file. `edit` (`[old, new]`) replaces
+//!   one occurrence of a text in it.
+//! * `text` instead: the file's bytes as Latin-1.
+//! * `key`: the bytes of `hmac.key` as Latin-1 (default `testkey123`).
 //!
 //! Every other line is a request and its reply:
 //!
-//! * `request`: the inner message, sent in Ganeti's usual envelope with `salt` (the clock's seconds without it);
-//! * `datagram` instead: the bytes as Latin-1, where `<hmac>` signs `signed`, or `signed_bytes` as Latin-1, with `signing_key`;
-//! * `reply`: the inner reply, or null for silence; the datagram follows from it and `salt_back` (the `rsalt`, `R` without it);
-//! * `raw_reply` instead: the whole datagram, as Latin-1, where it does not follow from its parts;
-//! * `ours`: what our daemon says instead (any of them, if it is a list), signed over `ours_salt`, and `why` it differs:
-//!   the README's "Differences from ganeti-confd". `*` stands for any text.
+//! * `request`: the inner message, sent in Ganeti's usual envelope with `salt` (default: the
+//!   current time in seconds).
+//! * `datagram` instead: the bytes as Latin-1. `<hmac>` is the signature over `signed`, or over
+//!   `signed_bytes` as Latin-1, with `signing_key`.
+//! * `reply`: the inner reply, or null if the request is dropped. The datagram follows from it and
+//!   from `salt_back` (the request's `rsalt`, default `R`).
+//! * `raw_reply` instead: the whole datagram as Latin-1, where it does not follow from its parts.
+//! * `ours`: the inner reply of this project's daemon where it differs (any of several, if it is a
+//!   list), signed over `ours_salt`, and `why` it differs. `*` matches any text.
 //!
-//! `<now>` in a salt is the clock, `<now+301>`, `<hex now>` and the like are made from it; `<root>` is the daemon's root directory.
+//! In a salt, `<now>` is the current time; `<now+301>`, `<hex now>` and similar forms are derived
+//! from it. `<root>` is the daemon's root directory.
 
 use crate::common::{
     Kind, Reply, Subject, now, quote_ascii, reply_datagram, request_datagram, sign_hex, skip,
@@ -25,14 +32,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What a transcript is recorded with, unless it says otherwise.
+/// The default key of a transcript.
 const KEY: &str = "testkey123";
 
-/// The most differences that are printed in full.
+/// Differences that are printed in full at most.
 const PRINTED_MAX: usize = 20;
 
-/// How long to listen for an expected reply after all signs of silence.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time to wait for an expected reply after the pings are answered.
+const GRACE: Duration = Duration::from_secs(1);
 
 #[test]
 fn transcripts() {
@@ -43,13 +50,13 @@ fn transcripts() {
     for kind in subjects {
         let mut tally = Tally::default();
         for file in transcript_files() {
-            Transcript::read(&file).speak_to(kind, &mut tally);
+            Transcript::read(&file).replay_to(kind, &mut tally);
         }
         println!(
             "{kind:?}: {} requests, {} differences",
             tally.asked, tally.different
         );
-        assert!(tally.asked > 0, "no transcript is for this subject");
+        assert!(tally.asked > 0, "no transcript applies to this daemon");
         assert_eq!(tally.different, 0, "{kind:?} differs from the transcripts");
     }
 }
@@ -65,8 +72,7 @@ fn data() -> PathBuf {
 }
 
 fn transcript_files() -> Vec<PathBuf> {
-    let entries =
-        fs::read_dir(data().join("transcripts")).expect("tests/data/transcripts is there");
+    let entries = fs::read_dir(data().join("transcripts")).expect("tests/data/transcripts exists");
     let mut files: Vec<_> = entries
         .map(|entry| entry.expect("readable").path())
         .collect();
@@ -77,7 +83,7 @@ fn transcript_files() -> Vec<PathBuf> {
 /// The committed configurations, by name.
 pub(crate) fn committed_configs() -> Vec<(String, Vec<u8>)> {
     let mut configs: Vec<_> = fs::read_dir(data().join("configs"))
-        .expect("tests/data/configs is there")
+        .expect("tests/data/configs exists")
         .map(|entry| entry.expect("readable").path())
         .map(|path| {
             let name = path
@@ -92,7 +98,7 @@ pub(crate) fn committed_configs() -> Vec<(String, Vec<u8>)> {
     configs
 }
 
-/// One file: settings, each with the exchanges made under it.
+/// One file: settings, each with its exchanges.
 struct Transcript(Vec<(Setting, Vec<Exchange>)>);
 
 impl Transcript {
@@ -111,14 +117,14 @@ impl Transcript {
             } else {
                 let scene = scenes
                     .last_mut()
-                    .expect("a transcript starts with its setting");
+                    .expect("a transcript starts with a setting");
                 scene.1.push(Exchange { place, line });
             }
         }
         Self(scenes)
     }
 
-    fn speak_to(&self, kind: Kind, tally: &mut Tally) {
+    fn replay_to(&self, kind: Kind, tally: &mut Tally) {
         for (setting, exchanges) in &self.0 {
             if !setting.is_served_by(kind) {
                 continue;
@@ -137,7 +143,7 @@ impl Transcript {
     }
 }
 
-/// The configuration and key that requests are asked under.
+/// The daemon's configuration and key.
 struct Setting(Value);
 
 impl Setting {
@@ -152,7 +158,11 @@ impl Setting {
         };
         let (old, new) = (text(&edit[0]), text(&edit[1]));
         let config = String::from_utf8(config).expect("edited files are text");
-        assert_eq!(config.matches(old).count(), 1, "{old} is in the file once");
+        assert_eq!(
+            config.matches(old).count(),
+            1,
+            "{old} occurs once in the file"
+        );
         Some(config.replacen(old, new, 1).into_bytes())
     }
 
@@ -160,7 +170,8 @@ impl Setting {
         latin1(self.0["key"].as_str().unwrap_or(KEY))
     }
 
-    /// A daemon that somebody else started serves one configuration: that which `CONFD_CONFIG` names.
+    /// Whether the daemon can have this setting. One that already runs serves only the
+    /// configuration `CONFD_CONFIG`.
     fn is_served_by(&self, kind: Kind) -> bool {
         if !matches!(kind, Kind::Address(_)) {
             return true;
@@ -178,7 +189,8 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// Asks, and asks again where the clock may have ticked between us and the daemon.
+    /// Sends the request; repeats it where the clock may have ticked between the test and the
+    /// daemon.
     fn check(&self, subject: &Subject) -> Result<(), String> {
         let tries = if self.line.get("salt").is_some() {
             3
@@ -200,7 +212,7 @@ impl Exchange {
         let patience = if expected.contains(&Expected::Silence) {
             Duration::ZERO
         } else {
-            PATIENCE
+            GRACE
         };
         let reply = subject.client().ask(&self.datagram(subject), patience);
         if expected
@@ -250,7 +262,7 @@ impl Exchange {
         if let (Some(ours), true) = (line.get("ours"), subject.kind != Kind::Reference) {
             assert!(
                 line["why"].is_string(),
-                "{}: a difference has a reason",
+                "{}: a difference must have a reason",
                 self.place
             );
             let salt = line["ours_salt"].as_str().or(line["salt_back"].as_str());
@@ -311,14 +323,14 @@ fn text(value: &Value) -> &str {
     value.as_str().expect("a string")
 }
 
-/// The bytes that `text` stands for, one each.
+/// The bytes of a text in Latin-1.
 fn latin1(text: &str) -> Vec<u8> {
     text.chars()
         .map(|c| u8::try_from(u32::from(c)).expect("Latin-1"))
         .collect()
 }
 
-/// Puts the clock where `<now>`, `<hex now-299>` and the like stand.
+/// Replaces `<now>`, `<hex now-299>` and similar forms by the time.
 fn fill_clock(text: &str, now: u64) -> String {
     let mut filled = String::new();
     let mut rest = text;
@@ -348,7 +360,7 @@ fn fill_clock(text: &str, now: u64) -> String {
     filled + rest
 }
 
-/// Splits at the first `<...now...>`.
+/// Splits `text` at its first `<...now...>`.
 fn split_place(text: &str) -> Option<(&str, &str, &str)> {
     let now = text.find("now")?;
     let start = text[..now].rfind('<')?;
@@ -357,7 +369,7 @@ fn split_place(text: &str) -> Option<(&str, &str, &str)> {
 }
 
 #[test]
-fn the_clock_is_filled_in() {
+fn the_time_is_filled_in() {
     assert_eq!(fill_clock("(<now>)", 10), "(10)");
     assert_eq!(fill_clock("0x<hex now+6>,<now-1>", 10), "0x10,9");
     assert_eq!(fill_clock("no clock", 10), "no clock");

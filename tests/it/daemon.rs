@@ -1,4 +1,5 @@
-//! The process: options, exit codes, pid file, detaching, log, signals. Real daemons below a root of their own.
+//! The process: options, exit codes, pid file, detaching, log, signals. The tests run real daemons,
+//! each with its own root directory.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -21,8 +22,8 @@ use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ganeti-confd");
 const REFERENCE: &str = "/usr/lib/ganeti/3.0/usr/sbin/ganeti-confd";
-/// Longer than anything here takes, even on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Timeout for everything here; generous, because the machine may be busy.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A Ganeti installation's directories, with a key and a small cluster.
 struct Root(TempDir);
@@ -72,18 +73,18 @@ impl Root {
         command
             .args(args)
             .env("GANETI_ROOTDIR", self.0.path())
-            // Spares the reference the lookup of our host's name.
+            // Otherwise the reference looks this host's name up.
             .env("GANETI_HOSTNAME", "localhost")
             .stdin(Stdio::null());
         command
     }
 
-    /// Runs to the end.
+    /// Runs it to its end.
     fn run(&self, args: &[&str]) -> Output {
         self.command(BINARY, args).output().unwrap()
     }
 
-    /// Starts in the background and returns what the parent said, and the daemon's pid.
+    /// Starts a daemon in the background.
     fn detach(&self, args: &[&str]) -> Detached {
         nix::sys::prctl::set_child_subreaper(true).unwrap();
         let args = [&["--no-user-checks", "-b", "127.0.0.1", "-p", "0"], args].concat();
@@ -94,7 +95,7 @@ impl Root {
         Detached(Pid::from_raw(pid.trim_end().parse().unwrap()))
     }
 
-    /// Starts in the foreground and returns when it serves.
+    /// Starts a daemon in the foreground and waits until it serves.
     fn start(&self, args: &[&str]) -> Daemon {
         let args = [
             &["-f", "--no-user-checks", "-b", "127.0.0.1", "-p", "0"],
@@ -111,7 +112,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A daemon in the foreground, and the lines on its standard error.
+/// A daemon in the foreground, and the lines of its standard error.
 struct Daemon {
     child: Child,
     lines: Receiver<String>,
@@ -145,7 +146,7 @@ impl Daemon {
 
     /// The next line that contains `part`.
     fn wait_for(&mut self, part: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(line) = self.lines.recv_timeout(left) else {
@@ -164,15 +165,17 @@ impl Daemon {
         address.split_once("/udp").unwrap().0.parse().unwrap()
     }
 
-    /// Waits for the end, and collects the lines until then.
+    /// Waits for its end and collects its lines.
     fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) => self.seen.push(line),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
-                Err(mpsc::RecvTimeoutError::Timeout) => panic!("it does not end: {:#?}", self.seen),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    panic!("it does not stop: {:#?}", self.seen)
+                }
             }
         }
     }
@@ -185,13 +188,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Already gone in a test that passed.
+        // After a test that passed, it has already exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A daemon in the background, adopted by this process.
+/// A daemon in the background, reparented to this process.
 struct Detached(Pid);
 
 impl Detached {
@@ -204,7 +207,7 @@ impl Detached {
         let (sender, status) = mpsc::channel();
         let pid = self.0;
         thread::spawn(move || sender.send(waitpid(pid, None)));
-        let status = status.recv_timeout(PATIENCE).expect("it ends");
+        let status = status.recv_timeout(TIMEOUT).expect("it exits");
         std::mem::forget(self);
         status.unwrap()
     }
@@ -217,7 +220,7 @@ impl Drop for Detached {
     }
 }
 
-/// Whether what a test needs is there; in CI it must be.
+/// Whether something that a test needs is installed; in CI it must be.
 fn available(what: &str, path: &str) -> bool {
     let there = Path::new(path).exists();
     assert!(
@@ -233,7 +236,7 @@ fn available(what: &str, path: &str) -> bool {
 const FOREGROUND: [&str; 5] = ["-f", "--no-user-checks", "--bind=127.0.0.1", "-p", "0"];
 
 #[test]
-fn exit_codes_are_the_references() {
+fn exit_codes_equal_the_reference_s() {
     let root = Root::new();
     let reference = available("the reference daemon", REFERENCE);
     fs::write(root.family(), "4\n").unwrap();
@@ -311,7 +314,7 @@ fn completion_has_every_line_of_the_reference() {
             .command(binary, &["--help-completion"])
             .output()
             .unwrap();
-        // The order of choices has no meaning.
+        // The order of choices does not matter.
         text(&output.stdout).replace("yes,no,only", "no,yes,only")
     };
     let ours = lines(BINARY);
@@ -321,7 +324,7 @@ fn completion_has_every_line_of_the_reference() {
 }
 
 #[test]
-fn without_ganetis_accounts_it_does_not_start() {
+fn it_does_not_start_without_ganeti_s_accounts() {
     if fs::read_to_string("/etc/passwd")
         .unwrap()
         .contains("gnt-confd:")
@@ -340,7 +343,7 @@ fn without_ganetis_accounts_it_does_not_start() {
 }
 
 #[test]
-fn in_the_foreground_it_logs_locks_and_ends_orderly() {
+fn in_the_foreground_it_logs_locks_and_stops_cleanly() {
     let root = Root::new();
     fs::write(root.pid_file(), "1234567\n99\n").unwrap();
     fs::set_permissions(root.pid_file(), fs::Permissions::from_mode(0o600)).unwrap();
@@ -364,7 +367,10 @@ fn in_the_foreground_it_logs_locks_and_ends_orderly() {
             said.contains(&format!("already running: process {pid} ")),
             "{said}"
         );
-        assert!(root.pid_file().exists(), "the first one's pid file stays");
+        assert!(
+            root.pid_file().exists(),
+            "the pid file of the first daemon remains"
+        );
     }
 
     assert_eq!(daemon.stop(Signal::SIGTERM).code(), Some(0));
@@ -388,7 +394,7 @@ fn in_the_foreground_it_logs_locks_and_ends_orderly() {
 }
 
 #[test]
-fn the_pid_file_is_only_for_its_owner() {
+fn the_pid_file_is_accessible_to_its_owner_only() {
     let root = Root::new();
     let mut daemon = root.start(&[]);
     assert_eq!(fs::metadata(root.pid_file()).unwrap().mode() & 0o777, 0o600);
@@ -396,7 +402,7 @@ fn the_pid_file_is_only_for_its_owner() {
 }
 
 #[test]
-fn a_running_reference_is_respected() {
+fn it_does_not_start_beside_a_running_reference() {
     if !available("the reference daemon", REFERENCE) {
         return;
     }
@@ -420,12 +426,16 @@ fn a_running_reference_is_respected() {
 
     let mut ours = root.start(&[]);
     let output = root.command(REFERENCE, &FOREGROUND).output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "and it respects us");
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "nor does the reference start beside ours"
+    );
     assert_eq!(ours.stop(Signal::SIGTERM).code(), Some(0));
 }
 
 #[test]
-fn interrupted_it_ends_orderly_and_dies_of_the_signal() {
+fn after_an_interrupt_it_stops_cleanly_and_exits_by_the_signal() {
     let root = Root::new();
     let mut daemon = root.start(&[]);
     assert_eq!(
@@ -443,7 +453,7 @@ fn interrupted_it_ends_orderly_and_dies_of_the_signal() {
 }
 
 #[test]
-fn other_signals_do_not_end_it() {
+fn other_signals_do_not_stop_it() {
     let root = Root::new();
     let mut daemon = root.start(&[]);
     for signal in [Signal::SIGQUIT, Signal::SIGPIPE, Signal::SIGUSR1] {
@@ -454,7 +464,7 @@ fn other_signals_do_not_end_it() {
 }
 
 #[test]
-fn hangup_opens_the_log_file_again() {
+fn sighup_reopens_the_log_file() {
     let root = Root::new();
     let rotated = root.path("var/log/ganeti/conf-daemon.log.1");
     let mut daemon = root.start(&[]);
@@ -463,7 +473,7 @@ fn hangup_opens_the_log_file_again() {
     daemon.wait_for("Log file opened again");
     assert!(root.log().contains("Log file opened again"));
 
-    // The directory is gone: it says so and goes on with the file it has.
+    // The directory is gone: the daemon reports that and keeps its open file.
     let logs = root.path("var/log/ganeti");
     fs::rename(&logs, root.path("away")).unwrap();
     daemon.signal(Signal::SIGHUP);
@@ -479,7 +489,7 @@ fn hangup_opens_the_log_file_again() {
 }
 
 #[test]
-fn in_the_background_it_leaves_the_caller_behind() {
+fn in_the_background_it_detaches_from_the_caller() {
     let root = Root::new();
     let daemon = root.detach(&[]);
     assert_eq!(getsid(Some(daemon.0)), Ok(daemon.0), "a session of its own");
@@ -495,7 +505,7 @@ fn in_the_background_it_leaves_the_caller_behind() {
     assert!(status.contains("Umask:\t0077"), "{status}");
     assert_eq!(fs::metadata(root.log_file()).unwrap().mode() & 0o777, 0o600);
 
-    // After a rotation, standard error follows the log.
+    // After a rotation, standard error is the new log file.
     fs::rename(root.log_file(), root.path("rotated")).unwrap();
     kill(daemon.0, Signal::SIGHUP).unwrap();
     wait_until(|| root.log().contains("Log file opened again"));
@@ -507,17 +517,20 @@ fn in_the_background_it_leaves_the_caller_behind() {
     assert!(root.log().contains("daemon shutdown"));
 }
 
-/// For what only a file shows.
+/// Waits for a condition that no event reports.
 fn wait_until(mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !condition() {
-        assert!(Instant::now() < deadline, "it does not happen");
+        assert!(
+            Instant::now() < deadline,
+            "the condition does not become true"
+        );
         thread::sleep(Duration::from_millis(5));
     }
 }
 
 #[test]
-fn daemon_util_finds_it() {
+fn start_stop_daemon_finds_it() {
     const TOOL: &str = "/usr/sbin/start-stop-daemon";
     if !available("start-stop-daemon", TOOL) {
         return;
@@ -525,7 +538,7 @@ fn daemon_util_finds_it() {
     let root = Root::new();
     let pid_file = root.pid_file();
     let pid_file = pid_file.to_str().unwrap();
-    // As daemon-util does: start (twice, which is no error), check, rotate logs, stop.
+    // The steps of daemon-util: start (twice, which is no error), check, rotate logs, stop.
     let tool = |args: &[&str]| {
         let mut command = root.command(TOOL, args);
         command
@@ -581,7 +594,7 @@ fn daemon_util_finds_it() {
 }
 
 #[test]
-fn what_it_cannot_have_is_named_and_leaves_nothing_behind() {
+fn a_start_that_fails_names_the_cause_and_leaves_no_files() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let taken_port = taken.local_addr().unwrap().port().to_string();
     type Spoil = fn(&Root);
@@ -629,7 +642,7 @@ fn what_it_cannot_have_is_named_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn relative_paths_survive_the_change_of_directory() {
+fn relative_paths_work_after_detaching() {
     let root = Root::new();
     fs::rename(root.key(), root.path("key")).unwrap();
     nix::sys::prctl::set_child_subreaper(true).unwrap();
@@ -645,7 +658,7 @@ fn relative_paths_survive_the_change_of_directory() {
 }
 
 #[test]
-fn the_clusters_family_decides_where_to_listen() {
+fn the_cluster_s_address_family_decides_where_to_listen() {
     let root = Root::new();
     for (family, wildcard) in [
         (None, "0.0.0.0:"),
@@ -683,11 +696,11 @@ fn syslog_without_a_listener_is_an_error() {
 }
 
 #[test]
-fn a_service_manager_is_told() {
+fn a_service_manager_is_notified() {
     let root = Root::new();
     let path = root.path("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     let receive = || {
         let mut buffer = [0; 256];
         let len = socket.recv(&mut buffer).unwrap();
@@ -714,8 +727,8 @@ fn ignored_datagrams_take_one_line_per_reason() {
     for _ in 0..100 {
         socket.send_to(b"what?", address).unwrap();
     }
-    // The counters are read when it ends; until the datagrams are, it must not.
-    let deadline = Instant::now() + PATIENCE;
+    // The counters are logged at the end, so all datagrams must be received before.
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         daemon.signal(Signal::SIGUSR1);
         let received: usize = (0..2)
@@ -733,7 +746,7 @@ fn ignored_datagrams_take_one_line_per_reason() {
         .iter()
         .filter(|l| l.contains(" Ignored "))
         .collect();
-    // One line at the end, unless a tick fell among the datagrams.
+    // One line at the end, or two if a periodic report came in between.
     assert!((1..=2).contains(&lines.len()), "{lines:#?}");
     assert!(
         lines[0].ends_with(&format!(
@@ -743,14 +756,14 @@ fn ignored_datagrams_take_one_line_per_reason() {
     );
 }
 
-/// `received` in a line of counters.
+/// The value of `received` in a line of counters.
 fn received(line: &str) -> usize {
     let after = line.split_once("received: ").unwrap().1;
     after.split_once(',').unwrap().0.parse().unwrap()
 }
 
 #[test]
-fn a_check_says_what_is_there() {
+fn a_check_reports_the_configuration() {
     let root = Root::new();
     let output = root.run(&["--check"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -768,7 +781,7 @@ fn a_check_says_what_is_there() {
 }
 
 #[test]
-fn a_check_says_what_is_wrong_and_where() {
+fn a_check_reports_errors_and_their_places() {
     let root = Root::new();
     let config = demo::configuration(3, 10, 1).replacen(
         "\"primary_ip\":\"",
@@ -795,12 +808,12 @@ fn a_check_says_what_is_wrong_and_where() {
     let said = text(&output.stderr);
     assert!(
         said.contains("config.data") && said.contains("hmac.key"),
-        "both are named: {said}"
+        "both errors must be reported: {said}"
     );
 }
 
 #[test]
-fn a_demo_says_where_it_is_and_leaves_nothing_behind() {
+fn a_demo_prints_its_address_and_removes_its_files() {
     let root = Root::new();
     let tmp = root.path("tmp");
     fs::create_dir(&tmp).unwrap();
@@ -827,7 +840,7 @@ fn a_demo_says_where_it_is_and_leaves_nothing_behind() {
     assert_eq!(export_servers, address.to_string());
     let export_key = value("export CONFD_KEY_FILE=");
     assert_eq!(export_key, key);
-    // The printed lines, as a user would paste them.
+    // The printed lines, as a user pastes them.
     let query = lines.find(|line| line.contains("query master")).unwrap();
     let pasted = format!(
         "export CONFD_SERVERS={export_servers}\nexport CONFD_KEY_FILE={export_key}\n{query}"
@@ -860,7 +873,7 @@ fn ask(address: SocketAddr, key: &[u8], message: &str) -> String {
     let hmac: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
     let envelope = serde_json::json!({"msg": message, "salt": salt, "hmac": hmac});
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     socket
         .send_to(format!("plj0{envelope}").as_bytes(), address)
         .unwrap();
@@ -870,7 +883,7 @@ fn ask(address: SocketAddr, key: &[u8], message: &str) -> String {
 }
 
 #[test]
-fn demos_find_a_port() {
+fn demos_find_free_ports() {
     let root = Root::new();
     let mut first = Daemon::spawn(root.command(BINARY, &["--demo"]));
     let mut second = Daemon::spawn(root.command(BINARY, &["--demo"]));
@@ -881,7 +894,7 @@ fn demos_find_a_port() {
 }
 
 #[test]
-fn sample_clusters_are_what_the_reference_loads() {
+fn the_reference_loads_sample_clusters() {
     if !available("the reference daemon", REFERENCE) {
         return;
     }

@@ -18,7 +18,7 @@ fn key() -> Key {
     Key::new(b"differences").expect("the key has bytes")
 }
 
-/// A small cluster as a value to be changed.
+/// A small cluster, as a value that a test can change.
 fn cluster() -> Value {
     serde_json::from_str(&demo::configuration(3, 4, 1)).expect("sample clusters are JSON")
 }
@@ -49,7 +49,7 @@ fn respond(served: &Served, datagram: &[u8]) -> Result<(ReplyInfo, Vec<u8>), Rej
     Ok((reply, out))
 }
 
-/// Asks with a message as it stands; gives the inner message of the reply, whose signature is checked.
+/// Signs and sends `message`. Checks the reply's signature and returns its inner message.
 fn ask_text(served: &Served, message: &str) -> Result<Value, Reject> {
     let (_, reply) = respond(served, &envelope::request(&key(), NOW, message))?;
     let envelope: Value = serde_json::from_slice(&reply[4..]).expect("a reply is JSON");
@@ -60,7 +60,11 @@ fn ask_text(served: &Served, message: &str) -> Result<Value, Reject> {
     };
     let tag = key().sign(part("salt").as_bytes(), part("msg").as_bytes());
     let digits: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(part("hmac"), digits, "what is signed is what is sent");
+    assert_eq!(
+        part("hmac"),
+        digits,
+        "the signature is over the sent message"
+    );
     Ok(serde_json::from_str(part("msg")).expect("an inner message is JSON"))
 }
 
@@ -134,7 +138,7 @@ mod d02_utf8 {
     use super::*;
 
     #[test]
-    fn text_goes_in_and_out_as_utf8() {
+    fn text_is_read_and_written_as_utf8() {
         let mut configuration = cluster();
         configuration["cluster"]["tags"] = json!(["münchen", "€", "😀"]);
         let served = served(&configuration);
@@ -155,7 +159,7 @@ mod d03_what_no_query_needs {
     use super::*;
 
     #[test]
-    fn unknown_keys_are_kept_behind_the_known_ones() {
+    fn unknown_keys_are_kept_after_the_known_ones() {
         let mut configuration = cluster();
         configuration["cluster"]["novelty"] = json!({"b": 1.50, "a": null});
         let loaded = Snapshot::load(configuration.to_string().as_bytes()).expect("it is served");
@@ -171,7 +175,7 @@ mod d03_what_no_query_needs {
     }
 
     #[test]
-    fn missing_keys_are_left_out() {
+    fn missing_keys_are_omitted() {
         let mut configuration = cluster();
         let node = configuration["nodes"]
             .as_object_mut()
@@ -188,7 +192,7 @@ mod d03_what_no_query_needs {
     }
 
     #[test]
-    fn what_queries_need_and_what_is_wrong_is_rejected_with_its_place() {
+    fn missing_mandatory_keys_and_wrong_types_are_rejected_with_their_place() {
         let rejected = |path: &[&str], value: Option<Value>| {
             let mut configuration = cluster();
             let (last, parents) = path.split_last().expect("a path");
@@ -247,7 +251,7 @@ mod d08_answers_larger_than_a_datagram {
     use super::*;
 
     #[test]
-    fn are_errors_and_said_to_be_too_large() {
+    fn are_errors_and_reported_as_too_large() {
         let served = load(&demo::configuration(10, 500, 1)).expect("sample clusters load");
         let message = r#"{"protocol":1,"type":10,"query":"/instances","rsalt":"R"}"#;
         let request = envelope::request(&key(), NOW, message);
@@ -271,7 +275,7 @@ mod d09_no_default_nicparams {
     use super::*;
 
     #[test]
-    fn questions_about_links_are_errors() {
+    fn queries_that_need_it_are_errors() {
         let mut configuration = cluster();
         configuration["cluster"]["nicparams"] = json!({});
         let served = served(&configuration);
@@ -287,7 +291,7 @@ mod d12_numbers {
     use super::*;
 
     #[test]
-    fn are_exact_as_far_as_doubles_go_and_cost_no_more_than_their_length() {
+    fn are_exact_within_the_range_of_doubles_and_linear_in_their_length() {
         const MESSAGE: &str =
             r#"{"protocol":1,"type":10,"query":"/cluster/default_iallocator_params","rsalt":"R"}"#;
         for (written, printed) in [
@@ -296,7 +300,7 @@ mod d12_numbers {
             ("1e22", "10000000000000000000000}"),
             ("0.1e-5", "1.0e-6}"),
             ("1e-999999999999", "0.0}"),
-            // Larger than any double: as the reference prints an infinite one, 2^1024 in full.
+            // Beyond the range of doubles: printed like the reference's infinity, 2^1024 in full.
             ("1e999999999999", "179769313486231590772930519078902473361"),
         ] {
             let mut configuration = cluster();

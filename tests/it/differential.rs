@@ -1,10 +1,10 @@
-//! The live comparison: ours on both engines beside the reference, on the same files, asked the same datagrams.
+//! Live comparison of both engines with the reference: the same files, the same datagrams.
 //!
-//! A run is a seed: it is printed, and `CONFD_SEED` sets it. A difference is printed with the seed, the file (kept below `target/tmp`),
-//! the request and both replies; at the end there is one count.
+//! A seed determines a run; it is printed, and `CONFD_SEED` sets it. A difference is printed with
+//! the seed, the file (saved below `target/tmp`), the request and both replies.
 //!
-//! What the contract leaves open or decides differently from the reference is not in the files and requests made here
-//! ([`properties::generate`]), or has a [`Rule`] of its own.
+//! Intended differences either do not occur in the generated files and requests
+//! ([`properties::generate`]), or have a [`Rule`].
 
 mod requests;
 
@@ -19,7 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What CI asks for.
+/// Requests in a run at least, as CI requires.
 const REQUESTS_MIN: usize = 20_000;
 const CONFIGS_MIN: usize = 50;
 
@@ -27,28 +27,28 @@ const GENERATED_CONFIGS: usize = 60;
 const FAULTY_CONFIGS: usize = 48;
 const DISGUISED_CONFIGS: usize = 12;
 
-/// Requests for each configuration, besides one for each of its paths.
+/// Random requests for each configuration, in addition to its paths.
 const RANDOM_REQUESTS: usize = 200;
-/// Paths of one configuration that are asked for.
+/// Paths of one configuration that are queried at most.
 const PATHS_MAX: usize = 250;
-/// A faulty file is mostly refused: a few requests show that.
+/// Requests for a faulty configuration. It is usually refused, which few requests show.
 const FAULTY_REQUESTS: usize = 60;
 
-/// The most differences that are printed in full.
+/// Differences that are printed in full at most.
 const PRINTED_MAX: usize = 20;
-/// The most bytes of a reply that are printed.
+/// Bytes of a reply that are printed at most.
 const PRINTED_BYTES_MAX: usize = 1500;
 
-/// A request that only one daemon answered is asked again, alone, with this much patience: datagrams may be lost.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Timeout for repeating a request that only one daemon answered, because datagrams may be lost.
+const REPEAT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Committed files that the contract treats differently; `conformance` has what is expected of each.
+/// Committed files with intended differences, which `conformance` covers.
 const NOT_COMPARED: &[&str] = &[
     "numbers.json",       // not RFC 8259
-    "numbers-plain.json", // numbers beyond all doubles
-    "path.json",          // a key twice
+    "numbers-plain.json", // numbers beyond the range of doubles
+    "path.json",          // duplicate keys
     "path-plain.json",    // text beyond ASCII
-    "raw-dup-keys.json",  // a key twice
+    "raw-dup-keys.json",  // duplicate keys
     "raw-utf8.json",      // text beyond ASCII
     "strings.json",       // text beyond ASCII
 ];
@@ -152,36 +152,38 @@ fn text_beyond_ascii() {
         let subject = encodings::decode_all(&tree).write(&mut run.rng, style);
         run.compare(&Case {
             subject: subject.into_bytes(),
-            rule: Rule::Disguised,
+            rule: Rule::Encoded,
             ..Case::same(&format!("text-{seed:x}"), tree, reference.into_bytes())
         });
     }
     run.finish();
 }
 
-/// How a subject's replies follow from the reference's.
+/// How a daemon's replies follow from the reference's.
 #[derive(Clone, Copy, PartialEq)]
 enum Rule {
-    /// They are the same.
+    /// They are equal.
     Same,
-    /// The reference reads the file without its unknown key; ours has it at the end of one record.
+    /// The reference reads the file without an unknown key, which this daemon prints at the end of
+    /// a record.
     Unknown,
-    /// The reference reads the file with nothing missing; ours answers what does not print the incomplete record.
+    /// The reference reads a complete file; this daemon's answers are equal unless they contain the
+    /// incomplete record.
     Incomplete,
-    /// Ours refuses the file.
+    /// This daemon refuses the file.
     Refused,
-    /// The reference reads the file in disguise.
-    Disguised,
+    /// The reference reads the file with encoded text.
+    Encoded,
 }
 
-/// A configuration, as the reference and as the subject read it.
+/// A configuration, in the versions for the reference and for the daemon under test.
 struct Case {
     name: String,
     tree: Json,
     reference: Vec<u8>,
     subject: Vec<u8>,
     rule: Rule,
-    /// Whether the reference loads its file; anything else is a mistake of the generator.
+    /// Whether the reference must load its file.
     loads: bool,
     requests: usize,
 }
@@ -223,7 +225,7 @@ impl Case {
         }
     }
 
-    /// The same for a subject that is the reference itself: it knows no rule but its own.
+    /// The case for testing the reference against itself.
     fn plain(&self) -> Self {
         Self {
             rule: Rule::Same,
@@ -236,7 +238,7 @@ impl Case {
         }
     }
 
-    /// Without a default link the reference never answers what needs it.
+    /// Whether there is no default link: then the reference does not answer queries that need it.
     fn lacks_default_link(&self) -> bool {
         let nicparams = self
             .tree
@@ -246,7 +248,7 @@ impl Case {
     }
 }
 
-/// One seed's run.
+/// The run of one seed.
 struct Run {
     seed: u64,
     rng: Rng,
@@ -258,7 +260,7 @@ struct Run {
 }
 
 impl Run {
-    /// `None` where there is nothing to compare.
+    /// `None` if there is no reference to compare with.
     fn start() -> Option<Self> {
         let subjects: Vec<_> = subjects()
             .into_iter()
@@ -267,7 +269,7 @@ impl Run {
         if subjects.is_empty() {
             skip("no daemon to compare with the reference");
         }
-        if !Kind::Reference.is_here() || subjects.is_empty() {
+        if !Kind::Reference.is_available() || subjects.is_empty() {
             return None;
         }
         let seed = std::env::var("CONFD_SEED").map_or_else(
@@ -308,9 +310,9 @@ impl Run {
             .map(|asked| (asked.tag, asked.datagram.clone()))
             .collect();
         let to_subject: Vec<_> = match case.rule {
-            Rule::Disguised => asked
+            Rule::Encoded => asked
                 .iter()
-                .map(|asked| (asked.tag, revealed_datagram(asked, key.as_bytes(), seed)))
+                .map(|asked| (asked.tag, decoded_datagram(asked, key.as_bytes(), seed)))
                 .collect(),
             _ => to_reference.clone(),
         };
@@ -328,13 +330,13 @@ impl Run {
             }
             self.answered += usize::from(got.is_some());
             let heard = reference.read(expected.as_deref());
-            if heard != Heard::Silence {
-                let loaded = !matches!(heard, Heard::Refusal(_));
+            if heard != Comparable::Silence {
+                let loaded = !matches!(heard, Comparable::Refusal(_));
                 assert_eq!(
                     loaded,
                     case.loads,
-                    "what the reference makes of {}",
-                    keep(case).display()
+                    "whether the reference loads {}",
+                    save(case).display()
                 );
             }
             if !agree(case, asked, heard, subject.read(got.as_deref())) {
@@ -365,7 +367,7 @@ impl Run {
             "{kind:?} differs from the reference; CONFD_SEED={}",
             self.seed
         );
-        println!("  file     {}", keep(case).display());
+        println!("  file     {}", save(case).display());
         println!(
             "  message  {}",
             asked.message.write(&mut Rng::with_seed(0), Style::COMPACT)
@@ -388,8 +390,8 @@ impl Run {
     }
 }
 
-/// Saves both files of a case, and gives the path of the subject's.
-fn keep(case: &Case) -> PathBuf {
+/// Saves both files of a case. Returns the path of the tested daemon's file.
+fn save(case: &Case) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let file = directory.join(format!("{}.json", case.name));
     let saved = fs::write(&file, &case.subject).and_then(|()| {
@@ -399,12 +401,12 @@ fn keep(case: &Case) -> PathBuf {
         )
     });
     if let Err(error) = saved {
-        println!("  not kept: {error}");
+        println!("  not saved: {error}");
     }
     file
 }
 
-/// The requests of a case: some paths of the configuration, then anything.
+/// The requests of a case: paths of the configuration, then random requests.
 fn requests(case: &Case, key: &[u8], seed: u64) -> Vec<Asked> {
     let mut requests = Requests::new(seed, key, &case.tree);
     if case.rule != Rule::Same {
@@ -419,8 +421,8 @@ fn requests(case: &Case, key: &[u8], seed: u64) -> Vec<Asked> {
     asked
 }
 
-/// The datagram that asks in plain text what `asked` asks in disguise.
-fn revealed_datagram(asked: &Asked, key: &[u8], seed: u64) -> Vec<u8> {
+/// `asked` with its text decoded, as a datagram.
+fn decoded_datagram(asked: &Asked, key: &[u8], seed: u64) -> Vec<u8> {
     let rng = &mut Rng::with_seed(seed ^ asked.tag as u64);
     let style = Style::any(rng);
     let message = encodings::decode_all(&asked.message).write(rng, style);
@@ -431,7 +433,7 @@ fn revealed_datagram(asked: &Asked, key: &[u8], seed: u64) -> Vec<u8> {
         ("salt", Json::text(salt)),
         ("hmac", Json::text(hmac)),
     ]);
-    // Raw: the two halves of an escaped pair would be signed apart by the reference's reading.
+    // Not escaped: the reference would read a surrogate pair as two characters.
     let raw = Style {
         utf8: true,
         escape: 0,
@@ -440,16 +442,17 @@ fn revealed_datagram(asked: &Asked, key: &[u8], seed: u64) -> Vec<u8> {
     [b"plj0", envelope.write(rng, raw).as_bytes()].concat()
 }
 
-/// One of the two daemons that are compared.
+/// One of the two compared daemons.
 struct Side(Subject);
 
 /// A reply, as far as it must be the same on both sides.
 #[derive(Clone, Debug, PartialEq)]
-enum Heard {
+enum Comparable {
     Silence,
-    /// Every byte.
+    /// All bytes.
     Bytes(Vec<u8>),
-    /// A signed text that names a file below the daemon's own root, the detail behind it left out.
+    /// A signed error that names a file in the daemon's root directory, without the details that
+    /// follow.
     Refusal(Reply),
 }
 
@@ -463,13 +466,13 @@ impl Side {
     }
 
     fn ask(&self, datagram: &[u8]) -> Option<Vec<u8>> {
-        self.0.client().ask(datagram, PATIENCE)
+        self.0.client().ask(datagram, REPEAT_TIMEOUT)
     }
 
-    fn read(&self, reply: Option<&[u8]>) -> Heard {
+    fn read(&self, reply: Option<&[u8]>) -> Comparable {
         const DETAIL: &str = "parsing configuration: ";
         let Some(bytes) = reply else {
-            return Heard::Silence;
+            return Comparable::Silence;
         };
         match Reply::read(self.0.key(), bytes) {
             Some(mut reply) if reply.message.contains(self.0.root()) => {
@@ -477,46 +480,47 @@ impl Side {
                 if let Some(at) = reply.message.find(DETAIL) {
                     reply.message.truncate(at + DETAIL.len());
                 }
-                Heard::Refusal(reply)
+                Comparable::Refusal(reply)
             }
-            _ => Heard::Bytes(bytes.to_vec()),
+            _ => Comparable::Bytes(bytes.to_vec()),
         }
     }
 }
 
-/// Whether `got` is what the case's rule makes of `expected`.
-fn agree(case: &Case, asked: &Asked, expected: Heard, got: Heard) -> bool {
-    if expected == Heard::Silence && is_own_error(case, asked, &got) {
+/// Whether `got` follows from `expected` by the case's rule.
+fn agree(case: &Case, asked: &Asked, expected: Comparable, got: Comparable) -> bool {
+    if expected == Comparable::Silence && is_own_error(case, asked, &got) {
         return true;
     }
     match case.rule {
         Rule::Same => got == expected,
-        Rule::Refused => matches!(got, Heard::Refusal(_)),
+        Rule::Refused => matches!(got, Comparable::Refusal(_)),
         Rule::Incomplete => matches!(asked.type_number, Some(8..=10)) || got == expected,
         Rule::Unknown => message(&got).map(|got| without_unknown(&got)) == message(&expected),
-        Rule::Disguised => {
+        Rule::Encoded => {
             message(&got) == message(&expected).map(|expected| encodings::decode_quoted(&expected))
         }
     }
 }
 
-/// Whether we say "internal error" where the reference dies in silence: the contract's number 9.
-fn is_own_error(case: &Case, asked: &Asked, got: &Heard) -> bool {
+/// Whether this daemon answers "internal error" where the reference does not answer, which is an
+/// intended difference.
+fn is_own_error(case: &Case, asked: &Asked, got: &Comparable) -> bool {
     case.lacks_default_link()
         && matches!(asked.type_number, Some(2 | 6))
         && message(got).as_deref() == Some(r#"{"protocol":1,"status":1,"answer":1,"serial":0}"#)
 }
 
-/// The inner message of a reply that was heard whole.
-fn message(heard: &Heard) -> Option<String> {
-    let Heard::Bytes(bytes) = heard else {
+/// The inner message of a complete reply.
+fn message(heard: &Comparable) -> Option<String> {
+    let Comparable::Bytes(bytes) = heard else {
         return None;
     };
     let envelope: serde_json::Value = serde_json::from_slice(bytes.strip_prefix(b"plj0")?).ok()?;
     envelope["msg"].as_str().map(str::to_owned)
 }
 
-/// `message` without the unknown key, which stands behind all known ones of its record.
+/// `message` without the unknown key, which is the last one of its record.
 fn without_unknown(message: &str) -> String {
     let (key, value) = Fault::UNKNOWN;
     let member = format!(r#""{key}":{value}"#);

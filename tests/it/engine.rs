@@ -1,7 +1,7 @@
-//! Both engines on real loopback sockets, with an echo in the responder's place.
+//! Both engines on real loopback sockets, with an echo in place of the responder.
 //!
-//! The echo can be held at a [`Gate`], so that datagrams pile up exactly as far as a test wants; nothing here depends on
-//! timing, except that what must happen has to happen within [`PATIENCE`].
+//! A [`Gate`] can stop the echo, so that a test controls how many datagrams queue up. Nothing
+//! depends on timing, except that everything must happen within [`TIMEOUT`].
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -18,9 +18,9 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::common::skip;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Closed, it holds every worker at its next datagram.
+/// While closed, it stops every worker at its next datagram.
 #[derive(Default)]
 struct Gate {
     state: Mutex<GateState>,
@@ -43,14 +43,14 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Waits until `workers` are held.
+    /// Waits until `workers` workers are stopped.
     fn wait_for(&self, workers: usize) {
         let state = self.state.lock().unwrap();
         let (_state, timeout) = self
             .changed
-            .wait_timeout_while(state, PATIENCE, |state| state.waiting < workers)
+            .wait_timeout_while(state, TIMEOUT, |state| state.waiting < workers)
             .unwrap();
-        assert!(!timeout.timed_out(), "no worker came to the gate");
+        assert!(!timeout.timed_out(), "no worker reached the gate");
     }
 
     fn pass(&self) {
@@ -62,14 +62,14 @@ impl Gate {
         self.changed.notify_all();
         let (mut state, _) = self
             .changed
-            .wait_timeout_while(state, PATIENCE, |state| state.closed)
+            .wait_timeout_while(state, TIMEOUT, |state| state.closed)
             .unwrap();
         state.waiting -= 1;
     }
 }
 
-/// Sends datagrams back. An empty one is rejected, as the responder would; "served" gets the serving snapshot's address,
-/// "panic" what it asks for, "long N" N bytes.
+/// Sends datagrams back. It rejects an empty one, as the responder would. "served" returns the
+/// address of the served snapshot, "panic" panics, "long N" returns N bytes.
 struct Echo(Arc<Gate>);
 
 impl Handler for Echo {
@@ -85,7 +85,7 @@ impl Handler for Echo {
         let reply = match std::str::from_utf8(&request) {
             Ok("") => return Err(Reject::BadFourcc),
             Ok("served") => identity(served).into_bytes(),
-            Ok("panic") => panic!("a panic was asked for"),
+            Ok("panic") => panic!("a panic was requested"),
             Ok(text) if text.starts_with("long ") => vec![b'x'; text[5..].parse().unwrap()],
             _ => request,
         };
@@ -109,7 +109,7 @@ fn served() -> Arc<Served> {
     })
 }
 
-/// Running workers with what a test wants to hold on to.
+/// Running workers, and what the tests need of them.
 struct Subject {
     workers: Workers,
     gate: Arc<Gate>,
@@ -131,7 +131,7 @@ impl Subject {
         })
     }
 
-    /// Asks and checks the echo.
+    /// Sends datagrams and checks the echo.
     fn ping(&self) {
         let client = client_of(self.addr);
         for _ in 0..3 {
@@ -140,9 +140,9 @@ impl Subject {
         assert_eq!(self.workers.failed(), None);
     }
 
-    /// Waits until `seen` of the totals.
+    /// Waits until `seen` is true of the totals.
     fn wait_for(&self, what: &str, seen: impl Fn(&engine::Totals) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !seen(&self.workers.totals()) {
             assert!(
                 Instant::now() < deadline,
@@ -166,7 +166,7 @@ fn client_of(addr: SocketAddr) -> UdpSocket {
         to.set_ip(local);
     }
     client.connect(to).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
     socket2::SockRef::from(&client)
         .set_recv_buffer_size(4 << 20)
         .unwrap();
@@ -244,7 +244,7 @@ fn replies_of_every_size() {
     });
 }
 
-/// An empty datagram ends the multishot receive; anybody may send one.
+/// An empty datagram, which anybody can send, ends the multishot receive.
 #[test]
 fn empty_datagrams_between() {
     on_both("127.0.0.1:0", |subject| {
@@ -277,8 +277,8 @@ fn a_datagram_longer_than_a_request_is_dropped_and_counted() {
     });
 }
 
-/// More datagrams than receive buffers and send slots while the worker is held: they wait in the socket's queue, and all
-/// are answered.
+/// More datagrams than receive buffers and send slots, while the worker is stopped: they wait in
+/// the socket's queue, and all are answered.
 #[test]
 fn more_than_the_buffers_hold() {
     on_both("127.0.0.1:0", |subject| {
@@ -301,7 +301,8 @@ fn more_than_the_buffers_hold() {
     });
 }
 
-/// More datagrams than even the socket's queue holds: those lost are counted, and the worker recovers.
+/// More datagrams than the socket's queue holds: the lost ones are counted, and the worker
+/// continues.
 #[test]
 fn more_than_the_socket_holds() {
     on_both("127.0.0.1:0", |subject| {
@@ -315,8 +316,8 @@ fn more_than_the_socket_holds() {
             client.send(&flood).unwrap();
         }
         subject.gate.open();
-        // The drop counter comes with the datagrams behind the drops.
-        let deadline = Instant::now() + PATIENCE;
+        // The drop counter arrives with the first datagram after the drops.
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             subject.ping();
             let totals = subject.workers.totals();
@@ -328,7 +329,7 @@ fn more_than_the_socket_holds() {
     });
 }
 
-/// A burst from one peer leaves in trains and arrives as the datagrams it is, in order.
+/// A burst from one peer is sent in GSO batches, and arrives as single datagrams in order.
 #[test]
 fn a_burst_from_one_peer() {
     on_both("127.0.0.1:0", |subject| {
@@ -389,7 +390,7 @@ fn five_hundred_peers() {
     });
 }
 
-/// Replies to a client that is gone come back as ICMP errors: nobody else notices.
+/// Replies to a client that has exited cause ICMP errors, which affect nobody else.
 #[test]
 fn a_client_that_closes_its_socket() {
     on_both("127.0.0.1:0", |subject| {
@@ -413,14 +414,15 @@ fn a_client_that_closes_its_socket() {
     });
 }
 
-/// A peer that no reply can be sent to costs a counter.
+/// A reply that cannot be sent is counted, and nothing else happens.
 #[test]
 fn a_reply_that_cannot_be_sent_is_counted() {
     on_both("127.0.0.1:0", |subject| {
         let client = client_of(subject.addr);
         client.send(format!("long {}", 65_507).as_bytes()).unwrap();
         assert_eq!(receive(&client).len(), 65_507);
-        // Larger than the send queue lets through at once, many times: all are sent, or counted, and it goes on.
+        // More than the send queue takes at once: all are sent or counted, and the worker
+        // continues.
         for _ in 0..100 {
             client.send(b"long 65507").unwrap();
         }
@@ -432,12 +434,13 @@ fn a_reply_that_cannot_be_sent_is_counted() {
     });
 }
 
-/// A network that is slower than the replies: they wait for room in the send queue, and none is lost.
+/// A network that is slower than the replies: they wait for room in the send queue, and none is
+/// lost.
 ///
-/// In a network namespace of its own, whose loopback interface lets little through.
+/// The test's network namespace has a slow loopback interface.
 #[test]
 fn replies_wait_for_a_slow_network() {
-    // Twice what the send queue takes.
+    // Twice as many as the send queue takes.
     const REPLIES: u64 = 60;
     let in_namespace = || {
         if let Err(why) = slow_namespace() {
@@ -459,7 +462,7 @@ fn replies_wait_for_a_slow_network() {
             assert_eq!((totals.replied, totals.send_errors), (REPLIES, 0));
         });
     };
-    // The namespace is this thread's, and that of the threads that it starts.
+    // The namespace belongs to this thread and to the threads that it starts.
     std::thread::spawn(in_namespace).join().unwrap();
 }
 
@@ -481,13 +484,13 @@ fn slow_namespace() -> Result<(), String> {
 }
 
 #[test]
-fn a_wildcard_socket_answers_from_the_address_asked() {
+fn a_wildcard_socket_answers_from_the_requested_address() {
     on_both("0.0.0.0:0", |subject| {
         for host in [1, 2, 77] {
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.set_read_timeout(Some(TIMEOUT)).unwrap();
             let asked = SocketAddr::from(([127, 0, 0, host], subject.addr.port()));
-            // A burst, so that trains have the right source too.
+            // A burst, so that GSO batches are tested too.
             for _ in 0..40 {
                 client.send_to(b"who", asked).unwrap();
             }
@@ -511,7 +514,7 @@ fn dual_stack() {
             ("[::1]:0", "::1"),
         ] {
             let client = UdpSocket::bind(local).unwrap();
-            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.set_read_timeout(Some(TIMEOUT)).unwrap();
             let asked = SocketAddr::new(asked.parse().unwrap(), port);
             for _ in 0..10 {
                 client.send_to(b"who", asked).unwrap();
@@ -557,9 +560,8 @@ fn a_port_in_use_is_an_error() {
     });
 }
 
-/// The port is free again as soon as the workers have stopped.
-/// Binds a socket, by other means than the engine's. A process that another test is starting holds copies of this one's sockets until
-/// it becomes its program.
+/// Binds a socket without the engine. While another test starts a process, that process has copies
+/// of this one's sockets until it executes its program.
 fn bind_soon(addr: SocketAddr) -> UdpSocket {
     let deadline = Instant::now() + Duration::from_secs(1);
     loop {
@@ -571,7 +573,7 @@ fn bind_soon(addr: SocketAddr) -> UdpSocket {
 }
 
 #[test]
-fn a_port_can_be_served_again_at_once() {
+fn a_port_can_be_served_again_immediately() {
     for choice in [Choice::Uring, Choice::Mmsg] {
         let Some(mut subject) = start_or_skip(choice, "127.0.0.1:0", 2) else {
             continue;
@@ -587,7 +589,7 @@ fn a_port_can_be_served_again_at_once() {
 }
 
 #[test]
-fn a_new_snapshot_is_seen_by_the_next_datagram_and_the_old_one_let_go_of() {
+fn a_new_snapshot_is_used_for_the_next_datagram_and_the_old_one_released() {
     on_both("127.0.0.1:0", |subject| {
         let client = client_of(subject.addr);
         for _ in 0..20 {
@@ -596,10 +598,10 @@ fn a_new_snapshot_is_seen_by_the_next_datagram_and_the_old_one_let_go_of() {
             let new = served();
             drop(subject.published.swap(Arc::clone(&new)));
             assert_eq!(ask(&client, b"served"), identity(&new).as_bytes());
-            // Ours is the last.
+            // The test has the last reference.
             assert_eq!(Arc::strong_count(&old), 1);
 
-            // And without a datagram, by a wake-up.
+            // The same without a datagram, by a wake-up.
             let newer = served();
             drop(subject.published.swap(newer));
             assert!(Arc::strong_count(&new) > 1, "the idle worker has it");
@@ -635,7 +637,7 @@ fn stopping_is_prompt() {
 }
 
 #[test]
-fn several_workers_share_the_work() {
+fn several_workers_share_the_load() {
     for choice in [Choice::Uring, Choice::Mmsg] {
         let Some(subject) = start_or_skip(choice, "127.0.0.1:0", 4) else {
             continue;
@@ -665,7 +667,7 @@ fn several_workers_share_the_work() {
     }
 }
 
-/// A worker that ends, whatever the reason, is noticed.
+/// A worker that ends for any reason is noticed.
 #[test]
 fn a_worker_that_dies_is_noticed() {
     for choice in [Choice::Uring, Choice::Mmsg] {
@@ -676,7 +678,7 @@ fn a_worker_that_dies_is_noticed() {
         client_of(subject.addr).send(b"panic").unwrap();
         let event = subject.workers.failure_fd().try_clone_to_owned().unwrap();
         let mut event = std::fs::File::from(event);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while event.read(&mut [0; 8]).is_err() {
             assert!(Instant::now() < deadline, "the descriptor becomes readable");
             std::thread::sleep(Duration::from_millis(1));
@@ -690,7 +692,7 @@ fn a_worker_that_dies_is_noticed() {
 }
 
 #[test]
-fn auto_takes_io_uring_where_it_is_allowed() {
+fn auto_uses_io_uring_where_it_is_allowed() {
     let subject = start_or_skip(Choice::Auto, "127.0.0.1:0", 1).unwrap();
     subject.ping();
     match subject.workers.kind() {
@@ -703,9 +705,9 @@ fn auto_takes_io_uring_where_it_is_allowed() {
     }
 }
 
-/// The parser needs its padding behind the longest request.
+/// The parser needs its padding after the longest request.
 #[test]
-fn the_padding_is_there() {
+fn padding_follows_the_longest_request() {
     struct Padded;
     impl Handler for Padded {
         fn handle(
@@ -715,7 +717,7 @@ fn the_padding_is_there() {
             _served: &Served,
             out: &mut [u8],
         ) -> Result<ReplyInfo, Reject> {
-            // Datagram::new has checked it; a panic here would end the worker.
+            // `Datagram::new` checks the padding; a panic here would end the worker.
             out[..2].copy_from_slice(&(datagram.len() as u16).to_le_bytes());
             Ok(ReplyInfo {
                 len: 2,

@@ -6,7 +6,8 @@ use properties::fast_path::compare;
 const RSALT: &str = "3f1b6a52-5c1a-4d0e-9d2b-6f3d1f5a7c11";
 const HMAC: &str = "0123456789abcdefABCDEF012345678901234567";
 
-/// What the buffer may hold after a datagram, left by an earlier one; also bytes that would continue it.
+/// What the buffer may hold after a datagram, left by an earlier one; also bytes that would
+/// continue it.
 const AFTER: [&[u8; PADDING]; 4] = [
     &[0; PADDING],
     &[b'"'; PADDING],

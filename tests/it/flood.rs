@@ -1,9 +1,10 @@
-//! Hostile traffic on running daemons, beside a client that only wants to know: it is answered, nobody unauthenticated is, and
-//! floods leave no trace but numbers.
+//! Hostile traffic on running daemons, with a legitimate client beside it. The client is answered,
+//! nobody unauthenticated is, and the floods leave nothing but counts.
 //!
-//! A flood has one of two paces. In step, senders wait now and then until the daemon has caught up, so no queue overflows: then every
-//! datagram is accounted for, by its reason. At full speed the kernel drops what finds the socket's queue full, questions of the
-//! good client among it: these are asked again, and no more replies may be missing than datagrams were dropped.
+//! A flood has one of two paces. In step, the senders wait regularly until the daemon has caught
+//! up, so no queue overflows and every datagram is accounted for, by reason. At full speed the
+//! kernel drops datagrams at a full socket queue, including the client's. The client repeats these,
+//! and there must not be more missing replies than dropped datagrams.
 
 use std::collections::HashSet;
 use std::fs;
@@ -22,40 +23,43 @@ use serde_json::{Value, json};
 
 use crate::common::{Kind, Reply, Subject, now, request_datagram, subjects};
 
-const KEY: &[u8] = b"hostile\n";
+const KEY: &[u8] = b"flood\n";
 const SENDERS: u64 = 2;
 
 /// Datagrams of one sender in a flood in step.
-const IN_STEP: usize = 1_000;
-/// Questions that are replayed.
-const OVERHEARD: usize = 100;
-/// How long a flood at full speed lasts.
+const DATAGRAMS_IN_STEP: usize = 1_000;
+/// Requests that are replayed by another host.
+const REPLAYED: usize = 100;
+/// Duration of a flood at full speed.
 const FULL_SPEED: Duration = Duration::from_millis(150);
 const FULL_SPEED_MIX: Duration = Duration::from_millis(1_000);
 
-/// Different datagrams of one sort that one sender has.
+/// Distinct datagrams of one sort per sender.
 const VARIANTS: usize = 32;
 
-/// Senders whose long datagrams make all memory there that the daemon took at its start, and for how long each.
+/// Senders of long datagrams that touch all memory that the daemon has allocated, and the duration
+/// for each.
 const WARM_SENDERS: u64 = 12;
 const WARM: Duration = Duration::from_millis(100);
 
-/// Enough that each worker has the datagrams of one at least: the kernel spreads sockets over workers by their port.
+/// Sockets for which every worker receives at least one: the kernel distributes sockets by their
+/// port.
 const SOCKETS: usize = 64;
 
-/// Between two questions of the good client.
+/// Interval between two requests of the legitimate client.
 const PAUSE: Duration = Duration::from_millis(2);
-/// How long it waits before it asks again, and how often.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// Its timeout before it repeats a request, and the number of attempts.
+const REPLY_TIMEOUT: Duration = Duration::from_millis(200);
 const TRIES_MAX: usize = 100;
 
-/// What takes longer, on whatever machine, does not come.
-const LONG: Duration = Duration::from_secs(20);
+/// Timeout for everything that must happen; generous, because the machine may be busy.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What the daemon's memory may grow by under floods that it has already seen: what allocators and kernels round to.
+/// Growth of the daemon's memory that is allowed in a repeated flood, for rounding by allocator and
+/// kernel.
 const RSS_GROWTH_KIB_MAX: u64 = 1_024;
 
-/// Kinds of datagrams that nobody should send.
+/// Sorts of invalid datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sort {
     Garbage,
@@ -93,7 +97,8 @@ impl Sort {
         }
     }
 
-    /// How many may wait: those of all senders fit into the queue that Linux gives by default, 208 KiB.
+    /// Datagrams that one sender may have queued. Those of all senders fit into Linux's default
+    /// receive buffer of 208 KiB.
     const fn window(self) -> usize {
         match self {
             Self::Huge => 1,
@@ -102,7 +107,7 @@ impl Sort {
     }
 
     fn datagram(self, rng: &mut Rng) -> Vec<u8> {
-        let ping = ping("foe");
+        let ping = ping("attacker");
         let good = |key: &[u8], salt: u64, message: &str| {
             request_datagram(key, &salt.to_string(), message)
         };
@@ -124,16 +129,16 @@ impl Sort {
                 datagram.truncate(rng.usize(4..datagram.len()));
                 datagram
             }
-            Self::Forged if rng.bool() => good(b"hostile", now(), &ping),
+            Self::Forged if rng.bool() => good(b"other key", now(), &ping),
             Self::Forged => {
-                // Signed as a ping, and changed on the way.
+                // A signed ping that was changed afterwards.
                 let datagram = String::from_utf8(good(KEY, now(), &ping)).expect("it is ASCII");
-                datagram.replace("foe", "foo").into_bytes()
+                datagram.replace("attacker", "foo").into_bytes()
             }
-            // Both stay beyond the window for as long as this takes.
+            // Both remain outside of the clock window for the duration of the test.
             Self::Stale => good(KEY, now() - 301 - rng.u64(..1_000), &ping),
             Self::Future => good(KEY, now() + 400 + rng.u64(..1_000), &ping),
-            Self::NoRequest => good(KEY, now(), r#"{"protocol":1,"type":12,"rsalt":"foe"}"#),
+            Self::NoRequest => good(KEY, now(), r#"{"protocol":1,"type":12,"rsalt":"attacker"}"#),
         }
     }
 }
@@ -148,12 +153,12 @@ enum Pace {
     FullSpeed(Duration),
 }
 
-/// What somebody sent and got, by his own account.
+/// What a sender has sent and received.
 #[derive(Debug, Default)]
 struct Account {
     sent: u64,
     replies: u64,
-    /// Of `sent`, those that must be rejected, by reason.
+    /// The number of sent datagrams that must be rejected, by reason.
     rejects: [u64; Reject::ALL.len()],
 }
 
@@ -167,11 +172,11 @@ impl Account {
     }
 }
 
-/// A socket, who has it, and what he has sent and got.
+/// A sender: its socket and its account.
 struct Caller {
     socket: UdpSocket,
     account: Account,
-    /// The salts of questions that no reply came to yet.
+    /// Salts of requests without a reply so far.
     open: HashSet<String>,
     asked: usize,
 }
@@ -193,7 +198,7 @@ impl Caller {
         self.account.sent += 1;
     }
 
-    /// Asks, and gives the salt of the reply to come.
+    /// Sends a request. Returns the salt of its reply.
     fn ask(&mut self, mut question: Value) -> String {
         self.asked += 1;
         let rsalt = format!("{}", self.asked);
@@ -208,10 +213,10 @@ impl Caller {
         rsalt
     }
 
-    /// Takes what comes until it is the reply with this salt, or the time is over. Whatever comes must be a reply to a question,
-    /// and the only one.
-    fn reply(&mut self, rsalt: &str, patience: Duration) -> Option<Value> {
-        let deadline = Instant::now() + patience;
+    /// Receives until the reply with this salt arrives, or until the timeout. Everything received
+    /// must be the first reply to one of the requests.
+    fn reply(&mut self, rsalt: &str, timeout: Duration) -> Option<Value> {
+        let deadline = Instant::now() + timeout;
         let mut buffer = vec![0; 65_536];
         loop {
             let left = deadline.checked_duration_since(Instant::now())?;
@@ -221,13 +226,14 @@ impl Caller {
             let len = match self.socket.recv(&mut buffer) {
                 Ok(len) => len,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-                Err(error) => panic!("it does not receive: {error}"),
+                Err(error) => panic!("receive: {error}"),
             };
-            let reply = Reply::read(KEY, &buffer[..len]).expect("what comes is a signed reply");
+            let reply =
+                Reply::read(KEY, &buffer[..len]).expect("everything received is a signed reply");
             self.account.replies += 1;
             assert!(
                 self.open.remove(&reply.salt),
-                "nobody asked for {:?} (any more)",
+                "an unsolicited or second reply with the salt {:?}",
                 reply.salt
             );
             if reply.salt == rsalt {
@@ -236,19 +242,19 @@ impl Caller {
         }
     }
 
-    /// Waits until all that was sent on this socket has been dealt with: the daemon takes datagrams in turn.
+    /// Waits until everything sent on this socket is processed: a worker takes datagrams in order.
     fn catch_up(&mut self) {
-        let deadline = Instant::now() + LONG;
+        let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
             let rsalt = self.ask(json!({"type": 0}));
-            if self.reply(&rsalt, PATIENCE).is_some() {
+            if self.reply(&rsalt, REPLY_TIMEOUT).is_some() {
                 return;
             }
         }
-        panic!("it does not answer any more");
+        panic!("the daemon no longer answers");
     }
 
-    /// Sends datagrams of these sorts; nothing may come back but replies to pings.
+    /// Sends datagrams of these sorts. Only pings may be answered.
     fn flood(&mut self, sorts: &[Sort], pace: Pace, rng: &mut Rng) {
         let variants: Vec<_> = (0..VARIANTS * sorts.len())
             .map(|at| {
@@ -275,21 +281,26 @@ impl Caller {
         self.catch_up();
     }
 
-    /// Asks, and has everything sent once more by somebody else who heard it: that is answered as well, to whom it came from.
-    fn ask_overheard(&mut self, count: usize) {
-        let thief = UdpSocket::bind("127.0.0.2:0").expect("all of 127/8 is here");
-        thief.set_read_timeout(Some(LONG)).expect("not zero");
+    /// Sends requests and replays each from another address, which is answered as well.
+    fn ask_and_replay(&mut self, count: usize) {
+        let replayer = UdpSocket::bind("127.0.0.2:0").expect("all of 127/8 is here");
+        replayer.set_read_timeout(Some(TIMEOUT)).expect("not zero");
         let daemon = self.socket.peer_addr().expect("it is connected");
         for number in 0..count {
             let rsalt = format!("overheard {number}");
             let datagram = request_datagram(KEY, &now().to_string(), &ping(&rsalt));
             self.open.insert(rsalt.clone());
             self.send(&datagram);
-            assert!(self.reply(&rsalt, LONG).is_some(), "the first is answered");
+            assert!(
+                self.reply(&rsalt, TIMEOUT).is_some(),
+                "the first is answered"
+            );
 
-            thief.send_to(&datagram, daemon).expect("loopback takes it");
+            replayer
+                .send_to(&datagram, daemon)
+                .expect("loopback takes it");
             let mut buffer = [0; 1_024];
-            let (len, from) = thief.recv_from(&mut buffer).expect("a reply comes");
+            let (len, from) = replayer.recv_from(&mut buffer).expect("a reply comes");
             let reply = Reply::read(KEY, &buffer[..len]).expect("it is signed");
             assert_eq!((from, reply.salt), (daemon, rsalt));
             self.account.sent += 1;
@@ -298,8 +309,9 @@ impl Caller {
     }
 }
 
-/// The good client: asks one question after the other until `done`; gives how often it had to ask again.
-fn ask_until(caller: &mut Caller, patience: Duration, done: impl Fn() -> bool) -> usize {
+/// The legitimate client: sends one request after the other until `done`. Returns the number of
+/// repetitions.
+fn ask_until(caller: &mut Caller, timeout: Duration, done: impl Fn() -> bool) -> usize {
     let master = demo::node_name(1);
     let questions = [
         (json!({"type": 0}), json!(3_000_000)),
@@ -315,20 +327,20 @@ fn ask_until(caller: &mut Caller, patience: Duration, done: impl Fn() -> bool) -
         let reply = (0..TRIES_MAX).find_map(|attempt| {
             again += usize::from(attempt > 0);
             let rsalt = caller.ask(question.clone());
-            caller.reply(&rsalt, patience)
+            caller.reply(&rsalt, timeout)
         });
-        let reply = reply.expect("every question is answered in the end");
+        let reply = reply.expect("every request is answered after some attempts");
         assert_eq!((&reply["status"], &reply["answer"]), (&json!(0), answer));
         if done() {
             return again;
         }
-        // The pace of the client, not a wait for the daemon.
+        // The client's pace; nothing waits for the daemon here.
         thread::sleep(PAUSE);
     }
     unreachable!("a cycle does not end")
 }
 
-/// What the daemon has counted, all workers together.
+/// The daemon's counters, summed over all workers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Totals {
     received: u64,
@@ -340,7 +352,7 @@ struct Totals {
 }
 
 impl Totals {
-    /// Adds the numbers of one worker, as the daemon logs them.
+    /// Adds the counters of one worker from a log line.
     fn add(&mut self, line: &str) {
         let value = |name: &str| {
             let (_, after) = line.split_once(&format!("{name}: ")).expect("it is logged");
@@ -361,7 +373,7 @@ impl Totals {
         }
     }
 
-    /// Whether every datagram received was answered or rejected.
+    /// Whether every received datagram was answered or rejected.
     fn add_up(&self) -> bool {
         self.received == self.replied + self.rejects.iter().sum::<u64>()
     }
@@ -378,7 +390,7 @@ impl Totals {
     }
 }
 
-/// The daemon as its administrator sees it.
+/// The daemon as its administrator sees it: log, signals and memory.
 struct Observed<'a> {
     subject: &'a Subject,
     pid: i32,
@@ -397,7 +409,7 @@ impl<'a> Observed<'a> {
             log_file: root.join("var/log/ganeti/conf-daemon.log"),
             workers: 0,
         };
-        // The first answer may come before this line.
+        // The daemon may answer before it logs this line.
         let mut workers = None;
         observed.wait_for(|log| {
             let serving = log.split_once("/udp, ");
@@ -406,7 +418,7 @@ impl<'a> Observed<'a> {
                 .map(|(workers, _)| workers.parse().expect("a number"));
             workers.is_some()
         });
-        observed.workers = workers.expect("it was waited for");
+        observed.workers = workers.expect("the line was awaited");
         observed.await_rest();
         observed
     }
@@ -420,9 +432,9 @@ impl<'a> Observed<'a> {
     }
 
     fn wait_for(&self, mut condition: impl FnMut(&str) -> bool) {
-        let deadline = Instant::now() + LONG;
+        let deadline = Instant::now() + TIMEOUT;
         while !condition(&self.log()) {
-            assert!(Instant::now() < deadline, "it is never logged");
+            assert!(Instant::now() < deadline, "no such log line");
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -443,8 +455,8 @@ impl<'a> Observed<'a> {
         totals
     }
 
-    /// Waits until the pings of its start, of which there may be several, are dealt with and counted: each worker takes its datagrams
-    /// in turn, and of so many sockets each worker has one.
+    /// Waits until the pings from the daemon's start are processed and counted. Each worker takes
+    /// its datagrams in order, and every worker has one of these sockets.
     fn await_rest(&self) {
         for _ in 0..SOCKETS {
             Caller::new(self.subject).catch_up();
@@ -452,21 +464,22 @@ impl<'a> Observed<'a> {
         self.at_rest();
     }
 
-    /// The totals when every datagram received is counted as answered or rejected: a reply may arrive before it is counted.
+    /// The totals once every received datagram is counted as answered or rejected. A reply may
+    /// arrive before it is counted.
     fn at_rest(&self) -> Totals {
-        let deadline = Instant::now() + LONG;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let totals = self.totals();
             if totals.add_up() {
                 return totals;
             }
-            assert!(Instant::now() < deadline, "it is never at rest");
+            assert!(Instant::now() < deadline, "the counters do not add up");
         }
     }
 
-    /// What the totals have grown by when all is at rest and `replies` are counted as sent.
+    /// The growth of the totals once every received datagram and `replies` replies are counted.
     fn settled(&self, before: &Totals, replies: u64) -> Totals {
-        let deadline = Instant::now() + LONG;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let growth = self.totals().since(before);
             if growth.add_up() && growth.replied == replies {
@@ -474,7 +487,7 @@ impl<'a> Observed<'a> {
             }
             assert!(
                 Instant::now() < deadline,
-                "{:?}: {replies} replies came, and it counts {growth:?}",
+                "{:?}: {replies} replies received, but counted: {growth:?}",
                 self.subject.kind
             );
         }
@@ -488,68 +501,68 @@ impl<'a> Observed<'a> {
         number.and_then(|kib| kib.parse().ok()).expect("a number")
     }
 
-    /// Has long datagrams in every receive buffer: that memory is taken when the daemon starts, and is there when it is touched. Each
-    /// socket's datagrams all go to one worker, but no two need go to the same.
+    /// Fills every receive buffer with long datagrams: their memory is allocated at the start, but
+    /// resident only once it is used. All datagrams of a socket go to the same worker.
     fn warm_up(&self) {
         for seed in 0..WARM_SENDERS {
-            let mut foe = Caller::new(self.subject);
+            let mut attacker = Caller::new(self.subject);
             let pace = Pace::FullSpeed(WARM);
-            foe.flood(&[Sort::Huge], pace, &mut Rng::with_seed(seed));
+            attacker.flood(&[Sort::Huge], pace, &mut Rng::with_seed(seed));
         }
     }
 
-    /// Has floods of `sorts` beside the good client, and checks every account.
+    /// Runs floods of `sorts` beside the legitimate client, and checks all accounts.
     fn flood(&self, sorts: &[Sort], pace: Pace) {
         let before = self.at_rest();
-        let mut friend = Caller::new(self.subject);
-        let patience = match pace {
-            Pace::InStep(_) => LONG,
-            Pace::FullSpeed(_) => PATIENCE,
+        let mut client = Caller::new(self.subject);
+        let timeout = match pace {
+            Pace::InStep(_) => TIMEOUT,
+            Pace::FullSpeed(_) => REPLY_TIMEOUT,
         };
         let (mut account, again) = thread::scope(|scope| {
-            let foes: Vec<_> = (0..SENDERS)
+            let attackers: Vec<_> = (0..SENDERS)
                 .map(|seed| {
                     scope.spawn(move || {
-                        let mut foe = Caller::new(self.subject);
-                        foe.flood(sorts, pace, &mut Rng::with_seed(seed));
-                        foe
+                        let mut attacker = Caller::new(self.subject);
+                        attacker.flood(sorts, pace, &mut Rng::with_seed(seed));
+                        attacker
                     })
                 })
                 .collect();
-            let over = || foes.iter().all(thread::ScopedJoinHandle::is_finished);
-            let again = ask_until(&mut friend, patience, over);
-            friend.catch_up();
+            let over = || attackers.iter().all(thread::ScopedJoinHandle::is_finished);
+            let again = ask_until(&mut client, timeout, over);
+            client.catch_up();
             let mut account = Account::default();
-            for foe in foes {
-                account.add(&foe.join().expect("the foes get nothing").account);
+            for attacker in attackers {
+                account.add(&attacker.join().expect("attackers receive no reply").account);
             }
             (account, again)
         });
-        account.add(&friend.account);
+        account.add(&client.account);
         let growth = self.settled(&before, account.replies);
-        let told = || {
+        let shown = || {
             format!(
                 "{:?} {sorts:?} {pace:?}: {account:?}, {growth:?}",
                 self.subject.kind
             )
         };
-        assert_eq!((growth.send_errors, growth.garbled), (0, 0), "{}", told());
+        assert_eq!((growth.send_errors, growth.garbled), (0, 0), "{}", shown());
         let dropped = account.sent.checked_sub(growth.received);
-        let dropped = dropped.unwrap_or_else(|| panic!("more came than was sent: {}", told()));
+        let dropped = dropped.unwrap_or_else(|| panic!("more received than sent: {}", shown()));
         let rejects = account.rejects.iter().sum::<u64>();
         let unanswered = account.sent - rejects - account.replies;
-        assert!(unanswered <= dropped, "{unanswered} lost: {}", told());
-        assert!(growth.overruns <= dropped, "{}", told());
+        assert!(unanswered <= dropped, "{unanswered} lost: {}", shown());
+        assert!(growth.overruns <= dropped, "{}", shown());
         let fewer = growth.rejects.iter().zip(account.rejects);
-        assert!(fewer.clone().all(|(got, sent)| *got <= sent), "{}", told());
+        assert!(fewer.clone().all(|(got, sent)| *got <= sent), "{}", shown());
         if let Pace::InStep(_) = pace {
-            assert_eq!(growth.rejects, account.rejects, "{}", told());
-            assert_eq!((dropped, again), (0, 0), "{}", told());
+            assert_eq!(growth.rejects, account.rejects, "{}", shown());
+            assert_eq!((dropped, again), (0, 0), "{}", shown());
         }
     }
 }
 
-/// A cluster that says which of its generations it is.
+/// A cluster whose serial number is `generation`.
 fn configuration(generation: u64) -> String {
     let text = demo::configuration(3, 10, 1);
     let mut config: Value = serde_json::from_str(&text).expect("sample clusters are JSON");
@@ -557,7 +570,7 @@ fn configuration(generation: u64) -> String {
     config.to_string()
 }
 
-/// Our daemons, each with a small cluster.
+/// This project's daemons, each with a small cluster.
 fn daemons() -> impl Iterator<Item = Subject> {
     let ours = |kind: &Kind| matches!(kind, Kind::Uring | Kind::Mmsg);
     let config = configuration(1);
@@ -570,21 +583,21 @@ fn in_step_every_datagram_is_accounted_for() {
     for subject in daemons() {
         let observed = Observed::new(&subject);
         for sort in Sort::ALL {
-            observed.flood(&[sort], Pace::InStep(IN_STEP));
+            observed.flood(&[sort], Pace::InStep(DATAGRAMS_IN_STEP));
         }
-        observed.flood(&Sort::ALL, Pace::InStep(IN_STEP));
+        observed.flood(&Sort::ALL, Pace::InStep(DATAGRAMS_IN_STEP));
 
         let before = observed.totals();
-        let mut friend = Caller::new(&subject);
-        friend.ask_overheard(OVERHEARD);
-        let growth = observed.settled(&before, friend.account.replies);
-        let both = 2 * OVERHEARD as u64;
+        let mut client = Caller::new(&subject);
+        client.ask_and_replay(REPLAYED);
+        let growth = observed.settled(&before, client.account.replies);
+        let both = 2 * REPLAYED as u64;
         assert_eq!((growth.received, growth.replied), (both, both));
     }
 }
 
 #[test]
-fn at_full_speed_the_good_client_is_answered_and_nothing_grows() {
+fn at_full_speed_the_client_is_answered_and_memory_does_not_grow() {
     for subject in daemons() {
         let observed = Observed::new(&subject);
         let begin = Instant::now();
@@ -605,10 +618,15 @@ fn at_full_speed_the_good_client_is_answered_and_nothing_grows() {
             subject.kind
         );
 
-        let mut friend = Caller::new(&subject);
-        let rsalt = friend.ask(json!({"type": 3}));
-        let reply = friend.reply(&rsalt, LONG).expect("all is quiet");
-        assert_eq!(reply["serial"], 2, "reloading goes on under a flood");
+        let mut client = Caller::new(&subject);
+        let rsalt = client.ask(json!({"type": 3}));
+        let reply = client
+            .reply(&rsalt, TIMEOUT)
+            .expect("a reply after the flood");
+        assert_eq!(
+            reply["serial"], 2,
+            "the configuration is reloaded during a flood"
+        );
 
         let totals = observed.totals();
         observed.signal(Signal::SIGTERM);
@@ -617,9 +635,9 @@ fn at_full_speed_the_good_client_is_answered_and_nothing_grows() {
     }
 }
 
-/// The log has a line per reason and interval at most, and they add up.
+/// Checks that the log has at most one line per reason and interval, and that their counts add up.
 fn check_log(log: &str, totals: &Totals, time: Duration) {
-    // The first at the start, the last at the end.
+    // One report at the start and one at the end.
     let reports = 2 + time.as_secs() / 10;
     let lines: Vec<_> = log
         .lines()
@@ -632,7 +650,7 @@ fn check_log(log: &str, totals: &Totals, time: Duration) {
             .iter()
             .filter(|line| line.contains(&reason.to_string()));
         let count = |line: &&&str| -> u64 {
-            let (_, after) = line.split_once("Ignored ").expect("it was found by this");
+            let (_, after) = line.split_once("Ignored ").expect("the line contains it");
             let digits = after.split(' ').next();
             digits.and_then(|d| d.parse().ok()).expect("a number")
         };

@@ -1,8 +1,10 @@
-//! Ganeti's own tools, unchanged, with our daemon: `confd-client`, and `daemon-util`, which starts and stops daemons.
+//! Ganeti's own tools, unmodified, with this daemon: `confd-client`, and `daemon-util`, which
+//! starts and stops daemons.
 //!
-//! They are of Debian's package `ganeti-3.0`, unpacked: `GANETI_PYTHON_ROOT` names the directory (`.ci/run` makes it). The client
-//! speaks to port 1814 only, and `daemon-util` knows one place for the daemon and certain accounts; so both run in network and
-//! mount namespaces of their own, which takes root.
+//! They come from Debian's package `ganeti-3.0`, unpacked in the directory `GANETI_PYTHON_ROOT`
+//! (`.ci/run` creates it). The client uses port 1814 only, and `daemon-util` requires a fixed path
+//! of the daemon and certain accounts. So both run in their own network and mount namespaces, which
+//! requires root.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,7 +13,8 @@ use ganeti_confd::demo;
 
 use super::common::skip;
 
-/// Starts a daemon in this network namespace, waits for its readiness, runs the client, ends the daemon.
+/// Starts a daemon in this network namespace, waits until it is ready, runs the client and stops
+/// the daemon.
 const SCRIPT: &str = r#"
 set -eux
 ip link set lo up
@@ -25,7 +28,8 @@ done
 env -u GANETI_ROOTDIR timeout 60 /usr/bin/python3 "$CLIENT/confd-client" -a 127.0.0.1 --hmac "$KEY" --requests 50
 "#;
 
-/// Makes the accounts and files of a node that daemon-util expects, and takes our daemon through its life there.
+/// Creates the accounts and files that daemon-util expects, and starts, checks, rotates and stops
+/// the daemon with it.
 const NODE: &str = r#"
 set -eux
 mount --make-rprivate /
@@ -71,10 +75,10 @@ util stop ganeti-confd
 ! util check ganeti-confd
 test ! -e "$pid"
 grep -q shutdown "$log"
-echo "the whole life"
+echo "the whole cycle"
 "#;
 
-/// Where the client's Python files are, if everything it needs is here.
+/// The folder with the client's Python files, if everything that it needs is available.
 fn client() -> Option<PathBuf> {
     let Some(root) = std::env::var_os("GANETI_PYTHON_ROOT") else {
         skip("GANETI_PYTHON_ROOT does not name Ganeti's Python files");
@@ -101,7 +105,7 @@ fn client() -> Option<PathBuf> {
     Some(client)
 }
 
-/// A root directory with a sample cluster, and a command that runs `script` in namespaces of its own.
+/// A root directory with a sample cluster, and a command that runs `script` in new namespaces.
 fn in_namespaces(script: &str, client: &Path, engine: &str) -> (tempfile::TempDir, Command) {
     const KEY: &str = "confd-client";
     let root = tempfile::tempdir().expect("a temporary directory");
@@ -114,7 +118,8 @@ fn in_namespaces(script: &str, client: &Path, engine: &str) -> (tempfile::TempDi
     std::fs::write(data.join("config.data"), demo::configuration(5, 20, 1)).expect("writable");
     let mut command = Command::new("unshare");
     command
-        // The script is its process namespace's first process, so that it reaps the daemon: a zombie counts as running.
+        // As the first process of its namespace, the script reaps the daemon; a zombie would count
+        // as running.
         .args([
             "--net",
             "--mount",
@@ -133,7 +138,7 @@ fn in_namespaces(script: &str, client: &Path, engine: &str) -> (tempfile::TempDi
     (root, command)
 }
 
-/// Runs `command`, which must succeed; gives what it said.
+/// Runs `command`, which must succeed. Returns its output.
 fn run(mut command: Command) -> String {
     let output = command.output().expect("unshare runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -171,5 +176,5 @@ fn daemon_util_starts_rotates_and_stops_it() {
     let (_root, mut command) = in_namespaces(NODE, &client, "auto");
     command.env("UTIL", util);
     let said = run(command);
-    assert!(said.ends_with("the whole life\n"), "{said}");
+    assert!(said.ends_with("the whole cycle\n"), "{said}");
 }

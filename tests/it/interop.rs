@@ -1,7 +1,8 @@
-//! Every client with every daemon, over all queries: the same questions get the same answers.
+//! Interoperability: every client with every daemon, for all queries. All get the same answers.
 //!
-//! Clients: ours, blocking and on tokio, and Ganeti's Python library, unchanged (`GANETI_PYTHON_ROOT`, as for `ganeti_tools`).
-//! Daemons: ours on both engines, and the reference.
+//! The clients are this project's, blocking and asynchronous, and Ganeti's unmodified Python
+//! library (`GANETI_PYTHON_ROOT`, as for `ganeti_tools`). The daemons are this project's with both
+//! engines, and the reference.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -15,8 +16,8 @@ use super::common::{Kind, Subject, skip};
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef01234567\n";
 
-/// Asks all questions on standard input of one daemon through Ganeti's library; prints the answers, null where
-/// the library gives up.
+/// Reads questions from standard input and sends them to a daemon with Ganeti's library. Prints the
+/// answers, or null where the library gives up.
 const PYTHON: &str = r#"
 import json, sys
 from ganeti import constants
@@ -50,7 +51,7 @@ struct Asked {
     kind: u8,
     query: Value,
     ask: Box<dyn Fn(&ConfdClient) -> Outcome>,
-    /// Whether our client can read the answer as its type, or as an error.
+    /// Whether this project's client can parse the answer as its type or as an error.
     reads: Box<dyn Fn(&Outcome) -> bool>,
     #[cfg(feature = "async")]
     ask_async: Box<dyn Fn(&Tokio) -> Outcome>,
@@ -76,7 +77,7 @@ fn asked<T: 'static>(question: Question<T>) -> Asked {
     }
 }
 
-/// All twelve queries in all their forms, and what is answered with an error.
+/// All twelve queries in all forms, and queries that are answered with an error.
 fn questions() -> Vec<Asked> {
     let (node, instance) = (demo::node_name(1), demo::instance_name(1));
     let config: Value =
@@ -112,16 +113,16 @@ fn questions() -> Vec<Asked> {
     ]
 }
 
-/// The one answer of a call to one daemon: status, answer, serial.
+/// The answer of a call to one daemon: status, answer, serial.
 fn answer(outcome: &Outcome) -> Value {
     assert!(outcome.is_enough(), "{outcome:?}");
     let reply = outcome.best().and_then(|contact| contact.reply());
-    let reply = reply.expect("the safe number answered");
+    let reply = reply.expect("enough candidates answered");
     let value: Value = serde_json::from_str(reply.answer.get()).expect("an answer is JSON");
     json!([reply.status as u8, value, reply.serial])
 }
 
-/// Ganeti's client; `None` if it does not run here.
+/// The answers to Ganeti's client; `None` if it is not available.
 fn python(daemon: &Subject, questions: &[Asked]) -> Option<Vec<Value>> {
     let Some(root) = std::env::var_os("GANETI_PYTHON_ROOT") else {
         skip("GANETI_PYTHON_ROOT does not name Ganeti's Python files");
@@ -148,7 +149,7 @@ fn python(daemon: &Subject, questions: &[Asked]) -> Option<Vec<Value>> {
     write!(stdin, "{task}").expect("the script reads its task");
     drop(stdin);
     let output = child.wait_with_output().expect("our child");
-    assert!(output.status.success(), "Ganeti's client fails: see above");
+    assert!(output.status.success(), "Ganeti's client failed; see above");
     Some(serde_json::from_slice(&output.stdout).expect("the script prints JSON"))
 }
 
@@ -176,12 +177,12 @@ impl Tokio {
 }
 
 #[test]
-fn every_client_gets_the_same_answers_from_every_daemon() {
+fn all_clients_get_the_same_answers_from_all_daemons() {
     let config = demo::configuration(5, 20, demo::SEED);
     let questions = questions();
     let mut first: Option<Vec<Value>> = None;
     for kind in [Kind::Uring, Kind::Mmsg, Kind::Reference] {
-        if !kind.is_here() {
+        if !kind.is_available() {
             continue;
         }
         let daemon = Subject::start(kind, Some(config.as_bytes()), KEY);
@@ -223,11 +224,11 @@ fn every_client_gets_the_same_answers_from_every_daemon() {
             );
         }
     }
-    let answers = first.expect("one daemon at least is here");
+    let answers = first.expect("at least one daemon is available");
     let errors = answers.iter().filter(|answer| answer[0] == 1).count();
     assert_eq!(
         errors, 5,
-        "the questions about nothing are answered with errors: {answers:#?}"
+        "questions about unknown objects are answered with errors: {answers:#?}"
     );
 }
 
@@ -241,12 +242,13 @@ fn compare(who: &str, questions: &[Asked], answers: &[Value], expected: &[Value]
         }
         assert!(
             answer == expected,
-            "{who}: type {kind}, query {query}: {answer}, not {expected}"
+            "{who}: type {kind}, query {query}: {answer} instead of {expected}"
         );
     }
 }
 
-/// Ganeti's constants forget one query in the list of all; and the reference sends Latin-1, which Ganeti's library takes for UTF-8.
+/// Whether Ganeti's library gives up: its list of query types lacks one, and the reference sends
+/// Latin-1, which the library reads as UTF-8.
 fn python_gives_up(asked: &Asked) -> bool {
     let is_ascii = asked.query.as_str().is_none_or(str::is_ascii);
     asked.kind == RequestType::NodeInstances as u8 || !is_ascii

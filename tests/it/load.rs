@@ -108,7 +108,7 @@ fn text(output: &Output) -> String {
 /// Our daemon on each engine, and the reference if it is available.
 fn daemons() -> impl Iterator<Item = Subject> {
     let mut kinds = subjects();
-    if !kinds.contains(&Kind::Reference) && Kind::Reference.is_here() {
+    if !kinds.contains(&Kind::Reference) && Kind::Reference.is_available() {
         kinds.push(Kind::Reference);
     }
     let config = demo::configuration(3, 10, 1);

@@ -1,4 +1,4 @@
-//! All integration tests in one binary: it links once.
+//! All integration tests are one binary, so that they are linked once.
 
 mod client;
 mod common;

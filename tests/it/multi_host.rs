@@ -1,8 +1,8 @@
-//! Several hosts: five candidates that are killed, cut off, slow, lossy, stale, wrong about the time, demoted or at odds, and what
-//! the client makes of it.
+//! Several hosts: five candidates that are killed, disconnected, slow, lossy, stale, demoted,
+//! inconsistent or have a wrong clock, and how the client handles that.
 //!
-//! Every host has a daemon and a configuration of its own; the last host's daemon is the reference. Each test prints what the client
-//! answered and how soon (`--nocapture`).
+//! Every host has its own daemon and configuration; the last host's daemon is the reference. Each
+//! test prints the client's answers and their latency (`--nocapture`).
 
 mod network;
 mod relay;
@@ -20,26 +20,27 @@ use ganeti_confd::protocol::reply::Status;
 use network::{Family, HOSTS, KEY, Network};
 use serde_json::{Value, json};
 
-/// How long daemons may take to start, or to notice a new configuration.
+/// Timeout for daemons to start or to notice a new configuration.
 const SETTLE_SECONDS_MAX: u64 = 20;
-/// How often the same is asked, since who answers first is different every time.
+/// Repetitions of a query, since the first to answer varies.
 const TIMES: usize = 20;
-/// Not as long as the default, since every call that waits for a silent host takes it all; longer than a busy machine stands still.
+/// Deadline of a query. It is shorter than the default, because a query to a silent host takes the
+/// whole time, and long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// How a candidate fared.
+/// A candidate's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fared {
-    /// It answered from a configuration with this serial.
+enum HostResult {
+    /// An answer from a configuration with this serial.
     Serial(i64),
-    /// It answered an error.
+    /// An error answer.
     Error,
     Unreachable,
     Silent,
 }
-use Fared::{Serial, Silent, Unreachable};
+use HostResult::{Serial, Silent, Unreachable};
 
-impl From<&CandidateResult> for Fared {
+impl From<&CandidateResult> for HostResult {
     fn from(contact: &CandidateResult) -> Self {
         match &contact.state {
             CandidateStatus::Answered { reply, .. } if reply.status == Status::Ok => {
@@ -52,26 +53,28 @@ impl From<&CandidateResult> for Fared {
     }
 }
 
-// ------------ Configurations ---------------------------------------------------------------------------------------
+// ---- Configurations ----
 
-/// The cluster's name, which stands in every configuration and tells its serial.
+/// The cluster's name, which contains the configuration's serial.
 fn name(serial: i64) -> String {
     format!("serial{serial}.example.com")
 }
 
-/// The question for it.
+/// The query for the cluster's name.
 fn cluster_name() -> Question<Value> {
     question::config("/cluster/cluster_name")
 }
 
-/// A configuration of six nodes; the first are the candidates, at these addresses.
+/// A configuration of six nodes. The first are the candidates, with these addresses.
 fn configuration(serial: i64, candidates: &[IpAddr]) -> Value {
     let text = demo::configuration(HOSTS + 1, 10, 1);
     let mut config: Value = serde_json::from_str(&text).expect("the demo's configuration is JSON");
     config["serial_no"] = json!(serial);
     config["cluster"]["serial_no"] = json!(serial);
     config["cluster"]["cluster_name"] = json!(name(serial));
-    let nodes = config["nodes"].as_object_mut().expect("there are nodes");
+    let nodes = config["nodes"]
+        .as_object_mut()
+        .expect("a cluster has nodes");
     for (index, node) in nodes.values_mut().enumerate() {
         let candidate = candidates.get(index);
         node["master_candidate"] = json!(candidate.is_some());
@@ -82,7 +85,7 @@ fn configuration(serial: i64, candidates: &[IpAddr]) -> Value {
     config
 }
 
-/// A network whose hosts have configurations of these serials, and no daemons yet.
+/// A network of hosts with configurations of these serials, without daemons.
 fn hosts(family: Family, serials: [i64; HOSTS]) -> Option<Network> {
     let network = Network::new(family)?;
     let addresses = network.addresses();
@@ -92,7 +95,7 @@ fn hosts(family: Family, serials: [i64; HOSTS]) -> Option<Network> {
     Some(network)
 }
 
-/// The same with daemons that answer.
+/// The same with running daemons.
 fn cluster(family: Family, serials: [i64; HOSTS]) -> Option<Network> {
     let mut network = hosts(family, serials)?;
     for host in &mut network.hosts {
@@ -102,33 +105,33 @@ fn cluster(family: Family, serials: [i64; HOSTS]) -> Option<Network> {
     Some(network)
 }
 
-/// Waits until every host fares as expected.
-fn settle(network: &Network, expected: [Fared; HOSTS]) {
+/// Waits until every host has the expected result.
+fn settle(network: &Network, expected: [HostResult; HOSTS]) {
     let client = network.client();
     let deadline = Instant::now() + Duration::from_secs(SETTLE_SECONDS_MAX);
     loop {
         let outcome = client
-            .query_all_with(&cluster_name(), everybody())
+            .query_all_with(&cluster_name(), all_hosts())
             .expect("sockets");
-        let fared = fared(network, &outcome);
-        if fared == expected {
+        let results = host_results(network, &outcome);
+        if results == expected {
             return;
         }
         let said = network.hosts.iter().map(network::Host::said);
         assert!(
             Instant::now() < deadline,
-            "{expected:?} is not reached, but {fared:?}: {:#?}",
+            "{results:?} instead of {expected:?}: {:#?}",
             said.collect::<Vec<_>>()
         );
-        // There is no event for what a daemon serves.
+        // No event reports what a daemon serves.
         thread::sleep(Duration::from_millis(20));
     }
 }
 
-// ------------ What the client answers ------------------------------------------------------------------------------
+// ---- What the client answers ----
 
-/// Everybody is asked, and waited for.
-fn everybody() -> Settings {
+/// Settings that query all candidates and wait for all.
+fn all_hosts() -> Settings {
     Settings {
         coverage: Coverage::All,
         patience: WaitFor::All,
@@ -136,30 +139,32 @@ fn everybody() -> Settings {
     }
 }
 
-/// What came back from each host, in the hosts' order; a client asks in any order.
+/// Each host's result, in the hosts' order. The client uses any order.
 fn contacts<'a>(network: &Network, outcome: &'a Outcome) -> Vec<&'a CandidateResult> {
     let of = |candidate| {
         let mut contacts = outcome.results().iter();
         contacts.find(|contact| contact.candidate == candidate)
     };
     let contacts = network.candidates().into_iter().map(of);
-    contacts.map(|it| it.expect("it was asked")).collect()
+    contacts
+        .map(|it| it.expect("every host was queried"))
+        .collect()
 }
 
-/// How the hosts fared, in their order.
-fn fared(network: &Network, outcome: &Outcome) -> Vec<Fared> {
+/// The hosts' results in their order.
+fn host_results(network: &Network, outcome: &Outcome) -> Vec<HostResult> {
     let contacts = contacts(network, outcome);
-    contacts.into_iter().map(Fared::from).collect()
+    contacts.into_iter().map(HostResult::from).collect()
 }
 
-/// Says in one line what was answered, how soon, and by whom.
+/// Prints the answers, their latency and their senders in one line.
 fn report(scenario: &str, network: &Network, outcome: &Outcome) {
     let milliseconds = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
-    let contact = |contact: &CandidateResult| match (Fared::from(contact), &contact.state) {
-        (fared, CandidateStatus::Answered { after, .. }) => {
-            format!("{fared:?} after {}", milliseconds(*after))
+    let contact = |contact: &CandidateResult| match (HostResult::from(contact), &contact.state) {
+        (results, CandidateStatus::Answered { after, .. }) => {
+            format!("{results:?} after {}", milliseconds(*after))
         }
-        (fared, _) => format!("{fared:?}, asked {} times", contact.sent),
+        (results, _) => format!("{results:?}, asked {} times", contact.sent),
     };
     let contacts: Vec<String> = contacts(network, outcome)
         .into_iter()
@@ -167,16 +172,17 @@ fn report(scenario: &str, network: &Network, outcome: &Outcome) {
         .collect();
     println!(
         "{scenario}: {} in {}, {} needed: {}",
-        outcome
-            .best()
-            .map_or("no answer".to_owned(), |c| format!("{:?}", Fared::from(c))),
+        outcome.best().map_or("no answer".to_owned(), |c| format!(
+            "{:?}",
+            HostResult::from(c)
+        )),
         milliseconds(outcome.elapsed()),
         outcome.needed(),
         contacts.join("; ")
     );
 }
 
-/// What every outcome must be, whoever was waited for.
+/// Checks what holds for every outcome.
 fn check(outcome: &Outcome) {
     assert_eq!((outcome.results().len(), outcome.needed()), (HOSTS, 3));
     assert!(outcome.is_enough());
@@ -186,7 +192,7 @@ fn check(outcome: &Outcome) {
         .filter(|reply| reply.status == Status::Ok)
         .map(|reply| reply.serial)
         .max()
-        .expect("somebody has an answer");
+        .expect("at least one host answers");
     let best = outcome
         .best()
         .and_then(CandidateResult::reply)
@@ -196,29 +202,31 @@ fn check(outcome: &Outcome) {
     assert_eq!(answer, json!(name(newest)));
 }
 
-/// The newest serial of these.
-fn newest(expected: [Fared; HOSTS]) -> Fared {
-    let serials = expected.into_iter().filter_map(|fared| match fared {
+/// The newest of these serials.
+fn newest(expected: [HostResult; HOSTS]) -> HostResult {
+    let serials = expected.into_iter().filter_map(|results| match results {
         Serial(serial) => Some(serial),
         _ => None,
     });
-    Serial(serials.max().expect("somebody has an answer"))
+    Serial(serials.max().expect("at least one host answers"))
 }
 
-/// Asks with the default settings, many times; gives how many of the answers were the newest of those expected.
+/// Repeats a query with the default settings. Returns how many of the answers were the newest one
+/// that was expected.
 ///
-/// On a busy machine a host may take longer for once than anybody waits for it.
-fn ask(scenario: &str, network: &Network, expected: [Fared; HOSTS]) -> usize {
+/// On a busy machine a host may take longer than the client waits for it.
+fn query(scenario: &str, network: &Network, expected: [HostResult; HOSTS]) -> usize {
     let client = network.client();
-    let survey = |_| client.query_all(&cluster_name()).expect("sockets");
-    let outcomes: Vec<Outcome> = (0..TIMES).map(survey).collect();
-    let is_newest = |outcome: &&Outcome| outcome.best().map(Fared::from) == Some(newest(expected));
+    let query_all = |_| client.query_all(&cluster_name()).expect("sockets");
+    let outcomes: Vec<Outcome> = (0..TIMES).map(query_all).collect();
+    let is_newest =
+        |outcome: &&Outcome| outcome.best().map(HostResult::from) == Some(newest(expected));
     let newest = outcomes.iter().filter(is_newest).count();
     let slowest = outcomes.iter().max_by_key(|outcome| outcome.elapsed());
     report(
         &format!("{scenario}, newest {newest} times of {TIMES}, slowest"),
         network,
-        slowest.expect("it was asked"),
+        slowest.expect("every host was queried"),
     );
     for outcome in &outcomes {
         check_enough(network, outcome, expected);
@@ -226,68 +234,71 @@ fn ask(scenario: &str, network: &Network, expected: [Fared; HOSTS]) -> usize {
     newest
 }
 
-/// Hosts fare as expected or are not waited for.
-fn check_enough(network: &Network, outcome: &Outcome, expected: [Fared; HOSTS]) {
+/// Checks that each host has the expected result or was not waited for.
+fn check_enough(network: &Network, outcome: &Outcome, expected: [HostResult; HOSTS]) {
     check(outcome);
-    for (fared, expected) in fared(network, outcome).into_iter().zip(expected) {
-        assert!(fared == expected || fared == Silent, "{fared:?}");
+    for (results, expected) in host_results(network, outcome).into_iter().zip(expected) {
+        assert!(results == expected || results == Silent, "{results:?}");
     }
     assert!(outcome.elapsed() < Settings::default().deadline);
 }
 
-/// Asks everybody and waits for everybody: all must fare as expected, and only silence may take the whole time.
-fn ask_everybody(scenario: &str, network: &Network, expected: [Fared; HOSTS]) -> Outcome {
+/// Queries all hosts and waits for all: each must have the expected result, and only a silent host
+/// may take the whole time.
+fn query_all_hosts(scenario: &str, network: &Network, expected: [HostResult; HOSTS]) -> Outcome {
     let outcome = network
         .client()
-        .query_all_with(&cluster_name(), everybody())
+        .query_all_with(&cluster_name(), all_hosts())
         .expect("sockets");
     report(&format!("{scenario}, waiting for all"), network, &outcome);
-    check_everybody(network, &outcome, expected);
+    check_all_hosts(network, &outcome, expected);
     outcome
 }
 
-fn check_everybody(network: &Network, outcome: &Outcome, expected: [Fared; HOSTS]) {
+fn check_all_hosts(network: &Network, outcome: &Outcome, expected: [HostResult; HOSTS]) {
     check(outcome);
-    assert_eq!(fared(network, outcome), expected);
+    assert_eq!(host_results(network, outcome), expected);
     let waited = outcome.elapsed() >= DEADLINE;
     assert_eq!(waited, expected.contains(&Silent));
 }
 
-/// Both, where all that answer at all do so in time.
-fn ask_both_ways(scenario: &str, network: &Network, expected: [Fared; HOSTS]) {
-    let newest = ask(scenario, network, expected);
+/// Does both, for scenarios in which every host that answers does so in time.
+fn query_both_ways(scenario: &str, network: &Network, expected: [HostResult; HOSTS]) {
+    let newest = query(scenario, network, expected);
     assert!(newest > TIMES / 4, "newest {newest} times of {TIMES}");
-    ask_everybody(scenario, network, expected);
+    query_all_hosts(scenario, network, expected);
 }
 
-// ------------ Scenarios --------------------------------------------------------------------------------------------
+// ---- Scenarios ----
 
 #[test]
-fn all_well() {
+fn healthy_hosts() {
     let Some(network) = cluster(Family::Ipv4, [7; HOSTS]) else {
         return;
     };
-    ask_both_ways("all well", &network, [Serial(7); HOSTS]);
+    query_both_ways("all well", &network, [Serial(7); HOSTS]);
 }
 
 #[test]
-fn killed() {
+fn killed_hosts() {
     let Some(mut network) = cluster(Family::Ipv4, [7, 7, 7, 7, 8]) else {
         return;
     };
     network.hosts[0].kill();
     let mut expected = [Unreachable, Serial(7), Serial(7), Serial(7), Serial(8)];
-    ask_both_ways("one killed", &network, expected);
+    query_both_ways("one killed", &network, expected);
     network.hosts[4].kill();
     expected[4] = Unreachable;
-    ask_both_ways("the newest killed, too", &network, expected);
+    query_both_ways("the newest killed, too", &network, expected);
 
-    // As hosts really are: they say so once a second, so that they may seem silent to a client that asks more often.
+    // As on real hosts, which send at most one ICMP error per second and so may seem silent to a
+    // client that sends more often.
     network.hosts[0].refuse_at_most_every(Duration::from_secs(1));
-    ask("killed, and sparing of words", &network, expected);
+    query("killed, and sparing of words", &network, expected);
 }
 
-/// Many threads share a client: what one hears of a killed host is no second time for the others.
+/// Threads that share a client: an ICMP error that one of them receives must not count for the
+/// others.
 #[test]
 fn killed_for_many_threads() {
     let Some(mut network) = cluster(Family::Ipv4, [7; HOSTS]) else {
@@ -297,9 +308,9 @@ fn killed_for_many_threads() {
     network.hosts[4].kill();
     let expected = [Unreachable, Serial(7), Serial(7), Serial(7), Unreachable];
     let client = network.client();
-    let survey = || client.query_all_with(&cluster_name(), everybody());
+    let query_all = || client.query_all_with(&cluster_name(), all_hosts());
     let outcomes: Vec<Outcome> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..TIMES).map(|_| scope.spawn(survey)).collect();
+        let threads: Vec<_> = (0..TIMES).map(|_| scope.spawn(query_all)).collect();
         let outcome = threads.into_iter().map(|it| it.join().expect("no panic"));
         outcome.map(|it| it.expect("sockets")).collect()
     });
@@ -307,24 +318,24 @@ fn killed_for_many_threads() {
     let quickest = quickest.expect("they asked");
     report("two killed, quickest of many threads", &network, quickest);
     for outcome in &outcomes {
-        check_everybody(&network, outcome, expected);
+        check_all_hosts(&network, outcome, expected);
         assert!(contacts(&network, outcome)[0].sent > 1);
     }
 }
 
 #[test]
-fn cut_off() {
+fn disconnected_hosts() {
     let Some(network) = cluster(Family::Ipv4, [7, 7, 8, 7, 7]) else {
         return;
     };
-    network.hosts[0].cut();
+    network.hosts[0].disconnect();
     let mut expected = [Silent, Serial(7), Serial(8), Serial(7), Serial(7)];
-    ask_both_ways("one cut off", &network, expected);
-    network.hosts[4].wall_off();
+    query_both_ways("one cut off", &network, expected);
+    network.hosts[4].firewall();
     expected[4] = Silent;
-    ask_both_ways("one cut off, one behind a firewall", &network, expected);
+    query_both_ways("one cut off, one behind a firewall", &network, expected);
 
-    network.hosts[2].cut();
+    network.hosts[2].disconnect();
     let settings = Settings {
         deadline: DEADLINE,
         ..Settings::default()
@@ -335,18 +346,18 @@ fn cut_off() {
     };
     report("three cut off", &network, &outcome);
     expected[2] = Silent;
-    assert_eq!(fared(&network, &outcome), expected);
+    assert_eq!(host_results(&network, &outcome), expected);
     assert!(outcome.elapsed() >= DEADLINE);
 
-    network.hosts[1].cut();
-    network.hosts[3].cut();
+    network.hosts[1].disconnect();
+    network.hosts[3].disconnect();
     let Err(Error::Silence(outcome)) = client.ask(&cluster_name()) else {
         panic!("nobody can answer");
     };
     report("all cut off", &network, &outcome);
 
     for host in &network.hosts {
-        host.mend();
+        host.reconnect();
     }
     settle(
         &network,
@@ -354,30 +365,31 @@ fn cut_off() {
     );
 }
 
-/// The client's kernel does not know the way to a host that has been off for a while. It finds that out, in about three seconds.
+/// The client's kernel has no link address for a host that has been off for some time. It detects
+/// that within about three seconds.
 #[test]
-fn off_for_long() {
+fn a_host_that_has_been_off_for_some_time() {
     let Some(network) = cluster(Family::Ipv4, [7, 7, 8, 7, 7]) else {
         return;
     };
-    network.hosts[0].cut();
+    network.hosts[0].disconnect();
     network.forget_neighbours();
     let expected = [Unreachable, Serial(7), Serial(8), Serial(7), Serial(7)];
     let outcome = network.client().query_all_with(
         &cluster_name(),
         Settings {
             deadline: Duration::from_secs(20),
-            ..everybody()
+            ..all_hosts()
         },
     );
     let outcome = outcome.expect("sockets");
     report("one off for long, waiting for all", &network, &outcome);
     check(&outcome);
-    assert_eq!(fared(&network, &outcome), expected);
+    assert_eq!(host_results(&network, &outcome), expected);
 }
 
 #[test]
-fn slow() {
+fn a_slow_host() {
     let Some(mut network) = hosts(Family::Ipv4, [8, 7, 7, 7, 7]) else {
         return;
     };
@@ -387,15 +399,16 @@ fn slow() {
     }
     let expected = [Serial(8), Serial(7), Serial(7), Serial(7), Serial(7)];
     settle(&network, expected);
-    // The newest takes longer than anybody waits for it when the others are so quick.
-    let newest = ask("the newest slow", &network, expected);
+    // The host with the newest configuration takes longer than the client waits, because the others
+    // are fast.
+    let newest = query("the newest slow", &network, expected);
     assert!(newest < TIMES / 2, "newest {newest} times of {TIMES}");
-    ask_everybody("the newest slow", &network, expected);
+    query_all_hosts("the newest slow", &network, expected);
 }
 
-/// Those who are as slow as most are waited for.
+/// The client waits for hosts that are as slow as most.
 #[test]
-fn slow_as_the_others() {
+fn a_host_as_slow_as_most() {
     let Some(mut network) = hosts(Family::Ipv4, [8, 7, 7, 7, 7]) else {
         return;
     };
@@ -407,12 +420,13 @@ fn slow_as_the_others() {
     }
     let expected = [Serial(8), Serial(7), Serial(7), Serial(7), Serial(7)];
     settle(&network, expected);
-    ask_both_ways("the newest slow as most", &network, expected);
+    query_both_ways("the newest slow as most", &network, expected);
 }
 
-/// Those who have a configuration are waited for, though enough have said that they have none.
+/// The client waits for hosts with a configuration, even after enough others have reported that
+/// they have none.
 #[test]
-fn demoted_and_slow() {
+fn demoted_and_slow_hosts() {
     let Some(mut network) = hosts(Family::Ipv4, [7; HOSTS]) else {
         return;
     };
@@ -423,14 +437,14 @@ fn demoted_and_slow() {
         host.remove_config();
         host.start();
     }
-    let error = Fared::Error;
+    let error = HostResult::Error;
     let expected = [Serial(7), Serial(7), error, error, error];
     settle(&network, expected);
-    ask_both_ways("three demoted, the others slow", &network, expected);
+    query_both_ways("three demoted, the others slow", &network, expected);
 }
 
 #[test]
-fn lossy() {
+fn a_lossy_network() {
     const QUERIES: usize = 50;
     let Some(network) = cluster(Family::Ipv4, [7, 7, 7, 8, 7]) else {
         return;
@@ -443,7 +457,7 @@ fn lossy() {
         let outcome = client.query_all(&cluster_name()).expect("sockets");
         check(&outcome);
         sent += outcome.results().iter().map(|c| c.sent).sum::<usize>();
-        newest += usize::from(outcome.best().map(Fared::from) == Some(Serial(8)));
+        newest += usize::from(outcome.best().map(HostResult::from) == Some(Serial(8)));
         slowest = slowest.max(outcome.elapsed());
     }
     println!(
@@ -453,24 +467,24 @@ fn lossy() {
     );
     assert!(sent > QUERIES * HOSTS, "nothing was lost");
 
-    // Thirteen requests; that the newest host answers none of them happens once in 600,000 times.
+    // Thirteen requests; the probability that the newest host answers none of them is 1 in 600,000.
     let settings = Settings {
         deadline: Duration::from_secs(20),
-        ..everybody()
+        ..all_hosts()
     };
     let outcome = client.query_all_with(&cluster_name(), settings);
     let outcome = outcome.expect("sockets");
     report("lossy, waiting for all", &network, &outcome);
     check(&outcome);
-    assert_eq!(outcome.best().map(Fared::from), Some(Serial(8)));
+    assert_eq!(outcome.best().map(HostResult::from), Some(Serial(8)));
 }
 
 #[test]
-fn stale() {
+fn stale_hosts() {
     let Some(network) = cluster(Family::Ipv4, [9, 5, 9, 9, 9]) else {
         return;
     };
-    ask_both_ways(
+    query_both_ways(
         "one stale",
         &network,
         [Serial(9), Serial(5), Serial(9), Serial(9), Serial(9)],
@@ -479,11 +493,11 @@ fn stale() {
     network.hosts[4].write_config(&stale);
     let expected = [Serial(9), Serial(5), Serial(9), Serial(9), Serial(3)];
     settle(&network, expected);
-    ask_both_ways("two stale", &network, expected);
+    query_both_ways("two stale", &network, expected);
 }
 
 #[test]
-fn clock_off() {
+fn a_host_with_a_wrong_clock() {
     let Some(mut network) = hosts(Family::Ipv4, [7; HOSTS]) else {
         return;
     };
@@ -493,37 +507,49 @@ fn clock_off() {
     }
     let expected = [Serial(7), Silent, Serial(7), Serial(7), Serial(7)];
     settle(&network, expected);
-    ask_both_ways("a clock off by ten minutes", &network, expected);
+    query_both_ways("a clock off by ten minutes", &network, expected);
 }
 
 #[test]
-fn demoted() {
+fn demoted_hosts() {
     let Some(network) = cluster(Family::Ipv4, [7, 7, 7, 7, 8]) else {
         return;
     };
     network.hosts[3].remove_config();
-    let expected = [Serial(7), Serial(7), Serial(7), Fared::Error, Serial(8)];
-    settle(&network, expected);
-    ask_both_ways("one demoted", &network, expected);
-    network.hosts[4].remove_config();
-    let expected = [Serial(7), Serial(7), Serial(7), Fared::Error, Fared::Error];
-    settle(&network, expected);
-    ask_both_ways("two demoted, one of them the newest", &network, expected);
-    network.hosts[0].remove_config();
     let expected = [
-        Fared::Error,
         Serial(7),
         Serial(7),
-        Fared::Error,
-        Fared::Error,
+        Serial(7),
+        HostResult::Error,
+        Serial(8),
     ];
     settle(&network, expected);
-    ask_both_ways("three demoted", &network, expected);
+    query_both_ways("one demoted", &network, expected);
+    network.hosts[4].remove_config();
+    let expected = [
+        Serial(7),
+        Serial(7),
+        Serial(7),
+        HostResult::Error,
+        HostResult::Error,
+    ];
+    settle(&network, expected);
+    query_both_ways("two demoted, one of them the newest", &network, expected);
+    network.hosts[0].remove_config();
+    let expected = [
+        HostResult::Error,
+        Serial(7),
+        Serial(7),
+        HostResult::Error,
+        HostResult::Error,
+    ];
+    settle(&network, expected);
+    query_both_ways("three demoted", &network, expected);
 }
 
-/// Two of five are newer, or older; the last is the reference.
+/// Two of five hosts are newer or older; the last one is the reference.
 #[test]
-fn split() {
+fn two_versions_of_a_configuration() {
     for (scenario, serials) in [
         ("two newer", [9, 9, 4, 4, 4]),
         ("two older", [4, 4, 9, 9, 9]),
@@ -533,12 +559,12 @@ fn split() {
         let Some(network) = cluster(Family::Ipv4, serials) else {
             return;
         };
-        ask_both_ways(scenario, &network, serials.map(Serial));
+        query_both_ways(scenario, &network, serials.map(Serial));
     }
 }
 
 #[test]
-fn at_odds_under_one_serial() {
+fn different_answers_with_the_same_serial() {
     let Some(network) = cluster(Family::Ipv4, [9, 9, 9, 9, 4]) else {
         return;
     };
@@ -547,44 +573,44 @@ fn at_odds_under_one_serial() {
     network.hosts[4].write_config(&other.to_string());
     settle(&network, [Serial(9); HOSTS]);
     let client = network.client();
-    let outcome = client.query_all_with(&cluster_name(), everybody());
+    let outcome = client.query_all_with(&cluster_name(), all_hosts());
     let outcome = outcome.expect("sockets");
     report("at odds under one serial", &network, &outcome);
     assert!(!outcome.is_consistent());
-    // What they agree about is no matter of doubt.
-    let outcome = client.query_all_with(&question::cluster_master(), everybody());
+    // Where their answers agree, the outcome is consistent.
+    let outcome = client.query_all_with(&question::cluster_master(), all_hosts());
     assert!(outcome.expect("sockets").is_consistent());
 
-    // Once somebody is newer, nobody's older answer matters.
+    // Once one host is newer, older answers do not matter.
     network.hosts[1].write_config(&configuration(10, &network.addresses()).to_string());
     let expected = [Serial(9), Serial(10), Serial(9), Serial(9), Serial(9)];
     settle(&network, expected);
-    ask_everybody("at odds, but one is newer", &network, expected);
+    query_all_hosts("at odds, but one is newer", &network, expected);
 }
 
 #[test]
-fn over_ipv6() {
+fn ipv6() {
     let Some(mut network) = cluster(Family::Ipv6, [7, 7, 7, 7, 8]) else {
         return;
     };
     let mut expected = [Serial(7), Serial(7), Serial(7), Serial(7), Serial(8)];
-    ask_both_ways("over IPv6", &network, expected);
+    query_both_ways("over IPv6", &network, expected);
     network.hosts[0].kill();
     expected[0] = Unreachable;
-    ask_both_ways("over IPv6, one killed", &network, expected);
-    network.hosts[1].cut();
+    query_both_ways("over IPv6, one killed", &network, expected);
+    network.hosts[1].disconnect();
     expected[1] = Silent;
-    ask_both_ways("over IPv6, one killed, one cut off", &network, expected);
+    query_both_ways("over IPv6, one killed, one cut off", &network, expected);
 }
 
 #[test]
-fn candidates_are_followed() {
+fn the_candidate_list_is_followed() {
     let Some(mut network) = hosts(Family::Ipv4, [7; HOSTS]) else {
         return;
     };
     let addresses = network.addresses();
     let candidates = network.candidates();
-    // The fifth is no candidate yet: it has no configuration.
+    // The fifth host is not a candidate yet: it has no configuration.
     for host in &network.hosts[..4] {
         host.write_config(&configuration(7, &addresses[..4]).to_string());
     }
@@ -593,7 +619,7 @@ fn candidates_are_followed() {
         host.start();
     }
     let [a, b, c, d] = [Serial(7); 4];
-    settle(&network, [a, b, c, d, Fared::Error]);
+    settle(&network, [a, b, c, d, HostResult::Error]);
     let client = ConfdClient::new(KEY, candidates[..2].to_vec()).expect("sockets");
     let refreshed = |client: &ConfdClient| {
         let mut list = client.refresh_candidates().expect("an answer");
@@ -617,21 +643,29 @@ fn candidates_are_followed() {
     settle(&network, [Serial(8); HOSTS]);
     assert_eq!(refreshed(&client), candidates);
 
-    // The last two are removed; one of them stays behind with an old configuration.
+    // The last two are removed; one of them keeps an old configuration.
     for host in &network.hosts[..3] {
         host.write_config(&configuration(9, &addresses[..3]).to_string());
     }
     network.hosts[3].remove_config();
-    let expected = [Serial(9), Serial(9), Serial(9), Fared::Error, Serial(8)];
+    let expected = [
+        Serial(9),
+        Serial(9),
+        Serial(9),
+        HostResult::Error,
+        Serial(8),
+    ];
     settle(&network, expected);
     assert_eq!(refreshed(&client), candidates[..3]);
 
-    // Who knows only the one that stayed behind is led to the others, and by them to the newest list.
+    // A client that knows only the host with the old configuration learns of the others, and from
+    // them of the newest list.
     let client = ConfdClient::new(KEY, [candidates[4].clone()]).expect("sockets");
     assert_eq!(refreshed(&client), candidates);
     assert_eq!(refreshed(&client), candidates[..3]);
 
-    // When nobody of the list answers any more, those are asked that the client began with.
+    // When no candidate of the list answers, the client queries the candidates that it started
+    // with.
     for host in &mut network.hosts[..3] {
         host.kill();
     }
@@ -643,14 +677,14 @@ fn candidates_are_followed() {
 
 #[cfg(feature = "async")]
 #[test]
-fn asynchronously() {
+fn the_asynchronous_client() {
     use ganeti_confd::client::AsyncConfdClient;
 
     let Some(mut network) = cluster(Family::Ipv4, [7, 7, 8, 7, 7]) else {
         return;
     };
     network.hosts[0].kill();
-    network.hosts[1].cut();
+    network.hosts[1].disconnect();
     let expected = [Unreachable, Silent, Serial(8), Serial(7), Serial(7)];
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -661,12 +695,12 @@ fn asynchronously() {
         let question = cluster_name();
         tokio::join!(
             client.query_all(&question),
-            client.query_all_with(&question, everybody())
+            client.query_all_with(&question, all_hosts())
         )
     });
     let (enough, all) = (enough.expect("sockets"), all.expect("sockets"));
     report("asynchronously", &network, &enough);
     report("asynchronously, waiting for all", &network, &all);
     check_enough(&network, &enough, expected);
-    check_everybody(&network, &all, expected);
+    check_all_hosts(&network, &all, expected);
 }

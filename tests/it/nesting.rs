@@ -1,20 +1,20 @@
-//! Files nested deeper than any configuration: refused, never a stack that runs out. What a few changed bytes do to files and datagrams is
-//! asserted by `properties`.
+//! Files with deeper nesting than any configuration are refused and do not exhaust the stack.
+//! `properties` covers files and datagrams with a few changed bytes.
 
 use ganeti_confd::demo;
 use ganeti_confd::snapshot::Snapshot;
 
-/// A sample cluster whose iallocator parameters are `nested`.
+/// A sample cluster with `nested` as its iallocator parameters.
 fn with_parameter(nested: &str) -> String {
     let text = demo::configuration(1, 1, 1);
     let at = text
         .find("\"default_iallocator_params\":{")
-        .expect("the field is there");
+        .expect("the field exists");
     let value = at + "\"default_iallocator_params\":{".len();
     format!("{}\"deep\":{nested}{}", &text[..value], &text[value..])
 }
 
-/// A disk with `depth` generations of children.
+/// A disk with children to the given depth.
 fn disk(depth: usize) -> String {
     let children = if depth == 0 {
         String::new()

@@ -1,5 +1,5 @@
-//! The properties that the fuzz targets assert (`fuzz/properties`): over the committed corpora, over these with a few edits, and
-//! over any bytes.
+//! The properties of the fuzz targets (`fuzz/properties`), checked for the committed corpora, for
+//! edited inputs of these, and for any bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, TestError, TestRunner};
 
-/// Inputs made for a property.
+/// Generated inputs for a property.
 const CASES: u32 = 2_000;
 
-/// Of those that take long: a configuration each, or big numbers.
+/// Generated inputs for slow properties.
 const CASES_SLOW: u32 = 200;
 const SLOW: [&str; 3] = ["config_mutation", "numbers", "buffer_ring"];
 
-/// The longest of any bytes.
+/// The longest random input.
 const BYTES_MAX: usize = 600;
 
-/// Bytes that mean something in JSON or in a path.
-const TELLING: &[u8] = b"\"\\{}[],:0-9.eE/~tfnu \n\x00\x80\xff";
+/// Bytes with a meaning in JSON or in a path.
+const SYNTAX: &[u8] = b"\"\\{}[],:0-9.eE/~tfnu \n\x00\x80\xff";
 
 fn fuzz_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
@@ -50,7 +50,7 @@ enum Edit {
 
 impl Edit {
     fn any() -> impl Strategy<Value = Self> {
-        let byte = || prop_oneof![any::<u8>(), prop::sample::select(TELLING)];
+        let byte = || prop_oneof![any::<u8>(), prop::sample::select(SYNTAX)];
         prop_oneof![
             (any::<Index>(), byte()).prop_map(|(at, byte)| Self::Replace(at, byte)),
             (any::<Index>(), byte()).prop_map(|(at, byte)| Self::Insert(at, byte)),
@@ -79,7 +79,7 @@ impl Edit {
     }
 }
 
-/// Inputs of a property: one of the corpus, a few edits away from it, or any bytes.
+/// Inputs of a property: an edited input of the corpus, or any bytes.
 fn inputs(corpus: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let edited =
         (prop::sample::select(corpus), vec(Edit::any(), 1..5)).prop_map(|(mut bytes, edits)| {
@@ -89,8 +89,8 @@ fn inputs(corpus: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![3 => edited, 1 => vec(any::<u8>(), 0..BYTES_MAX)]
 }
 
-/// Holds `name` against its corpus, and against inputs made from it.
-fn hold(name: &str) {
+/// Checks the property `name` with its corpus and with generated inputs.
+fn check_property(name: &str) {
     let (_, check) = properties::ALL
         .into_iter()
         .find(|(known, _)| *known == name)
@@ -114,9 +114,9 @@ fn hold(name: &str) {
     match outcome {
         Ok(()) => {}
         Err(TestError::Fail(why, bytes)) => {
-            let kept = keep(name, &bytes);
+            let saved = save(name, &bytes);
             panic!(
-                "{name}: {why}\nthe input, kept in {kept}: {}",
+                "{name}: {why}\nthe input, saved in {saved}: {}",
                 bytes.escape_ascii()
             );
         }
@@ -124,8 +124,8 @@ fn hold(name: &str) {
     }
 }
 
-/// Keeps what broke a property where the fuzzer does, and says where that is.
-fn keep(name: &str, bytes: &[u8]) -> String {
+/// Saves an input that fails a property where the fuzzer does. Returns its path.
+fn save(name: &str, bytes: &[u8]) -> String {
     let folder = fuzz_folder().join("artifacts").join(name);
     let file = folder.join("property-test");
     let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&file, bytes));
@@ -139,7 +139,7 @@ macro_rules! properties {
     ($($name:ident)*) => {$(
         #[test]
         fn $name() {
-            hold(stringify!($name));
+            check_property(stringify!($name));
         }
     )*};
 }

@@ -1,6 +1,6 @@
-//! Reload: real files, a real kernel's events, the reader on a runtime of its own; and what is served afterwards.
+//! Reloading: real files, real kernel events, and the reader on its own runtime.
 //!
-//! The loader is a stand-in that takes any text of the form `good N`, so that these tests are about files only.
+//! A simple loader accepts any text of the form `good N`, because these tests are about files only.
 
 use std::fs;
 use std::future::poll_fn;
@@ -22,19 +22,19 @@ use ganeti_confd::snapshot::{Loaded, Snapshot};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long anything may take on a busy machine. Tests end as soon as what they wait for is there.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Timeout for everything that must happen; generous, because the machine may be busy.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The reader's rest between two loads.
-const REST: Duration = Duration::from_secs(1);
+/// The reader's interval between two loads.
+const LOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A safety poll that does not come within a test: what is noticed is noticed by its event.
+/// A poll interval longer than any test, so that changes are noticed by their events.
 const NEVER: Duration = Duration::from_secs(3_600);
 
-/// How long the stand-in takes to load a text that says `slow`.
+/// Duration of the loading of a text that contains `slow`.
 const SLOW: Duration = Duration::from_millis(400);
 
-// ------------ The stand-in for configurations --------------------------------------------------------------------
+// ---- A simple loader ----
 
 fn good(n: usize) -> String {
     format!("good {n:06}")
@@ -45,7 +45,7 @@ fn load(text: &[u8]) -> Result<Loaded, config::Error> {
     if text.contains("slow") {
         thread::sleep(SLOW);
     }
-    assert!(!text.contains("panic"), "the file says so");
+    assert!(!text.contains("panic"), "the file requests a panic");
     if text.starts_with("good ") {
         Ok(Loaded {
             snapshot: Snapshot::unavailable(&text),
@@ -59,7 +59,8 @@ fn load(text: &[u8]) -> Result<Loaded, config::Error> {
     }
 }
 
-/// Whether `served` is the snapshot of `text`, be it a configuration or an error answer: what it answers to a ping.
+/// Whether `served` is the snapshot of `text`: a configuration or an error answer. Both are the
+/// answer to a ping.
 fn is_about(served: &Served, text: &str) -> bool {
     const NOW: u64 = 1_800_000_000;
     let ping = r#"{"protocol":1,"type":0,"rsalt":"R"}"#;
@@ -74,7 +75,7 @@ fn is_about(served: &Served, text: &str) -> bool {
     message.expect("an inner message").expect("JSON")["answer"] == text
 }
 
-// ------------ The node under test ---------------------------------------------------------------------------------
+// ---- The node under test ----
 
 /// A node's directory, and a reader that serves it.
 struct Node {
@@ -83,13 +84,13 @@ struct Node {
     woken: Receiver<()>,
     config: PathBuf,
     key: PathBuf,
-    /// Ends the reader when it is dropped, and then its thread.
+    /// Stops the reader, and then its thread, when dropped.
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
     dir: TempDir,
 }
 
-/// How a [`Node`] is to be.
+/// The setup of a [`Node`].
 #[derive(Clone, Copy)]
 struct Setup {
     io: Io,
@@ -97,14 +98,14 @@ struct Setup {
     poll: Duration,
 }
 
-/// Makes the directory `dir` with a key and the configuration `content`.
+/// Creates the directory `dir` with a key and the configuration `content`.
 fn fill(dir: &Path, content: &str) {
     fs::create_dir(dir).expect("created");
     fs::write(dir.join("hmac.key"), "first key\n").expect("written");
     fs::write(dir.join("config.data"), content).expect("written");
 }
 
-/// A temporary directory with a filled directory `ganeti` in it, which a test may replace.
+/// A temporary directory with a node's directory `ganeti` in it, which a test may replace.
 fn directory(content: &str) -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     fill(&dir.path().join("ganeti"), content);
@@ -112,7 +113,8 @@ fn directory(content: &str) -> TempDir {
 }
 
 impl Node {
-    /// Starts a reader on the `ganeti` in `dir`; `None`, with a word, if this host lacks what `setup` asks for.
+    /// Starts a reader on the `ganeti` in `dir`; `None`, with a message, if this host lacks what
+    /// `setup` needs.
     fn start(dir: TempDir, setup: Setup) -> Option<Self> {
         let ganeti = dir.path().join("ganeti");
         let (config, key) = (ganeti.join("config.data"), ganeti.join("hmac.key"));
@@ -136,7 +138,7 @@ impl Node {
                     .send((published.clone(), status))
                     .expect("the test waits");
                 let mut run = pin!(reader.run(published, move || {
-                    // The test may have ended.
+                    // The test may have finished.
                     let _ = waker.send(());
                 }));
                 poll_fn(|cx| {
@@ -149,8 +151,10 @@ impl Node {
             };
             run_on(setup.io, serve);
         });
-        let Ok((published, status)) = starting.recv_timeout(PATIENCE) else {
-            thread.join().expect("io_uring refused, which was said");
+        let Ok((published, status)) = starting.recv_timeout(TIMEOUT) else {
+            thread
+                .join()
+                .expect("io_uring was refused, and that was reported");
             return None;
         };
         Some(Self {
@@ -169,7 +173,7 @@ impl Node {
         self.dir.path().join("ganeti").join(name)
     }
 
-    /// Replaces the configuration as Ganeti does: another file, renamed over it.
+    /// Replaces the configuration as Ganeti does: writes another file and renames it.
     fn replace(&self, content: &str) {
         replace(&self.config, content);
     }
@@ -178,7 +182,7 @@ impl Node {
         is_about(&self.published.load(), text)
     }
 
-    /// Waits until `text` is served, woken by the reader; says how long that took.
+    /// Waits until `text` is served; the reader wakes the test. Returns the time taken.
     #[track_caller]
     fn until_serving(&self, text: &str) -> Duration {
         self.until_published(text, |served| is_about(served, text))
@@ -188,24 +192,24 @@ impl Node {
     fn until_published(&self, what: &str, wanted: impl Fn(&Served) -> bool) -> Duration {
         let start = Instant::now();
         while !wanted(&self.published.load()) {
-            let left = PATIENCE.saturating_sub(start.elapsed());
+            let left = TIMEOUT.saturating_sub(start.elapsed());
             assert!(
                 self.woken.recv_timeout(left).is_ok(),
-                "never served: {what}; status: {:?}",
+                "not served: {what}; status: {:?}",
                 self.status.read()
             );
         }
         start.elapsed()
     }
 
-    /// Waits for something that is not published, so that nothing tells of it.
+    /// Polls for a condition that is not published, so that no event reports it.
     #[track_caller]
     fn until(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         while !wanted(self) {
             assert!(
-                start.elapsed() < PATIENCE,
-                "never: {what}; status: {:?}",
+                start.elapsed() < TIMEOUT,
+                "not reached: {what}; status: {:?}",
                 self.status.read()
             );
             thread::sleep(Duration::from_millis(2));
@@ -217,7 +221,7 @@ impl Node {
         self.until("failures", |node| node.status.read().failures >= n);
     }
 
-    /// The reference's answer for a file that is not there.
+    /// The reference's error answer for a missing file.
     fn missing(&self) -> String {
         format!(
             "Failure during configuration update: {}: getFileStatus: does not exist (No such file or directory)",
@@ -225,7 +229,7 @@ impl Node {
         )
     }
 
-    /// The error answer for a configuration with `content`.
+    /// The error answer for the invalid configuration `content`.
     fn invalid(&self, content: &str) -> String {
         format!(
             "Cannot load configuration from {}: parsing configuration: /place: is {content:?}",
@@ -248,12 +252,14 @@ fn replace(path: &Path, content: &str) {
     fs::rename(&new, path).expect("renamed");
 }
 
-/// Runs `future` on the runtime that `io` asks for, or says that it is refused here.
+/// Runs `future` on the runtime for `io`, or reports that it is refused on this host.
 fn run_on(io: Io, future: impl Future<Output = ()>) {
     match io {
         Io::Uring => match tokio_uring::Runtime::new(&tokio_uring::builder()) {
             Ok(runtime) => runtime.block_on(future),
-            Err(e) if std::env::var_os("CI").is_none() => eprintln!("io_uring is left out: {e}"),
+            Err(e) if std::env::var_os("CI").is_none() => {
+                eprintln!("io_uring is not available: {e}")
+            }
             Err(e) => panic!("CI needs io_uring: {e}"),
         },
         Io::Blocking => tokio::runtime::Builder::new_current_thread()
@@ -264,12 +270,12 @@ fn run_on(io: Io, future: impl Future<Output = ()>) {
     }
 }
 
-/// Runs `test` with both ways of reading, on nodes that start with `content`.
+/// Runs `test` with both ways of reading files, on nodes that start with `content`.
 fn with_each_io(content: &str, on_bad_config: OnBadConfig, test: impl Fn(&Node) + Sync) {
     with_each_io_on(|| directory(content), on_bad_config, NEVER, test);
 }
 
-/// The same on the directories that `directory` makes, with a safety poll each `poll`.
+/// The same with directories that `directory` creates, and with the poll interval `poll`.
 fn with_each_io_on(
     directory: impl Fn() -> TempDir + Sync,
     on_bad_config: OnBadConfig,
@@ -293,16 +299,16 @@ fn with_each_io_on(
     });
 }
 
-// ------------ Good files ------------------------------------------------------------------------------------------
+// ---- Good files ----
 
 #[test]
-fn a_rename_after_quiet_is_served_at_once() {
+fn a_rename_after_a_quiet_time_is_served_immediately() {
     with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
         assert!(node.serves(&good(1)));
-        thread::sleep(REST);
+        thread::sleep(LOAD_INTERVAL);
         node.replace(&good(2));
         let took = node.until_serving(&good(2));
-        assert!(took < REST / 2, "{took:?}");
+        assert!(took < LOAD_INTERVAL / 2, "{took:?}");
         assert_eq!(node.status.read().loads, 2);
     });
 }
@@ -311,14 +317,18 @@ fn a_rename_after_quiet_is_served_at_once() {
 fn a_write_in_place_is_served_when_it_is_closed() {
     use std::io::Write;
     with_each_io(&good(1), OnBadConfig::Error, |node| {
-        thread::sleep(REST);
+        thread::sleep(LOAD_INTERVAL);
         let mut file = fs::File::create(&node.config).expect("truncated");
         file.write_all(b"good ").expect("written");
         file.write_all(b"and long").expect("written");
         drop(file);
         node.until_serving("good and long");
         let status = node.status.read();
-        assert_eq!((status.loads, status.failures), (2, 0), "half was read");
+        assert_eq!(
+            (status.loads, status.failures),
+            (2, 0),
+            "an incomplete file was read"
+        );
     });
 }
 
@@ -327,7 +337,7 @@ fn a_rewrite_of_the_same_size_within_the_same_second_is_not_missed() {
     with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
         for n in 2..5 {
             fs::write(&node.config, good(n)).expect("written");
-            // The next one comes within a millisecond of this one's load.
+            // The next write follows within a millisecond of this one's load.
             node.until_serving(&good(n));
         }
     });
@@ -341,7 +351,7 @@ fn the_last_of_a_burst_is_served_after_few_loads() {
             node.replace(&good(n));
         }
         node.until_serving(&good(100));
-        // One at the start, and one a second.
+        // One at the start, and one per second.
         let most = 2 + start.elapsed().as_secs();
         let loads = node.status.read().loads;
         assert!(loads <= most, "{loads} loads, at most {most}");
@@ -351,19 +361,19 @@ fn the_last_of_a_burst_is_served_after_few_loads() {
 #[test]
 fn a_change_during_a_load_is_served_next() {
     with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
-        thread::sleep(REST);
+        thread::sleep(LOAD_INTERVAL);
         node.replace("good slow 2");
-        // Neither the rest nor the load is over before this, wherever the reader is.
+        // Before this, neither the interval nor the load can be over.
         thread::sleep(SLOW / 2);
         node.replace(&good(3));
         node.until_serving(&good(3));
     });
 }
 
-// ------------ Bad files -------------------------------------------------------------------------------------------
+// ---- Bad files ----
 
 #[test]
-fn a_bad_file_leaves_the_last_good_one_until_it_is_repaired() {
+fn a_bad_file_does_not_replace_the_last_good_one() {
     with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
         node.replace("garbage");
         node.until_failures(1);
@@ -394,7 +404,7 @@ fn a_truncated_file_is_a_bad_file() {
 }
 
 #[test]
-fn the_reference_way_answers_errors_until_the_file_is_repaired() {
+fn with_the_reference_s_policy_a_bad_file_leads_to_error_answers() {
     with_each_io(&good(1), OnBadConfig::Error, |node| {
         node.replace("garbage");
         let answer = node.invalid("garbage");
@@ -407,7 +417,7 @@ fn the_reference_way_answers_errors_until_the_file_is_repaired() {
 }
 
 #[test]
-fn a_file_too_long_for_us_is_a_bad_file() {
+fn a_file_over_the_size_limit_is_a_bad_file() {
     with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
         let file = fs::File::create(node.at("long")).expect("created");
         file.set_len(3 << 30).expect("a sparse file");
@@ -423,7 +433,7 @@ fn a_file_too_long_for_us_is_a_bad_file() {
 }
 
 #[test]
-fn a_loader_that_panics_is_survived() {
+fn a_panic_of_the_loader_is_a_bad_file() {
     with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
         node.replace("panic");
         node.until_failures(1);
@@ -433,22 +443,22 @@ fn a_loader_that_panics_is_survived() {
     });
 }
 
-// ------------ Missing files ---------------------------------------------------------------------------------------
+// ---- Missing files ----
 
 #[test]
-fn a_removed_file_gives_the_reference_s_answer_at_once_and_comes_back() {
+fn a_removed_file_leads_to_the_reference_s_error_until_it_returns() {
     with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
-        // Also in the rest after a load, in which the reader is now.
+        // Also within the interval after a load, as here.
         fs::remove_file(&node.config).expect("removed");
         let took = node.until_serving(&node.missing());
-        assert!(took < REST / 2, "{took:?}");
+        assert!(took < LOAD_INTERVAL / 2, "{took:?}");
         fs::write(&node.config, good(2)).expect("written");
         node.until_serving(&good(2));
     });
 }
 
 #[test]
-fn a_file_that_is_moved_away_is_missing_though_it_lives() {
+fn a_file_that_is_moved_away_is_missing_though_still_open() {
     with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
         let held = fs::File::open(&node.config).expect("opened");
         fs::rename(&node.config, node.at("elsewhere")).expect("renamed");
@@ -461,7 +471,7 @@ fn a_file_that_is_moved_away_is_missing_though_it_lives() {
 }
 
 #[test]
-fn after_a_missing_file_a_bad_one_brings_nothing_back() {
+fn a_bad_file_after_a_missing_one_does_not_restore_the_last_good_one() {
     with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
         fs::remove_file(&node.config).expect("removed");
         node.until_serving(&node.missing());
@@ -479,7 +489,7 @@ fn a_directory_that_is_replaced_is_followed() {
         fs::write(old.join("config.data"), good(2)).expect("written");
         fill(&ganeti, &good(3));
         node.until_serving(&good(3));
-        // The new one is watched.
+        // The new directory is watched.
         node.replace(&good(4));
         node.until_serving(&good(4));
 
@@ -492,7 +502,7 @@ fn a_directory_that_is_replaced_is_followed() {
 }
 
 #[test]
-fn at_start_there_may_be_no_usable_configuration() {
+fn the_reader_starts_without_a_usable_configuration() {
     type Prepare = fn(&Path);
     let cases: [(Prepare, &str); 3] = [
         (
@@ -530,10 +540,10 @@ fn at_start_there_may_be_no_usable_configuration() {
     }
 }
 
-// ------------ Links, and file systems that tell nothing ------------------------------------------------------------
+// ---- Links, and changes without events ----
 
 #[test]
-fn a_configuration_behind_a_link_is_watched_at_both_ends() {
+fn a_linked_configuration_is_watched_at_both_ends() {
     let make = || {
         let dir = directory("");
         let real = dir.path().join("real");
@@ -559,7 +569,7 @@ fn a_configuration_behind_a_link_is_watched_at_both_ends() {
 }
 
 #[test]
-fn the_safety_poll_finds_what_no_event_tells() {
+fn the_poll_finds_changes_without_events() {
     let make = || {
         let dir = directory("");
         let (near, middle) = (dir.path().join("ganeti"), dir.path().join("middle"));
@@ -575,7 +585,7 @@ fn the_safety_poll_finds_what_no_event_tells() {
     let poll = Duration::from_millis(100);
     with_each_io_on(make, OnBadConfig::KeepLast, poll, |node| {
         assert!(node.serves(&good(1)));
-        // The link in the middle is in a directory that nobody watches.
+        // The middle link is in a directory that is not watched.
         let middle = node.dir.path().join("middle");
         symlink("../far2/config.data", middle.join("new")).expect("linked");
         fs::rename(middle.join("new"), middle.join("link")).expect("renamed");
@@ -583,7 +593,7 @@ fn the_safety_poll_finds_what_no_event_tells() {
     });
 }
 
-// ------------ The key ---------------------------------------------------------------------------------------------
+// ---- The key ----
 
 #[test]
 fn a_renewed_key_is_used_and_a_bad_one_is_not() {
@@ -599,7 +609,10 @@ fn a_renewed_key_is_used_and_a_bad_one_is_not() {
         replace(&node.key, "second key\n");
         until_using("second key\n");
         let served = node.published.load_full();
-        assert!(Arc::ptr_eq(&served.snapshot, &snapshot), "only the key");
+        assert!(
+            Arc::ptr_eq(&served.snapshot, &snapshot),
+            "only the key changed"
+        );
 
         let until_error = |expect: &str| {
             node.until(expect, |node| {
@@ -622,7 +635,7 @@ fn a_renewed_key_is_used_and_a_bad_one_is_not() {
         until_using("third key\n");
         let status = node.status.read();
         assert_eq!((status.key_error, status.key_changes), (None, 2));
-        assert_eq!(status.loads, 1, "the configuration is as it was");
+        assert_eq!(status.loads, 1, "the configuration was not loaded again");
     });
 }
 
@@ -649,24 +662,25 @@ fn without_a_key_nothing_starts() {
     assert!(first_load().contains("does not exist"));
 }
 
-// ------------ What the daemon needs ---------------------------------------------------------------------------------
+// ---- What the daemon needs ----
 
 #[test]
-fn what_is_replaced_is_freed_once_no_worker_holds_it() {
+fn a_replaced_snapshot_is_freed_once_no_worker_holds_it() {
     with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
         let worker = node.published.load_full();
         let snapshot = Arc::downgrade(&worker.snapshot);
         node.replace(&good(2));
         node.until_serving(&good(2));
-        assert!(is_about(&worker, &good(1)), "a worker keeps what it has");
-        // Even now it is not the worker who frees it, unless the reader did not notice that it replaced it.
+        assert!(is_about(&worker, &good(1)), "a worker keeps its snapshot");
+        // The worker must not be the one to free it, unless the reader did not notice that it
+        // replaced it.
         drop(worker);
         node.until("freed", |_| snapshot.upgrade().is_none());
     });
 }
 
 #[test]
-fn the_control_plane_is_at_hand_during_a_load() {
+fn the_control_plane_responds_during_a_load() {
     let dir = directory("good and slow");
     let files = Files {
         config: dir.path().join("ganeti/config.data"),
@@ -688,7 +702,8 @@ fn the_control_plane_is_at_hand_during_a_load() {
             .await
             .expect("a key");
             assert!(is_about(&served, "good and slow"));
-            // A quarter of what would fit: the machine may be busy, but the thread was not.
+            // A quarter of the possible ticks: the machine may be busy, but the thread must not be
+            // blocked.
             assert!(ticked >= 10, "{io:?}: {ticked} ticks");
         });
     }

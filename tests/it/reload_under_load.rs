@@ -1,7 +1,8 @@
-//! Reloading while queries arrive: none is lost, and each reply comes from one configuration.
+//! Reloading while queries arrive: no query is lost, and each reply comes from one configuration.
 //!
-//! Every configuration of a run carries its generation in everything that is asked for: the serial, the master's name, the
-//! cluster's address, the instances' nodes. A reply that mixes two generations shows it.
+//! Every value that the queries return contains the configuration's generation: the serial, the
+//! master's name, the cluster's address, the instances' nodes. So a reply that mixes two
+//! generations is detected.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,10 +16,10 @@ use super::common::{Kind, Reply, Subject, now, request_datagram, subjects};
 const KEY: &[u8] = b"reload under load";
 const RENEWED_KEY: &[u8] = b"another key";
 const CLIENTS: usize = 3;
-/// Long enough for several loads, of which there is at most one a second.
+/// Duration of a run: long enough for several loads, of which there is at most one per second.
 const LOADING: Duration = Duration::from_secs(5);
 
-/// A configuration of which everything that is asked for says `generation`.
+/// A configuration in which every value that is queried contains `generation`.
 fn configuration(generation: u64) -> String {
     let mut config: Value =
         serde_json::from_str(&demo::configuration(20, 200, 1)).expect("sample clusters are JSON");
@@ -39,7 +40,7 @@ fn configuration(generation: u64) -> String {
     config.to_string()
 }
 
-/// Requests whose answers are all made of the generation.
+/// Requests whose answers contain the generation.
 fn questions() -> [Value; 4] {
     [
         json!({"type": 3, "query": {"3": [0, 1, 2]}}),
@@ -49,7 +50,7 @@ fn questions() -> [Value; 4] {
     ]
 }
 
-/// Whether `reply` is of one generation, and which.
+/// The generation of `reply`. Panics if it mixes two.
 fn generation(reply: &Value) -> u64 {
     assert_eq!(
         reply["status"], 0,
@@ -80,7 +81,7 @@ fn collect_strings<'a>(value: &'a Value, strings: &mut Vec<&'a str>) {
     }
 }
 
-/// Asks until told to stop; gives how many requests were answered. Every one must be.
+/// Sends requests until `stop` is set; each must be answered. Returns their number.
 fn ask_until(subject: &Subject, stop: &AtomicBool, newest: &AtomicU64) -> usize {
     let client = subject.client();
     let mut asked = 0;
@@ -116,7 +117,8 @@ fn replace(directory: &Path, name: &str, text: &[u8]) {
     std::fs::rename(&new, directory.join(name)).expect("the directory is writable");
 }
 
-/// Writes generations in all the ways that files are written, with garbage in between; gives the last.
+/// Writes generations in all ways of writing a file, with invalid files in between. Returns the
+/// last.
 fn write_generations(directory: &Path) -> u64 {
     let begin = Instant::now();
     let mut generation = 1;
@@ -133,7 +135,7 @@ fn write_generations(directory: &Path) -> u64 {
             ),
             _ => replace(directory, "config.data", text.as_bytes()),
         }
-        // The pace of the writer, not a wait for the daemon: faster than it may load.
+        // The interval of writes, shorter than the daemon's load interval.
         std::thread::sleep(Duration::from_millis(150));
     }
     replace(
@@ -145,7 +147,7 @@ fn write_generations(directory: &Path) -> u64 {
 }
 
 #[test]
-fn no_reply_is_lost_or_mixed() {
+fn no_reply_is_lost_or_mixes_generations() {
     for kind in subjects() {
         if matches!(kind, Kind::Reference | Kind::Address(_)) {
             continue;
@@ -199,11 +201,14 @@ fn a_renewed_key_is_used_without_a_restart() {
         while ask(RENEWED_KEY).is_none() {
             assert!(
                 Instant::now() < deadline,
-                "{kind:?}: the renewed key is not taken into use"
+                "{kind:?}: the new key is not used"
             );
         }
-        assert!(ask(KEY).is_none(), "{kind:?}: the old key is still good");
-        // An empty key would let anybody sign: the last good one stays.
+        assert!(
+            ask(KEY).is_none(),
+            "{kind:?}: the old key is still accepted"
+        );
+        // With an empty key anybody could sign, so the last valid key stays in use.
         replace(&data(&subject), "hmac.key", b"");
         std::thread::sleep(Duration::from_millis(300));
         assert!(ask(RENEWED_KEY).is_some());

@@ -1,7 +1,8 @@
-//! A UDP client that tells silence from slowness without waiting: it sends pings behind a request.
+//! A UDP client that detects a dropped request without a long timeout: it sends pings after it.
 //!
-//! The reference answers out of order (a thread per request), so one ping answered is no proof. Three in turn are, unless a reply was
-//! expected; then the client listens a while longer before it calls it silence.
+//! The reference uses a thread per request and answers out of order, so a single answered ping
+//! proves nothing. Three consecutive ones do, unless a reply is expected: then the client waits
+//! longer before it reports none.
 
 use super::{now, request_datagram};
 use socket2::{Domain, Socket, Type};
@@ -11,16 +12,16 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-/// Pings that must be answered, one after the other, behind a request that got no reply.
-const PINGS_BEHIND: usize = 3;
+/// Pings that must be answered, one after the other, after a request without a reply.
+const PINGS_AFTER: usize = 3;
 
-/// Requests in flight before the client waits: their replies fit a socket's default buffer, if they are not very long.
+/// Requests in flight at most: replies of usual length fit a socket's default buffer.
 const WINDOW: usize = 24;
 
-/// A daemon that does not answer a ping within this time is dead.
+/// A daemon that does not answer a ping within this time has failed.
 const PING_SECONDS_MAX: u64 = 10;
 
-/// Tells the replies of one batch apart: it stands at the front of a request's `rsalt`, as `q<TAG>.`.
+/// Identifies a request of a batch; its `rsalt` starts with `q<TAG>.`.
 pub(crate) type Tag = usize;
 
 /// One socket, connected to one daemon.
@@ -38,7 +39,7 @@ impl Client {
         socket.connect(address).expect("loopback is reachable");
         assert!(
             address.ip() == Ipv4Addr::LOCALHOST,
-            "tests speak to loopback only"
+            "tests use loopback only"
         );
         Self {
             socket,
@@ -47,23 +48,24 @@ impl Client {
         }
     }
 
-    /// Whether one ping is answered in time.
+    /// Whether one ping is answered within `time`.
     pub(crate) fn answers_within(&self, time: Duration) -> bool {
         let salt = self.send_ping();
         self.receive_until(Instant::now() + time, |reply| ends_with_salt(reply, &salt))
     }
 
-    /// The reply to `datagram`, which must be the first on this client; `patience` is how long to listen after all signs of silence.
-    pub(crate) fn ask(&self, datagram: &[u8], patience: Duration) -> Option<Vec<u8>> {
+    /// The reply to `datagram`, which must be the first datagram on this client. `grace` is the
+    /// time to wait for it after the pings.
+    pub(crate) fn ask(&self, datagram: &[u8], grace: Duration) -> Option<Vec<u8>> {
         let mut answer = None;
         self.send(datagram);
-        for _ in 0..PINGS_BEHIND {
+        for _ in 0..PINGS_AFTER {
             self.ping_collecting(&mut |reply| answer = Some(reply));
             if answer.is_some() {
                 return answer;
             }
         }
-        self.receive_until(Instant::now() + patience, |reply| {
+        self.receive_until(Instant::now() + grace, |reply| {
             if !is_ping(reply) {
                 answer = Some(reply.to_vec());
             }
@@ -72,18 +74,18 @@ impl Client {
         answer
     }
 
-    /// The first datagram that comes back for `datagram`, without pings.
-    pub(crate) fn ask_once(&self, datagram: &[u8], patience: Duration) -> Option<Vec<u8>> {
+    /// The first datagram received within `grace` after sending `datagram`, without pings.
+    pub(crate) fn ask_once(&self, datagram: &[u8], grace: Duration) -> Option<Vec<u8>> {
         let mut answer = None;
         self.send(datagram);
-        self.receive_until(Instant::now() + patience, |reply| {
+        self.receive_until(Instant::now() + grace, |reply| {
             answer = Some(reply.to_vec());
             true
         });
         answer
     }
 
-    /// Sends all requests, many at a time, and gives the replies by tag.
+    /// Sends all requests, many at a time. Returns the replies by tag.
     pub(crate) fn exchange(&self, requests: &[(Tag, Vec<u8>)]) -> HashMap<Tag, Vec<u8>> {
         let mut replies = HashMap::new();
         let mut collect = |reply: Vec<u8>| {
@@ -93,7 +95,7 @@ impl Client {
                     "request {tag} was answered twice"
                 );
             } else {
-                panic!("a reply to nothing: {}", reply.escape_ascii());
+                panic!("an unsolicited reply: {}", reply.escape_ascii());
             }
         };
         for window in requests.chunks(WINDOW) {
@@ -102,13 +104,13 @@ impl Client {
             }
             self.ping_collecting(&mut collect);
         }
-        for _ in 0..PINGS_BEHIND {
+        for _ in 0..PINGS_AFTER {
             self.ping_collecting(&mut collect);
         }
         replies
     }
 
-    /// Sends a ping and hands out everything else that arrives until its reply.
+    /// Sends a ping, and passes everything that arrives before its reply to `collect`.
     fn ping_collecting(&self, collect: &mut dyn FnMut(Vec<u8>)) {
         let salt = self.send_ping();
         let deadline = Instant::now() + Duration::from_secs(PING_SECONDS_MAX);
@@ -129,7 +131,8 @@ impl Client {
         salt
     }
 
-    /// A refused port shows at the next call on the socket; it is the daemon's silence, not our error.
+    /// Sends a datagram. A refused port is reported by the next call on the socket, and means no
+    /// answer.
     fn send(&self, datagram: &[u8]) {
         match self.socket.send(datagram) {
             Err(error) if error.kind() != ErrorKind::ConnectionRefused => panic!("send: {error}"),
@@ -137,7 +140,8 @@ impl Client {
         }
     }
 
-    /// Receives until `done` says so of a reply (true) or the time is over or the port refuses (false).
+    /// Receives until `done` is true of a reply (true), or until the deadline or a refused port
+    /// (false).
     fn receive_until(&self, deadline: Instant, mut done: impl FnMut(&[u8]) -> bool) -> bool {
         let mut buffer = vec![0; 65_536];
         loop {
@@ -147,7 +151,7 @@ impl Client {
             }
             self.socket
                 .set_read_timeout(Some(left))
-                .expect("a time that is not zero");
+                .expect("the timeout is not zero");
             match self.socket.recv(&mut buffer) {
                 Ok(length) if done(&buffer[..length]) => return true,
                 Ok(_) => {}
@@ -172,7 +176,7 @@ fn tag_of(reply: &[u8]) -> Option<Tag> {
     std::str::from_utf8(&salt[..end]).ok()?.parse().ok()
 }
 
-/// The text of the reply's last key; no message contains its name unescaped.
+/// The value of the reply's last key, whose name no message contains unescaped.
 fn salt_of(reply: &[u8]) -> Option<&[u8]> {
     const NAME: &[u8] = br#"","salt":""#;
     let at = reply

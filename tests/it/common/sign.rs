@@ -1,4 +1,4 @@
-//! Datagrams: built from their parts for sending, taken apart for comparing.
+//! Building and parsing datagrams.
 
 use ganeti_confd::protocol::Key;
 use serde_json::Value;
@@ -13,7 +13,7 @@ pub(crate) fn now() -> u64 {
         .as_secs()
 }
 
-/// HMAC-SHA1 over `signed`, in lower-case hex.
+/// HMAC-SHA1 over `signed`, in lower-case hexadecimal digits.
 pub(crate) fn sign_hex(key: &[u8], signed: &[u8]) -> String {
     let key = Key::new(key).expect("tests sign with non-empty keys");
     key.sign(signed, b"")
@@ -24,7 +24,7 @@ pub(crate) fn sign_hex(key: &[u8], signed: &[u8]) -> String {
         })
 }
 
-/// A request as Ganeti's Python client writes it: all text beyond ASCII escaped.
+/// A request as Ganeti's Python client writes it: text beyond ASCII is escaped.
 pub(crate) fn request_datagram(key: &[u8], salt: &str, message: &str) -> Vec<u8> {
     let hmac = sign_hex(key, format!("{salt}{message}").as_bytes());
     format!(
@@ -46,7 +46,7 @@ pub(crate) fn reply_datagram(key: &[u8], message: &str, salt: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A JSON string with the reference's escapes: controls, quote and backslash only.
+/// A JSON string with the reference's escapes: control characters, quote and backslash only.
 fn quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
@@ -67,7 +67,7 @@ fn quote(text: &str) -> String {
     quoted
 }
 
-/// A JSON string in ASCII: everything beyond is escaped, in UTF-16 units.
+/// A JSON string in ASCII: other characters are escaped as UTF-16 code units.
 pub(crate) fn quote_ascii(text: &str) -> String {
     let mut quoted = String::new();
     for c in quote(text).chars() {
@@ -90,7 +90,8 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// Takes a reply apart; `None` if it is not exactly what [`reply_datagram`] makes of its parts, signature included.
+    /// Parses a reply; `None` if it differs from what [`reply_datagram`] makes of its parts,
+    /// including the signature.
     pub(crate) fn read(key: &[u8], datagram: &[u8]) -> Option<Self> {
         let envelope: Value = serde_json::from_slice(datagram.strip_prefix(b"plj0")?).ok()?;
         let reply = Self {
@@ -101,9 +102,9 @@ impl Reply {
     }
 }
 
-/// Python's `hmac.new(b"testkey123", b"1795354392" + b"message", "sha1").hexdigest()`, and a reply recorded from the reference.
+/// A signature made by Python's `hmac` module, and a reply recorded from the reference.
 #[test]
-fn signatures_are_those_of_other_implementations() {
+fn signatures_equal_those_of_other_implementations() {
     assert_eq!(
         sign_hex(b"testkey123", b"1795354392message"),
         "0ed89b44e365a369426fcdfe3b347376be4e1e1a"

@@ -1,7 +1,7 @@
-//! Daemons under test: ours on either engine, the reference, or one that somebody else runs.
+//! Daemons under test: this project's on either engine, the reference, or one that already runs.
 //!
-//! Each daemon gets a root directory of its own with the layout of `GANETI_ROOTDIR`, and a loopback port of its own. There is one
-//! daemon per configuration: a start costs 20 ms, and no test has to guess when a new file is being served.
+//! Each daemon has its own `GANETI_ROOTDIR` and loopback port. Tests start one daemon per
+//! configuration: that takes 20 ms, and no test has to wait for a reload.
 
 use super::Client;
 use std::fs;
@@ -11,26 +11,28 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Debian's package `ganeti-haskell-3.0` puts it here.
+/// Installed by Debian's package `ganeti-haskell-3.0`.
 const REFERENCE: &str = "/usr/lib/ganeti/3.0/usr/sbin/ganeti-confd";
 
-/// How long a daemon may take until it answers its first ping.
+/// Timeout for a daemon's first answer to a ping.
 const START_SECONDS_MAX: u64 = 20;
 
-/// Which daemon is spoken to.
+/// The daemon to test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Ours, on io_uring.
+    /// This project's, with io_uring.
     Uring,
-    /// Ours, on recvmmsg and sendmmsg.
+    /// This project's, with recvmmsg and sendmmsg.
     Mmsg,
     /// Ganeti's.
     Reference,
-    /// At this address, with the key in the file `CONFD_KEY`, serving the committed configuration `CONFD_CONFIG`.
+    /// At this address, with the key in the file `CONFD_KEY` and the committed configuration
+    /// `CONFD_CONFIG`.
     Address(SocketAddr),
 }
 
-/// The daemons that `CONFD_SUBJECT` names (`reference`, `uring`, `mmsg` or `ADDR:PORT`); without it ours, on both engines.
+/// The daemons that `CONFD_SUBJECT` names (`reference`, `uring`, `mmsg` or `ADDR:PORT`); by default
+/// this project's with both engines.
 pub(crate) fn subjects() -> Vec<Kind> {
     let chosen = match std::env::var("CONFD_SUBJECT").ok().as_deref() {
         None | Some("") => vec![Kind::Uring, Kind::Mmsg],
@@ -43,18 +45,19 @@ pub(crate) fn subjects() -> Vec<Kind> {
             ))]
         }
     };
-    chosen.into_iter().filter(Kind::is_here).collect()
+    chosen.into_iter().filter(Kind::is_available).collect()
 }
 
-/// Says why a test does less than it could. In CI nothing may be missing.
+/// Prints why a test is skipped or incomplete. In CI it panics instead: nothing may be missing
+/// there.
 pub(crate) fn skip(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "missing in CI: {why}");
     eprintln!("skipped: {why}");
 }
 
 impl Kind {
-    /// Whether this machine has it; says so if not.
-    pub(crate) fn is_here(&self) -> bool {
+    /// Whether this machine can run it; if not, the test is reported as skipped.
+    pub(crate) fn is_available(&self) -> bool {
         let missing = match self {
             Self::Reference if !Path::new(REFERENCE).exists() => {
                 "the reference daemon (Debian package ganeti-haskell-3.0)"
@@ -68,7 +71,7 @@ impl Kind {
         false
     }
 
-    /// The program, with the options that only ours has.
+    /// The command, with the options that only this project's daemon has.
     pub(crate) fn command(self) -> Command {
         let engine = match self {
             Self::Uring => "uring",
@@ -82,7 +85,7 @@ impl Kind {
     }
 }
 
-/// A running daemon; killed when dropped.
+/// A running daemon, killed when dropped.
 pub(crate) struct Subject {
     pub(crate) kind: Kind,
     key: Vec<u8>,
@@ -101,15 +104,15 @@ impl Drop for Subject {
 }
 
 impl Subject {
-    /// Starts a daemon on `config` (`None`: there is no such file) and waits until it answers.
+    /// Starts a daemon with `config` (`None`: no such file) and waits until it answers.
     pub(crate) fn start(kind: Kind, config: Option<&[u8]>, key: &[u8]) -> Self {
         if let Kind::Address(address) = kind {
             return Self::attach(address);
         }
-        // Somebody may take the port between our look and the daemon's bind.
+        // Another process may take the port before the daemon binds it.
         (0..3)
             .find_map(|_| Self::try_start(kind, Layout::new(config, key), free_port(), key))
-            .unwrap_or_else(|| panic!("{kind:?} does not start; its standard error is above"))
+            .unwrap_or_else(|| panic!("{kind:?} does not start; see its standard error above"))
     }
 
     fn attach(address: SocketAddr) -> Self {
@@ -155,7 +158,7 @@ impl Subject {
         answers.then_some(subject)
     }
 
-    /// Pings until there is an answer or the daemon has ended.
+    /// Pings until the daemon answers or has exited.
     fn await_first_answer(&mut self) -> bool {
         let deadline = Instant::now() + Duration::from_secs(START_SECONDS_MAX);
         while Instant::now() < deadline {
@@ -166,37 +169,37 @@ impl Subject {
             if child.try_wait().expect("our child").is_some() {
                 return false;
             }
-            // A port nobody listens on refuses at once, and there is no event for the bind.
+            // A port without a listener refuses at once, and no event reports the bind.
             std::thread::sleep(Duration::from_millis(1));
         }
         false
     }
 
-    /// A client on a fresh socket.
+    /// A client with a new socket.
     pub(crate) fn client(&self) -> Client {
         Client::connect(self.address, &self.key)
     }
 
-    /// Where it answers.
+    /// Its address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The key it was started with.
+    /// Its key.
     pub(crate) fn key(&self) -> &[u8] {
         &self.key
     }
 
-    /// Its `GANETI_ROOTDIR`, as it appears in error texts.
+    /// Its `GANETI_ROOTDIR` as it appears in error messages.
     pub(crate) fn root(&self) -> &str {
         self.root
             .path()
             .to_str()
-            .expect("temporary directories have plain names")
+            .expect("names of temporary directories are ASCII")
     }
 }
 
-/// A directory laid out as `GANETI_ROOTDIR`.
+/// A `GANETI_ROOTDIR`.
 pub(crate) struct Layout(pub(crate) TempDir);
 
 impl Layout {
@@ -214,7 +217,7 @@ impl Layout {
     }
 }
 
-/// A UDP port nobody uses now.
+/// A UDP port that is currently free.
 fn free_port() -> u16 {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
     socket

@@ -1,21 +1,21 @@
-//! Requests about one configuration: all types, all shapes of queries, sane and not.
+//! Requests about one configuration: all types and all forms of queries, valid and invalid.
 
 use crate::common::{Tag, now, sign_hex};
 use fastrand::Rng;
 use properties::generate::values::{self, pick};
 use properties::generate::{Json, Style};
 
-/// One request, ready to be sent.
+/// A request.
 pub(super) struct Asked {
     pub(super) tag: Tag,
     pub(super) datagram: Vec<u8>,
     /// The inner message.
     pub(super) message: Json,
-    /// The request's type, if it is a well-formed request.
+    /// The request's type, if it is well-formed.
     pub(super) type_number: Option<i64>,
 }
 
-/// Makes requests; names, addresses and paths are those of the configuration.
+/// A generator of requests with the names, addresses and paths of a configuration.
 pub(super) struct Requests<'a> {
     rng: Rng,
     key: &'a [u8],
@@ -38,7 +38,7 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// Only requests that are answered.
+    /// Restricts it to requests that are answered.
     pub(super) fn well_formed(self) -> Self {
         Self {
             spoiled: false,
@@ -46,14 +46,14 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// A request: mostly well-formed, now and then not.
+    /// A request; usually well-formed.
     pub(super) fn any(&mut self) -> Asked {
         let type_number = self.rng.i64(0..12);
         let query = self.query(type_number);
         self.request(type_number, query)
     }
 
-    /// A request of type 10 for each path in turn: every value of the configuration is looked at.
+    /// A request of type 10 for the path number `index`; all paths together cover every value.
     pub(super) fn path(&mut self, index: usize) -> Asked {
         let path = self.paths[index % self.paths.len()].clone();
         self.request(10, Some(Json::Text(path)))
@@ -102,7 +102,7 @@ impl<'a> Requests<'a> {
         ))
     }
 
-    /// Makes the request one that must be ignored, or that only looks so.
+    /// Makes the request invalid, or unusual but valid.
     fn spoil(&mut self, members: &mut Vec<(String, Json)>) {
         match self.rng.u8(..7) {
             0 => drop(members.remove(self.rng.usize(..3))),
@@ -118,13 +118,13 @@ impl<'a> Requests<'a> {
             5 => members[2].1 = Json::Null,
             _ => {
                 members.retain(|(name, _)| name != "query");
-                members.push(("query".into(), self.odd_query()));
+                members.push(("query".into(), self.invalid_query()));
             }
         }
     }
 
-    /// A query that no type takes.
-    fn odd_query(&mut self) -> Json {
+    /// A query that no type accepts.
+    fn invalid_query(&mut self) -> Json {
         match self.rng.u8(..7) {
             0 => Json::Bool(true),
             1 => Json::number(1),
@@ -190,7 +190,7 @@ impl<'a> Requests<'a> {
         values::spelled(&mut self.rng, field)
     }
 
-    /// A name, key or address of the configuration, whole, cut short, or changed.
+    /// A name, key or address of the configuration: complete, truncated or changed.
     fn word(&mut self) -> String {
         let Some(word) = self.rng.choice(&self.words).cloned() else {
             return values::text(&mut self.rng);
@@ -209,7 +209,7 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// A path of the configuration, whole, cut short, lengthened or bent.
+    /// A path of the configuration: complete, truncated, extended or changed.
     fn path_text(&mut self) -> String {
         let path = self
             .rng
@@ -285,13 +285,14 @@ impl<'a> Requests<'a> {
 fn unless_number(json: Json) -> Json {
     match json {
         Json::Number(_) => Json::Null,
-        // An array of characters is a string to the reference.
+        // The reference reads an array of characters as a string.
         Json::List(_) => Json::Bool(false),
         other => other,
     }
 }
 
-/// Every short text of the configuration, keys included: among them all names, keys, links and addresses.
+/// Every short text of the configuration, including keys: this covers all names, links and
+/// addresses.
 fn words_of(config: &Json) -> Vec<String> {
     fn collect(json: &Json, words: &mut Vec<String>) {
         match json {
@@ -323,7 +324,7 @@ fn words_of(config: &Json) -> Vec<String> {
     words
 }
 
-/// The paths of all values, and of the defaults that the file may lack.
+/// The paths of all values, and of defaults that the file may omit.
 fn paths_of(config: &Json) -> Vec<String> {
     fn collect(json: &Json, path: &str, paths: &mut Vec<String>) {
         let mut step = |token: &str, value: &Json| {

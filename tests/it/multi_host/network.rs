@@ -1,7 +1,8 @@
-//! Five hosts and a client, each in a network namespace of its own, on one bridge.
+//! Five hosts and a client, each in its own network namespace, connected by a bridge.
 //!
-//! The namespaces have no names: what holds them are open files of this process and the daemons in them. The daemons are killed
-//! when the test's thread ends, however it ends. So a test that is killed leaves nothing.
+//! The namespaces have no names: open files of this process and the daemons keep them alive. The
+//! daemons are killed when the test's thread ends for any reason. So a killed test leaves nothing
+//! behind.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -17,32 +18,32 @@ use nix::sched::{CloneFlags, setns, unshare};
 use super::relay::Relay;
 use crate::common::{Kind, Layout, skip};
 
-/// How many hosts there are.
+/// The number of hosts.
 pub(super) const HOSTS: usize = 5;
 /// The cluster's key.
 pub(super) const KEY: &[u8] = b"several hosts";
-/// Every host has this port to itself.
+/// The daemons' port.
 const PORT: u16 = 1814;
 
-/// The family of the addresses that the hosts are asked at; they have one of each.
+/// The address family for queries; hosts have an address of each.
 #[derive(Clone, Copy)]
 pub(super) enum Family {
     Ipv4,
     Ipv6,
 }
 
-// ------------ Namespaces -------------------------------------------------------------------------------------------
+// ---- Namespaces ----
 
-/// A network namespace; it lasts as long as this, or a process in it.
+/// A network namespace. It exists as long as this value or a process in it.
 struct Namespace(File);
 
 impl Namespace {
-    /// The one that this thread is in.
+    /// The namespace of this thread.
     fn current() -> Self {
         Self(File::open("/proc/thread-self/ns/net").expect("every thread has a network namespace"))
     }
 
-    /// A new one, with nothing in it but a loopback interface that is down.
+    /// A new namespace, with only a loopback interface that is down.
     fn new() -> nix::Result<Self> {
         let before = Self::current();
         unshare(CloneFlags::CLONE_NEWNET)?;
@@ -50,26 +51,26 @@ impl Namespace {
         Ok(Self::current())
     }
 
-    /// Takes this thread into it; sockets that it opens and processes and threads that it starts are there.
+    /// Moves this thread into it. Sockets, processes and threads that it creates then belong to it.
     fn enter(&self) -> Entered {
         let entered = Entered {
             before: Self::current(),
         };
-        setns(&self.0, CloneFlags::CLONE_NEWNET).expect("the namespace is there");
+        setns(&self.0, CloneFlags::CLONE_NEWNET).expect("the namespace exists");
         entered
     }
 
-    /// A path to it, for other processes as well.
+    /// A path to it that other processes can use.
     fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 
-    /// Runs `ip` in it, on these lines.
+    /// Runs `ip` in it with these lines as input.
     fn ip(&self, lines: &str) {
         self.run(&["ip", "-batch", "-"], lines);
     }
 
-    /// Runs `nft` in it, on these lines.
+    /// Runs `nft` in it with these lines as input.
     fn nft(&self, lines: &str) {
         self.run(&["nft", "-f", "-"], lines);
     }
@@ -85,22 +86,22 @@ impl Namespace {
         stdin.write_all(lines.as_bytes()).expect("it reads");
         drop(stdin);
         let status = child.wait().expect("our child");
-        assert!(status.success(), "{command:?} refuses: {lines}");
+        assert!(status.success(), "{command:?} failed: {lines}");
     }
 }
 
-/// While this lives, the thread is in another namespace than before.
+/// Returns the thread to its previous namespace when dropped.
 struct Entered {
     before: Namespace,
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        setns(&self.before.0, CloneFlags::CLONE_NEWNET).expect("the namespace is there");
+        setns(&self.before.0, CloneFlags::CLONE_NEWNET).expect("the namespace exists");
     }
 }
 
-/// Whether this machine has what these tests take; says so if not.
+/// Whether this machine can run these tests; if not, they are reported as skipped.
 fn is_possible() -> bool {
     let runs = |program: &str, option: &str| {
         let command = Command::new(program)
@@ -110,7 +111,7 @@ fn is_possible() -> bool {
         command.is_ok_and(|status| status.success())
     };
     let missing = if Namespace::new().is_err() {
-        "network namespaces (they take root)"
+        "network namespaces (need root)"
     } else if !runs("ip", "-V") {
         "ip (Debian package iproute2)"
     } else if !runs("nft", "-v") {
@@ -124,32 +125,37 @@ fn is_possible() -> bool {
     false
 }
 
-// ------------ The network ------------------------------------------------------------------------------------------
+// ---- The network ----
 
-/// Five hosts without daemons, and this thread as the client, in the namespace that has the bridge.
+/// Five hosts without daemons, and this thread as the client in the bridge's namespace.
 pub(super) struct Network {
     pub(super) hosts: Vec<Host>,
-    /// Dropped last: the thread goes back to where it was.
+    /// Dropped last: returns the thread to its namespace.
     _client: Entered,
 }
 
 impl Network {
-    /// A network, unless something for it is missing here.
+    /// A network; `None` if this machine cannot run it.
     ///
-    /// The hosts' daemons are ours on both engines, but for the last, which is the reference.
+    /// The hosts' daemons are this project's with both engines, and the reference on the last host.
     pub(super) fn new(family: Family) -> Option<Self> {
         if !is_possible() {
             return None;
         }
-        let client = Namespace::new().expect("it was possible just now");
+        let client = Namespace::new().expect("namespaces are available");
         client.ip("link set lo up\n\
              link add bridge type bridge mcast_snooping 0\n\
              link set bridge up\n\
              address add 192.0.2.254/24 dev bridge\n\
              address add 2001:db8::fe/64 dev bridge nodad\n");
-        let ours =
-            [Kind::Uring, Kind::Mmsg].map(|kind| if kind.is_here() { kind } else { Kind::Mmsg });
-        let last = if Kind::Reference.is_here() {
+        let ours = [Kind::Uring, Kind::Mmsg].map(|kind| {
+            if kind.is_available() {
+                kind
+            } else {
+                Kind::Mmsg
+            }
+        });
+        let last = if Kind::Reference.is_available() {
             Kind::Reference
         } else {
             Kind::Mmsg
@@ -167,7 +173,7 @@ impl Network {
         })
     }
 
-    /// Where the hosts are asked.
+    /// The hosts' addresses.
     pub(super) fn addresses(&self) -> Vec<IpAddr> {
         self.hosts.iter().map(|host| host.ip).collect()
     }
@@ -177,19 +183,19 @@ impl Network {
         self.hosts.iter().map(Host::candidate).collect()
     }
 
-    /// A client that asks all hosts.
+    /// A client for all hosts.
     pub(super) fn client(&self) -> ConfdClient {
         ConfdClient::new(KEY, self.candidates()).expect("this thread's namespace has sockets")
     }
 
-    /// The client's kernel forgets at which link address each host is.
+    /// Clears the neighbor cache of the client's kernel.
     pub(super) fn forget_neighbours(&self) {
         Namespace::current().ip("neighbour flush dev bridge\n");
     }
 
-    /// From now on this share of all datagrams is lost on the way to a host and on the way back, each.
+    /// Drops this share of all datagrams, independently to and from each host.
     pub(super) fn lose(&self, percent: u8) {
-        // Where they arrive, so that no sender is told.
+        // At the receiver, so that the sender gets no error.
         let rule = |port| {
             format!(
                 "table inet loss {{\n\
@@ -207,9 +213,9 @@ impl Network {
     }
 }
 
-// ------------ A host -----------------------------------------------------------------------------------------------
+// ---- A host ----
 
-/// A host with a `GANETI_ROOTDIR`, and a daemon if one was started.
+/// A host with a `GANETI_ROOTDIR` and perhaps a running daemon.
 pub(super) struct Host {
     number: usize,
     ip: IpAddr,
@@ -228,7 +234,7 @@ impl Drop for Host {
 
 impl Host {
     fn new(number: usize, family: Family, kind: Kind, client: &Namespace) -> Self {
-        let namespace = Namespace::new().expect("it was possible just now");
+        let namespace = Namespace::new().expect("namespaces are available");
         let last = u8::try_from(number).expect("there are few hosts");
         let ipv4 = Ipv4Addr::new(192, 0, 2, last);
         let ipv6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into());
@@ -260,8 +266,9 @@ impl Host {
         host
     }
 
-    /// How often it tells the client that nobody listens. The kernel's default is once a second, after a burst of six, which would
-    /// make a test's outcome depend on how long the daemons take to start; so it is always until told otherwise.
+    /// Sets the rate limit of its ICMP errors. The kernel's default is one per second after a burst
+    /// of six, with which a test's outcome would depend on the start time of the daemons. So there
+    /// is no limit unless a test sets one.
     pub(super) fn refuse_at_most_every(&self, time: Duration) {
         let _entered = self.namespace.enter();
         for file in ["ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"] {
@@ -271,7 +278,7 @@ impl Host {
         }
     }
 
-    /// Where it is asked.
+    /// Its address.
     pub(super) fn candidate(&self) -> Candidate {
         Candidate::at(self.ip, PORT)
     }
@@ -280,26 +287,27 @@ impl Host {
         self.root.0.path().join("var/lib/ganeti/config.data")
     }
 
-    /// Replaces its `config.data`, as Ganeti does: by renaming.
+    /// Replaces its `config.data` as Ganeti does, by renaming.
     pub(super) fn write_config(&self, text: &str) {
         let new = self.config_data().with_extension("new");
         fs::write(&new, text).expect("its directory is writable");
         fs::rename(new, self.config_data()).expect("its directory is writable");
     }
 
-    /// Takes its `config.data` away, as Ganeti does with a node that is no candidate any more.
+    /// Removes its `config.data`, as Ganeti does on a node that is no longer a candidate.
     pub(super) fn remove_config(&self) {
         fs::remove_file(self.config_data()).expect("it has one");
     }
 
-    /// Starts its daemon. It is not ready yet.
+    /// Starts its daemon, without waiting until it is ready.
     pub(super) fn start(&mut self) {
         self.spawn(self.ip, &[]);
     }
 
-    /// Starts its daemon with a clock that is wrong by so much (`-600s`).
+    /// Starts its daemon with a wrong clock (`-600s`).
     pub(super) fn start_with_clock(&mut self, offset: &str) {
-        // The library leaves files in /dev/shm, so that is one of the daemon's own; $LIB is the dynamic linker's.
+        // The library leaves files in /dev/shm, so the daemon gets its own. $LIB is expanded by the
+        // dynamic linker.
         const SCRIPT: &str = r#"mount -t tmpfs none /dev/shm
             export FAKETIME="$0" LD_PRELOAD='/usr/$LIB/faketime/libfaketimeMT.so.1'
             exec "$@""#;
@@ -309,7 +317,7 @@ impl Host {
         );
     }
 
-    /// Starts its daemon behind a relay that holds every request up for so long.
+    /// Starts its daemon, and a relay that delays every request.
     pub(super) fn start_slow(&mut self, delay: Duration) {
         self.spawn(Ipv4Addr::LOCALHOST.into(), &[]);
         let _entered = self.namespace.enter();
@@ -317,7 +325,7 @@ impl Host {
         self.relay = Some(Relay::start((self.ip, PORT).into(), daemon, delay));
     }
 
-    /// Starts its daemon at `ip`, by way of another command.
+    /// Starts its daemon at `ip`, wrapped by another command.
     fn spawn(&mut self, ip: IpAddr, wrapper: &[&str]) {
         let _entered = self.namespace.enter();
         let daemon = self.kind.command();
@@ -339,7 +347,7 @@ impl Host {
         self.daemon = Some(child.expect("setpriv (Debian package util-linux)"));
     }
 
-    /// Kills its daemon; the host stays.
+    /// Kills its daemon; the host remains reachable.
     pub(super) fn kill(&mut self) {
         self.relay = None;
         if let Some(mut daemon) = self.daemon.take() {
@@ -348,18 +356,18 @@ impl Host {
         }
     }
 
-    /// Pulls its cable. The client's end is meant, so that the host hears of it, too.
-    pub(super) fn cut(&self) {
+    /// Disconnects its link at the client's end, so that the host's kernel notices it as well.
+    pub(super) fn disconnect(&self) {
         Namespace::current().ip(&format!("link set host{} down\n", self.number));
     }
 
-    /// Plugs its cable in again.
-    pub(super) fn mend(&self) {
+    /// Reconnects its link.
+    pub(super) fn reconnect(&self) {
         Namespace::current().ip(&format!("link set host{} up\n", self.number));
     }
 
-    /// A firewall in front of it swallows everything from now on.
-    pub(super) fn wall_off(&self) {
+    /// Drops all its traffic silently, like a firewall.
+    pub(super) fn firewall(&self) {
         self.namespace.nft(
             "table inet wall {\n\
                chain input {\n\
@@ -369,7 +377,7 @@ impl Host {
         );
     }
 
-    /// What its daemon said, for the message of a test that fails.
+    /// Its daemon's standard error, for messages of failed tests.
     pub(super) fn said(&self) -> String {
         let mut text = String::new();
         let errors = File::open(self.root.0.path().join("stderr"));

@@ -1,20 +1,20 @@
-//! A relay that makes a host slow: it holds every request up, and hands its reply back at once.
+//! A relay that makes a host slow: it delays every request, and passes its reply on at once.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// How long a daemon gets for a reply; there may be none.
+/// Timeout for a daemon's reply; there may be none.
 const REPLY_SECONDS_MAX: u64 = 5;
 
-/// A relay; it ends when dropped, but for requests that are still held up.
+/// A relay. It stops when dropped, except for requests that are still delayed.
 pub(super) struct Relay {
     front: UdpSocket,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Relay {
-    /// Relays what comes to `front`, in this thread's network namespace.
+    /// Relays datagrams from `front`, in this thread's network namespace.
     pub(super) fn start(front: SocketAddr, daemon: SocketAddr, delay: Duration) -> Self {
         let front = UdpSocket::bind(front).expect("the port is free");
         let socket = front.try_clone().expect("a file descriptor");
@@ -27,7 +27,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // An empty datagram is the sign to end; nobody else sends one.
+        // An empty datagram stops it; no test sends one otherwise.
         let sent = self
             .front
             .local_addr()
@@ -45,12 +45,12 @@ fn relay(front: &UdpSocket, daemon: SocketAddr, delay: Duration) {
         let Ok(front) = front.try_clone() else { return };
         thread::spawn(move || {
             thread::sleep(delay);
-            let _ = hand_on(&front, &request, daemon, peer);
+            let _ = pass_on(&front, &request, daemon, peer);
         });
     }
 }
 
-fn hand_on(
+fn pass_on(
     front: &UdpSocket,
     request: &[u8],
     daemon: SocketAddr,
