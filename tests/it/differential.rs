@@ -445,7 +445,7 @@ fn decoded_datagram(asked: &Asked, key: &[u8], seed: u64) -> Vec<u8> {
 /// One of the two compared daemons.
 struct Side(Subject);
 
-/// A reply, as far as it must be the same on both sides.
+/// The part of a reply that must be equal on both sides.
 #[derive(Clone, Debug, PartialEq)]
 enum Comparable {
     Silence,

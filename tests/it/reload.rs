@@ -258,7 +258,7 @@ fn run_on(io: Io, future: impl Future<Output = ()>) {
         Io::Uring => match tokio_uring::Runtime::new(&tokio_uring::builder()) {
             Ok(runtime) => runtime.block_on(future),
             Err(e) if std::env::var_os("CI").is_none() => {
-                eprintln!("io_uring is not available: {e}")
+                eprintln!("io_uring is not available: {e}");
             }
             Err(e) => panic!("CI needs io_uring: {e}"),
         },
