@@ -10,6 +10,7 @@ use super::interrupt::Interrupt;
 use super::machine::Machine;
 use super::mix::Workload;
 use super::names::Names;
+use super::nanos::nanos;
 use super::options::{self, Options};
 use super::plan::Plan;
 use super::progress::Progress;
@@ -21,7 +22,7 @@ use super::search::RateSearch;
 use super::sockets::SEGMENT_BYTES_MAX;
 use super::stats::Series;
 use super::template::Template;
-use super::worker::{Role, Worker};
+use super::worker::{Delivery, Role, Worker};
 use crate::protocol::{Key, REQUEST_BYTES_MAX};
 
 /// A prepared measurement.
@@ -104,7 +105,9 @@ impl<'a> Bench<'a> {
             if self.interrupt.is_seen() {
                 break;
             }
-            let held = results.held_rate() && requirements.hold(&results);
+            let held = results.held_rate()
+                && self.outages(&results).is_empty()
+                && requirements.hold(&results);
             search.note(held);
             trials.push(Trial::new(rate, held, &results));
             if !self.options.quiet {
@@ -159,13 +162,17 @@ impl<'a> Bench<'a> {
                 })
                 .collect();
             drop(slices);
-            for (role, index, slice) in delivered {
-                match role {
-                    Role::Probe => _ = probe_series.add(index, &slice),
-                    Role::Load => {
-                        if let Some(point) = series.add(index, &slice) {
+            for delivery in delivered {
+                match delivery {
+                    Delivery::Slice { role, index, slice } => {
+                        let series = of_role(role, &mut series, &mut probe_series);
+                        let point = series.add(index, &slice);
+                        if let Some(point) = point.filter(|_| role == Role::Load) {
                             progress.show(&point);
                         }
+                    }
+                    Delivery::Lost { role, index } => {
+                        of_role(role, &mut series, &mut probe_series).add_lost(index, 1);
                     }
                 }
             }
@@ -198,10 +205,30 @@ impl<'a> Bench<'a> {
             started,
             seed: self.seed,
             queries: self.workload.queries.len(),
+            outages: self.outages(&results),
             results,
             trials,
             notes,
         }
+    }
+
+    /// The targets that never answered or stopped answering.
+    fn outages(&self, results: &Results) -> Vec<String> {
+        let lost_after = nanos(self.options.lost_after);
+        let load = &results.load;
+        let targets = self.targets.iter().zip(&load.by_target).zip(&load.gaps);
+        targets
+            .filter_map(|((target, tally), gaps)| {
+                if tally.sent > 0 && tally.answered == 0 {
+                    return Some(format!("{target} never answered"));
+                }
+                let length = gaps.stopped_for(results.seconds, lost_after)?;
+                let seconds = length as f64 / 1e9;
+                Some(format!(
+                    "{target} stopped answering: no answer in the last {seconds:.1} s"
+                ))
+            })
+            .collect()
     }
 
     fn notes(&self, results: &Results, machine: &Machine) -> Vec<String> {
@@ -213,11 +240,6 @@ impl<'a> Bench<'a> {
                  server alone"
                     .into(),
             );
-        }
-        for (target, tally) in self.targets.iter().zip(&results.load.by_target) {
-            if tally.sent > 0 && tally.answered == 0 && results.load.counts.answered > 0 {
-                notes.push(format!("{target} answered nothing"));
-            }
         }
         if self.skipped > 0 {
             notes.push(format!(
@@ -232,6 +254,13 @@ impl<'a> Bench<'a> {
             notes.push("the generator was built without optimization, so it is slow".into());
         }
         notes
+    }
+}
+
+fn of_role<'s>(role: Role, load: &'s mut Series, probe: &'s mut Series) -> &'s mut Series {
+    match role {
+        Role::Load => load,
+        Role::Probe => probe,
     }
 }
 

@@ -172,6 +172,28 @@ impl InFlightTable {
         }
     }
 
+    /// Ends a waiting request as lost, before it expires; `None` if it is not waiting.
+    pub(super) fn lose(&mut self, id: RequestId) -> Option<InFlight> {
+        let entry = self.slots.get_mut(id.slot as usize)?;
+        if id.thread != self.thread || !entry.waiting || entry.generation != id.generation {
+            return None;
+        }
+        entry.waiting = false;
+        let request = entry.request;
+        self.keep_lost(id.slot, id.generation, request);
+        Some(request)
+    }
+
+    /// Frees the slot of a lost request, and remembers it for a late reply.
+    fn keep_lost(&mut self, slot: u32, generation: u32, request: InFlight) {
+        self.waiting -= 1;
+        self.free.push(slot);
+        if self.lost.len() == LOST_MAX {
+            self.lost.clear();
+        }
+        self.lost.insert((slot, generation), request);
+    }
+
     /// Removes the requests that are lost, oldest first, and passes each to `lost`.
     pub(super) fn expire(&mut self, now: Nanos, mut lost: impl FnMut(InFlight)) {
         while let Some(&(slot, generation)) = self.order.front() {
@@ -181,13 +203,9 @@ impl InFlightTable {
                     break;
                 }
                 entry.waiting = false;
-                self.waiting -= 1;
-                self.free.push(slot);
-                if self.lost.len() == LOST_MAX {
-                    self.lost.clear();
-                }
-                self.lost.insert((slot, generation), entry.request);
-                lost(entry.request);
+                let request = entry.request;
+                self.keep_lost(slot, generation, request);
+                lost(request);
             }
             self.order.pop_front();
         }
@@ -271,6 +289,17 @@ mod tests {
         assert_eq!(table.complete(id), ReplyKind::Late { request: at(0) });
         assert_eq!(table.complete(id), ReplyKind::Duplicate);
         assert!(first(table.complete(other)));
+    }
+
+    #[test]
+    fn a_refused_request_is_lost_at_once() {
+        let mut table = table();
+        let id = table.register(at(0)).expect("room");
+        assert_eq!(table.lose(id), Some(at(0)));
+        assert_eq!(table.lose(id), None);
+        assert_eq!(table.waiting(), 0);
+        assert!(expired(&mut table, 1000).is_empty());
+        assert_eq!(table.complete(id), ReplyKind::Late { request: at(0) });
     }
 
     #[test]

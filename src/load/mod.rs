@@ -15,6 +15,7 @@
 //!   in_flight  the requests in flight and how each ends
 //!   check      whether a reply is correct
 //! stats, results   counts and latencies         usage, bottleneck   was the generator the limit?
+//! outage     gaps without an answer
 //! bench      one run, or a search of several    requirements        on the results
 //! search     the next rate to try
 //! progress, report   output
@@ -38,6 +39,7 @@ mod mix;
 mod names;
 mod nanos;
 mod options;
+mod outage;
 mod plan;
 mod progress;
 mod replay;
@@ -71,7 +73,8 @@ use bench::Bench;
 /// Loads `targets` as `options` specify and prints the results: as text, or as one JSON document if
 /// `json`.
 ///
-/// The exit status is 0, 1 if nothing was answered, or 3 if a requirement does not hold. The first
+/// The exit status is 0, 1 if nothing was measured or a server never answered or stopped answering,
+/// or 3 if a requirement does not hold. The first
 /// SIGINT ends the measurement early with its results, the second one ends the process.
 ///
 /// # Errors

@@ -67,11 +67,13 @@ Counts:
               or any answer to a corrupted request
   errors      valid replies with status 1, as for a name that does not exist
   reordered   answered after a later request from the same socket
+  stall       the longest time without an answer while requests wait
   A note in the report says if the generator itself was the limit.
 
 Exit status:
   0  the run is complete, and the requirements hold
-  1  the run failed, or nothing was answered
+  1  the run failed, nothing was measured, or a server never answered or stopped
+     answering
   2  the command line is wrong
   3  a requirement of --require or --search does not hold";
 
@@ -155,6 +157,11 @@ pub struct Options {
     #[serde(serialize_with = "seconds_of")]
     pub lost_after: Duration,
 
+    /// Whether percentiles include lost requests, each with the time of --lost-after [default: yes
+    /// in an open loop, no in a closed loop]
+    #[arg(long, value_name = "yes|no", value_parser = yes_or_no, help_heading = "Replies")]
+    pub lost_in_percentiles: Option<bool>,
+
     /// Check signature and content of all replies, of one in N (1/N), or of none
     ///
     /// Wrong answers and errors are counted among the checked replies only. Replies are always
@@ -192,8 +199,9 @@ pub struct Options {
     ///
     /// Times: p50, p99.9 or any percentile, mean, max, lag (p99 of how late requests were sent).
     /// Numbers, or percent of the requests sent: loss, late, duplicated, reordered, wrong, errors
-    /// (status 1), unsent. Answers per second: rate. For one type: role.p99, disks.loss. For the
-    /// probe client: probe.p99. Comparisons: < <= > >= =
+    /// (status 1), unsent. Answers per second: rate. The longest time without an answer from one of
+    /// the servers while requests wait: stall. For one type: role.p99, disks.loss. For the probe
+    /// client: probe.p99. Comparisons: < <= > >= =
     #[arg(long, value_name = "REQUIREMENTS", help_heading = "Results")]
     pub require: Option<Requirements>,
 
@@ -210,6 +218,11 @@ impl Options {
     /// The shares of malformed, wrongly signed and stale datagrams.
     pub(super) fn corrupted_shares(&self) -> [f64; 3] {
         [self.malformed, self.bad_signature, self.stale]
+    }
+
+    /// Whether a lost request counts in percentiles with the time of `--lost-after`.
+    pub(super) fn lost_in_percentiles(&self) -> bool {
+        self.lost_in_percentiles.unwrap_or_else(|| self.is_open())
     }
 
     /// Whether requests are sent on a schedule.
@@ -280,6 +293,14 @@ fn share(text: &str) -> Result<f64, String> {
     value
         .filter(|share| *share <= 1.0)
         .ok_or_else(|| "expected a share like 0.1 or 10%".into())
+}
+
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("expected yes or no".into()),
+    }
 }
 
 fn verify(text: &str) -> Result<u32, String> {

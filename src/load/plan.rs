@@ -111,6 +111,9 @@ impl Plan<'_> {
             verify: options.verify,
             compare: !options.config_changes,
             lost_after: nanos(options.lost_after),
+            lost_latency: options
+                .lost_in_percentiles()
+                .then(|| nanos(options.lost_after)),
             warm_up: nanos(options.warm_up),
             end: end.map(nanos),
             slice: nanos(slice),

@@ -3,13 +3,14 @@
 //! ```text
 //! requirement = [ scope "." ] metric ( "<" | "<=" | ">" | ">=" | "=" ) value
 //! scope       = a request type, or "probe" for the probe client
-//! metric      = "p" percent | "mean" | "max" | "lag"       value: a time such as 1ms
+//! metric      = "p" percent | "mean" | "max" | "lag" | "stall"   value: a time such as 1ms
 //!             | "loss" | "late" | "duplicated" | "reordered" | "wrong" | "errors" | "unsent"
 //!                                                           value: a number, or 0.1% of those sent
 //!             | "rate"                                      value: answers per second, 100k
 //! ```
 //!
-//! A time that is not known because nothing was answered meets no requirement.
+//! A time that is not known because nothing was answered meets no requirement, and a run that sent
+//! nothing meets none at all.
 
 use std::fmt;
 use std::str::FromStr;
@@ -47,6 +48,7 @@ enum Metric {
     Mean,
     Max,
     Lag,
+    Stall,
     Count(Count),
     Rate,
 }
@@ -151,6 +153,9 @@ impl Requirement {
     }
 
     fn actual(&self, results: &Results) -> Option<f64> {
+        if results.load.counts.sent + results.load.counts.corrupted == 0 {
+            return None;
+        }
         let stats = match self.scope {
             Scope::Probe => results.probe.as_ref()?,
             Scope::All | Scope::Type(_) => &results.load,
@@ -169,6 +174,7 @@ impl Requirement {
                 Scope::Type(kind) => stats.by_type[kind as usize].answered as f64 / results.seconds,
                 Scope::Probe => stats.counts.answered as f64 / results.seconds,
             }),
+            Metric::Stall => (stats.counts.answered > 0).then(|| stats.stall() as f64),
             Metric::Lag => stats.lag.percentile(99.0).map(|lag| lag as f64),
             Metric::Percentile(_) | Metric::Mean | Metric::Max => {
                 let times = match self.scope {
@@ -249,7 +255,7 @@ impl FromStr for Requirement {
         {
             return Err(wrong("this metric is not counted by type"));
         }
-        if let (Scope::Type(_), Metric::Lag) = (scope, metric) {
+        if let (Scope::Type(_), Metric::Lag | Metric::Stall) = (scope, metric) {
             return Err(wrong("this metric is not measured by type"));
         }
         let (bound, of_sent) = match metric {
@@ -282,6 +288,7 @@ impl fmt::Display for Requirement {
             Metric::Mean => f.write_str("mean")?,
             Metric::Max => f.write_str("max")?,
             Metric::Lag => f.write_str("lag")?,
+            Metric::Stall => f.write_str("stall")?,
             Metric::Rate => f.write_str("rate")?,
             Metric::Count(count) => {
                 let named = COUNTS.iter().find(|(_, other)| *other == count);
@@ -318,6 +325,7 @@ fn parse_metric(name: &str) -> Option<Metric> {
         "mean" => Some(Metric::Mean),
         "max" => Some(Metric::Max),
         "lag" => Some(Metric::Lag),
+        "stall" => Some(Metric::Stall),
         "rate" => Some(Metric::Rate),
         _ if named.is_some() => named.map(|(_, count)| Metric::Count(*count)),
         _ => {
@@ -439,6 +447,8 @@ mod tests {
             "role.late=0",
             "p99<1%",
             "role.lag<1ms",
+            "role.stall<1ms",
+            "stall<1",
         ] {
             assert!(bad.parse::<Requirements>().is_err(), "{bad}");
         }

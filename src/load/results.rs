@@ -73,8 +73,8 @@ impl Results {
     /// Whether the load was sent at the requested rate, to within 1 %.
     pub(super) fn held_rate(&self) -> bool {
         let counts = &self.load.counts;
-        let sent = (counts.sent + counts.corrupted) as f64;
-        counts.unsent as f64 <= sent * 0.01
+        let sent = counts.sent + counts.corrupted;
+        sent > 0 && counts.unsent as f64 <= sent as f64 * 0.01
     }
 
     fn per_second(&self, count: u64) -> f64 {

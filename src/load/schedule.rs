@@ -70,6 +70,22 @@ impl Schedule {
         };
     }
 
+    /// Skips the requests that are due before `time`; returns their number. With Poisson arrivals
+    /// that is the expected number, and the schedule starts again at `time`.
+    pub(super) fn skip_to(&mut self, time: Nanos) -> u64 {
+        let left = time as f64 - self.due;
+        if left <= 0.0 {
+            return 0;
+        }
+        let skipped = (left / self.interval).ceil() as u64;
+        self.count += skipped;
+        self.due = match self.arrivals {
+            Arrivals::Constant => self.first + self.interval * self.count as f64,
+            Arrivals::Poisson => time as f64 + self.gap(),
+        };
+        skipped
+    }
+
     fn gap(&mut self) -> f64 {
         // 1 - u is above 0, so its logarithm is finite.
         -(1.0 - self.random.f64()).ln() * self.interval
@@ -120,6 +136,20 @@ mod tests {
             .count();
         let share = short as f64 / count as f64;
         assert!((share - 0.632).abs() < 0.01, "{share} are short");
+    }
+
+    #[test]
+    fn skipped_requests_are_counted() {
+        let mut schedule = Schedule::new(Arrivals::Constant, 1e6, 1, 2, 0);
+        assert_eq!(schedule.skip_to(0), 0);
+        assert_eq!(schedule.due(), 1_000);
+        // Those at 1,000, 3,000, 5,000 and 7,000.
+        assert_eq!(schedule.skip_to(9_000), 4);
+        assert_eq!(schedule.due(), 9_000);
+        let mut schedule = Schedule::new(Arrivals::Poisson, 1e6, 0, 1, 7);
+        let skipped = schedule.skip_to(1_000_000_000);
+        assert!((990_000..1_010_000).contains(&skipped), "{skipped}");
+        assert!(schedule.due() >= 1_000_000_000);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    ControlMessage, MsgFlags, MultiHeaders, recvmmsg, sendmmsg, sendmsg, setsockopt, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, recvmmsg, recvmsg, sendmmsg,
+    sendmsg, setsockopt, sockopt,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -31,6 +32,9 @@ pub(super) const SEGMENT_BYTES_MAX: usize = 1_452;
 
 /// The number of times in a row that a send is retried after a refused port.
 const REFUSED_MAX: u32 = 3;
+
+/// The part of a refused datagram that is read; an ICMP message rarely quotes more.
+const RETURNED_BYTES_MAX: usize = 1_024;
 
 /// The timeout of a send that waits for room in the send buffer.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -73,6 +77,11 @@ impl Channel {
         // Exceeding rmem_max needs CAP_NET_ADMIN.
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+        }
+        // The error queue returns the start of a refused datagram, which identifies the request.
+        match address {
+            SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
+            SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
         }
         socket.set_write_timeout(Some(SEND_TIMEOUT))?;
         socket.bind(&any_address(address).into())?;
@@ -137,15 +146,6 @@ impl Batch {
     }
 }
 
-/// Counts of errors while sending or receiving.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct IoErrors {
-    /// The target's port refused a datagram (ICMP port unreachable).
-    pub(super) refused: u64,
-    /// Datagrams that the kernel did not accept.
-    pub(super) unsendable: u64,
-}
-
 /// Sends batches.
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -163,9 +163,9 @@ impl Outbox {
     }
 
     /// Sends all of `batch`, which has at most [`BATCH_MAX`] datagrams. Datagrams that the kernel
-    /// does not accept are skipped after a bounded number of attempts.
-    pub(super) fn send(&mut self, socket: &UdpSocket, batch: &Batch) -> IoErrors {
-        let mut errors = IoErrors::default();
+    /// does not accept are skipped after a bounded number of attempts; returns their number.
+    pub(super) fn send(&mut self, socket: &UdpSocket, batch: &Batch) -> u64 {
+        let mut unsendable = 0;
         let (mut first, mut attempts) = (0, 0);
         while first < batch.len() {
             let result = if self.segment {
@@ -180,20 +180,19 @@ impl Outbox {
                 }
                 Err(Errno::EINTR) => {}
                 // Reports an earlier datagram; this one was not sent.
-                Err(Errno::ECONNREFUSED) if attempts < REFUSED_MAX => {
-                    errors.refused += 1;
+                Err(errno) if is_about_a_datagram(errno) && attempts < REFUSED_MAX => {
                     attempts += 1;
                 }
                 // The device or the kernel does not support it.
                 Err(Errno::EINVAL | Errno::EIO) if self.segment => self.segment = false,
                 Err(_) => {
-                    errors.unsendable += 1;
+                    unsendable += 1;
                     first += 1;
                     attempts = 0;
                 }
             }
         }
-        errors
+        unsendable
     }
 
     fn send_many(&mut self, socket: &UdpSocket, batch: &Batch, first: usize) -> nix::Result<usize> {
@@ -253,22 +252,15 @@ impl Inbox {
         }
     }
 
-    /// Receives up to `count` datagrams without waiting; returns their number. A refused port is
-    /// counted in `errors`.
-    pub(super) fn receive(
-        &mut self,
-        socket: &UdpSocket,
-        count: usize,
-        errors: &mut IoErrors,
-    ) -> usize {
-        match self.try_receive(socket, count.min(BATCH_MAX)) {
-            Ok(received) => received,
-            Err(Errno::ECONNREFUSED) => {
-                errors.refused += 1;
-                0
+    /// Receives up to `count` datagrams without waiting; returns their number.
+    pub(super) fn receive(&mut self, socket: &UdpSocket, count: usize) -> usize {
+        let count = count.min(BATCH_MAX);
+        match self.try_receive(socket, count) {
+            // The error is about a datagram sent earlier; replies may have arrived as well.
+            Err(errno) if is_about_a_datagram(errno) => {
+                self.try_receive(socket, count).unwrap_or(0)
             }
-            // Nothing has arrived.
-            Err(_) => 0,
+            received => received.unwrap_or(0),
         }
     }
 
@@ -295,6 +287,45 @@ impl Inbox {
         let buffer = &mut self.buffers[start..start + Self::STRIDE];
         (buffer, self.lengths[index])
     }
+}
+
+/// Whether the error reports the fate of a datagram sent earlier, and not a failure of this call.
+fn is_about_a_datagram(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::ENOPROTOOPT
+    )
+}
+
+/// The datagrams that were sent through `socket` and refused by an ICMP message: passes the start
+/// of each to `refused`. At most [`BATCH_MAX`] at a time; returns whether there may be more.
+pub(super) fn take_refused(socket: &UdpSocket, mut refused: impl FnMut(&[u8])) -> bool {
+    let mut start = [0; RETURNED_BYTES_MAX];
+    for _ in 0..BATCH_MAX {
+        let mut slices = [IoSliceMut::new(&mut start)];
+        let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
+        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+        let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags);
+        let Ok(message) = message else {
+            return false;
+        };
+        let is_icmp = message.cmsgs().is_ok_and(|mut controls| {
+            controls.any(|control| match control {
+                ControlMessageOwned::Ipv4RecvErr(error, _) => {
+                    error.ee_origin == libc::SO_EE_ORIGIN_ICMP
+                }
+                ControlMessageOwned::Ipv6RecvErr(error, _) => {
+                    error.ee_origin == libc::SO_EE_ORIGIN_ICMP6
+                }
+                _ => false,
+            })
+        });
+        let len = message.bytes;
+        if is_icmp {
+            refused(&start[..len]);
+        }
+    }
+    true
 }
 
 /// The number of datagrams that the kernel dropped because the receive buffers of these sockets
@@ -353,8 +384,7 @@ mod tests {
         let texts = ["aaa", "bbb", "ccc", "d", ""];
         for segment in [false, true] {
             let mut outbox = Outbox::new(segment);
-            let errors = outbox.send(&channel.socket, &batch(&texts));
-            assert_eq!(errors, IoErrors::default());
+            assert_eq!(outbox.send(&channel.socket, &batch(&texts)), 0);
             assert_eq!(outbox.segment, segment, "loopback supports segments");
             peer.connect(channel.socket.local_addr().expect("bound"))
                 .expect("loopback is reachable");
@@ -365,7 +395,7 @@ mod tests {
             while arrived.len() < texts.len() {
                 // Waits for the first datagram, then receives all.
                 peer.peek(&mut [0; 8]).expect("a datagram in time");
-                let count = inbox.receive(&peer, BATCH_MAX, &mut IoErrors::default());
+                let count = inbox.receive(&peer, BATCH_MAX);
                 for index in 0..count {
                     let (buffer, len) = inbox.datagram(index);
                     arrived.push(String::from_utf8_lossy(&buffer[..len]).into_owned());
@@ -376,18 +406,24 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_port_is_counted() {
-        let target = {
-            let peer = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-            peer.local_addr().expect("bound")
-        };
-        let channel = Channel::open(target, 0).expect("a channel");
-        let mut errors = Outbox::new(false).send(&channel.socket, &batch(&["a", "b", "c"]));
-        assert_eq!(errors.unsendable, 0);
-        // sendmmsg(2) does not report an error if it has sent something before. The last error is
-        // returned by the next call.
-        Inbox::new().receive(&channel.socket, 1, &mut errors);
-        assert!(errors.refused > 0, "{errors:?}");
+    fn a_refused_port_returns_the_datagrams() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(peer) = UdpSocket::bind(address) else {
+                continue;
+            };
+            let target = peer.local_addr().expect("bound");
+            drop(peer);
+            let channel = Channel::open(target, 0).expect("a channel");
+            assert_eq!(
+                Outbox::new(false).send(&channel.socket, &batch(&["aa", "b", "ccc"])),
+                0
+            );
+            let mut refused = Vec::new();
+            let is_more = take_refused(&channel.socket, |start| refused.push(start.to_vec()));
+            assert_eq!(refused, [&b"aa"[..], b"b", b"ccc"]);
+            assert!(!is_more);
+            assert_eq!(Inbox::new().receive(&channel.socket, 1), 0);
+        }
     }
 
     #[test]

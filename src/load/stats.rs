@@ -4,6 +4,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::nanos::Nanos;
+use super::outage::Gaps;
 use crate::protocol::request::RequestType;
 
 /// Significant decimal digits of latencies.
@@ -43,7 +44,7 @@ pub(super) struct Counts {
     pub(super) silent: u64,
     /// Datagrams that do not belong to this run.
     pub(super) stray: u64,
-    /// Number of times that a target's port refused a datagram.
+    /// Requests that a target's port refused; they count as lost as well.
     pub(super) refused: u64,
     /// Datagrams that the kernel did not accept; they count as lost as well.
     pub(super) unsendable: u64,
@@ -145,8 +146,12 @@ pub(super) struct Stats {
     pub(super) counts: Counts,
     /// By [`RequestType`].
     pub(super) by_type: Vec<Tally>,
-    /// By target; empty if there is only one.
+    /// By target.
     pub(super) by_target: Vec<Tally>,
+    /// The gaps between the answers of each target.
+    pub(super) gaps: Vec<Gaps>,
+    /// The gaps between answers from any target.
+    pub(super) gaps_of_all: Gaps,
     /// How long after they were due requests were sent.
     pub(super) lag: Times,
 }
@@ -157,6 +162,8 @@ impl Default for Stats {
             counts: Counts::default(),
             by_type: vec![Tally::default(); RequestType::ALL.len()],
             by_target: Vec::new(),
+            gaps: Vec::new(),
+            gaps_of_all: Gaps::default(),
             lag: Times::default(),
         }
     }
@@ -175,9 +182,9 @@ impl Tally {
 impl Stats {
     /// Empty counts for a load on this number of targets.
     pub(super) fn for_targets(targets: usize) -> Self {
-        let by_target = if targets > 1 { targets } else { 0 };
         Self {
-            by_target: vec![Tally::default(); by_target],
+            by_target: vec![Tally::default(); targets],
+            gaps: vec![Gaps::default(); targets],
             ..Self::default()
         }
     }
@@ -199,11 +206,32 @@ impl Stats {
         }
         if self.by_target.is_empty() {
             self.by_target = vec![Tally::default(); other.by_target.len()];
+            self.gaps = vec![Gaps::default(); other.gaps.len()];
         }
+        for (sum, part) in self.gaps.iter_mut().zip(&other.gaps) {
+            sum.add(part);
+        }
+        self.gaps_of_all.add(&other.gaps_of_all);
         for (sum, part) in self.by_target.iter_mut().zip(&other.by_target) {
             sum.add(part);
         }
         self.lag.add(&other.lag);
+    }
+
+    /// The gaps of a target and those of all.
+    pub(super) fn gaps_mut(&mut self, target: usize) -> impl Iterator<Item = &mut Gaps> {
+        let all = std::iter::once(&mut self.gaps_of_all);
+        all.chain(self.gaps.get_mut(target))
+    }
+
+    pub(super) fn all_gaps_mut(&mut self) -> impl Iterator<Item = &mut Gaps> {
+        std::iter::once(&mut self.gaps_of_all).chain(&mut self.gaps)
+    }
+
+    /// The longest gap of any target.
+    pub(super) fn stall(&self) -> Nanos {
+        let gaps = self.gaps.iter().chain(std::iter::once(&self.gaps_of_all));
+        gaps.map(|gaps| gaps.longest).max().unwrap_or(0)
     }
 
     /// The latency over all types.
@@ -261,7 +289,7 @@ pub(super) struct Point {
     pub(super) sent_rate: f64,
     /// Valid replies per second.
     pub(super) answered_rate: f64,
-    /// Lost requests per second.
+    /// Requests per second that were sent in this slice and lost.
     pub(super) lost_rate: f64,
     /// The median latency; `None` if nothing was answered.
     pub(super) p50_ns: Option<Nanos>,
@@ -312,6 +340,19 @@ impl Series {
         Some(point)
     }
 
+    /// Adds requests that were sent in slice `index` and turned out to be lost later.
+    pub(super) fn add_lost(&mut self, index: usize, lost: u64) {
+        if let Some(point) = self.points.get_mut(index) {
+            point.lost_rate += lost as f64 / self.seconds;
+            return;
+        }
+        let position = index - self.points.len();
+        while self.open.len() <= position {
+            self.open.push_back(Default::default());
+        }
+        self.open[position].1.lost += lost;
+    }
+
     /// Returns all points. Incomplete slices become points as well: workers end at different times.
     pub(super) fn finish(mut self) -> Vec<Point> {
         while let Some((_, sum)) = self.open.pop_front() {
@@ -357,9 +398,12 @@ mod tests {
             Some(1_003),
             "two significant digits, rounded up"
         );
+        series.add_lost(0, 3);
+        series.add_lost(1, 1);
         let points = series.finish();
         assert_eq!(points.len(), 2);
         assert_eq!(points[1].sent_rate, 20.0);
+        assert_eq!((points[0].lost_rate, points[1].lost_rate), (6.0, 2.0));
     }
 
     #[test]

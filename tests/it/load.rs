@@ -411,13 +411,114 @@ fn a_refused_port_is_reported() {
     let free = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let address = free.local_addr().expect("bound");
     drop(free);
-    let arguments = words("--mix ping --in-flight 1 --requests 3 --warm-up 0s --lost-after 50ms");
+    let arguments = words("--mix ping --in-flight 1 --requests 3 --warm-up 0s");
     let output = Generator::new().run(&[address], &arguments);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(
         text(&output).contains("no confd is listening there"),
         "{output:?}"
     );
+}
+
+/// A kill in the middle of a closed loop loses only the requests in flight, so the loss is small
+/// and the other figures are those of the first half.
+#[test]
+fn a_server_that_is_killed_fails_the_run() {
+    let daemon = daemon();
+    let generator = Generator::new();
+    let arguments = words(
+        "--in-flight 8 --duration 2s --warm-up 100ms --mix ping --lost-after 400ms --require p50<30s",
+    );
+    let child = generator.start(&[daemon.address()], &arguments);
+    // This is the time of the fault, not a wait for an event.
+    std::thread::sleep(Duration::from_millis(1000));
+    drop(daemon);
+    let output = finish(child);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = text(&output);
+    let headline = text.lines().next().expect("a line");
+    assert!(
+        headline.starts_with("FAILED: 127.0.0.1:") && headline.contains("stopped answering"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_server_that_never_answers_fails_the_run() {
+    let daemon = daemon();
+    // It receives requests and sends no replies, so its port is not refused.
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let addresses = [daemon.address(), silent.local_addr().expect("bound")];
+    let arguments = words(
+        "--in-flight 8 --duration 1s --warm-up 0s --mix ping --lost-after 300ms --require loss<99% --json",
+    );
+    let output = Generator::new().run(&addresses, &arguments);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let results = parse(&output);
+    let failures = results["failures"].to_string();
+    assert!(
+        failures.contains(&format!("{} never answered", addresses[1])),
+        "{failures}"
+    );
+    let [alive, dead] = [0, 1].map(|index| &results["load"]["by_target"][index]);
+    assert_eq!(
+        (&dead["answered"], &dead["sent"]),
+        (&json!(0), &dead["lost"])
+    );
+    assert_eq!(alive["lost"], 0);
+    assert!(dead["stall_ns"].as_u64() >= Some(500_000_000), "{dead}");
+}
+
+#[test]
+fn a_backlog_of_the_warm_up_is_dropped() {
+    let daemon = daemon();
+    let rate = |warm_up: &str| {
+        let arguments = [
+            &words("--rate 5M --duration 300ms --mix ping --lost-after 300ms --quiet")[..],
+            &["--warm-up", warm_up],
+        ]
+        .concat();
+        let results = Generator::new().json(&[daemon.address()], &arguments);
+        assert!(count(&results, "unsent") > 0, "no generator sends 5M");
+        count(&results, "sent")
+    };
+    let (without, with) = (rate("0s"), rate("600ms"));
+    assert!(
+        with * 10 > without,
+        "{with} after a warm-up, {without} without"
+    );
+}
+
+#[test]
+fn a_run_that_measured_nothing_fails_every_requirement() {
+    let daemon = daemon();
+    // The first request is due after the end.
+    let arguments = words(
+        "--rate 0.1 --arrivals poisson --seed 3 --duration 100ms --warm-up 0s --mix ping --require loss=0,wrong=0",
+    );
+    let output = Generator::new().run(&[daemon.address()], &[&arguments[..], &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let results = parse(&output);
+    assert_eq!(count(&results, "sent"), 0);
+    for requirement in results["requirements"].as_array().expect("a list") {
+        assert_eq!(requirement["held"], false, "{requirement}");
+    }
+}
+
+/// A refused port is known at once, so the run does not last until `--lost-after`.
+#[test]
+fn refused_requests_are_lost_at_once() {
+    let free = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = free.local_addr().expect("bound");
+    drop(free);
+    let arguments =
+        words("--mix ping --in-flight 4 --requests 100 --warm-up 0s --lost-after 30s --json");
+    let started = Instant::now();
+    let output = Generator::new().run(&[address], &arguments);
+    assert!(started.elapsed() < Duration::from_secs(20));
+    let results = parse(&output);
+    assert_eq!(count(&results, "lost"), 100);
+    assert_eq!(count(&results, "refused"), 100);
 }
 
 /// How a test's own server reacts to a request.
@@ -659,6 +760,73 @@ fn a_stall_of_the_server_shows_in_the_latencies() {
         latency.as_u64().expect("a number") > 75_000_000,
         "{latency}"
     );
+}
+
+#[test]
+fn a_stall_can_be_required_to_be_short() {
+    fn stalls_once(number: usize, request: &Request, outbox: &mut Outbox) {
+        if number == 50 {
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        honest(number, request, outbox);
+    }
+    let mut server = Server::start("127.0.0.1:0", stalls_once);
+    let arguments = words(
+        "--rate 500 --requests 300 --warm-up 0s --mix ping --require stall<100ms,stall<60s --json",
+    );
+    let output = Generator::new().run(&[server.address], &arguments);
+    server.stop();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let results = parse(&output);
+    let held = |index: usize| results["requirements"][index]["held"].clone();
+    assert_eq!((held(0), held(1)), (json!(false), json!(true)));
+    let stall = results["load"]["stall_ns"].as_u64().expect("a number");
+    assert!(stall > 250_000_000, "{stall}");
+    assert_eq!(results["load"]["by_target"][0]["stall_ns"], stall);
+}
+
+/// Every second of a hundred requests in the middle of a run is lost.
+#[test]
+fn losses_count_in_percentiles_and_when_they_happened() {
+    fn drops(number: usize, request: &Request, outbox: &mut Outbox) {
+        if (100..200).contains(&number) && number.is_multiple_of(2) {
+            return;
+        }
+        honest(number, request, outbox);
+    }
+    let run = |more: &[&str]| {
+        let mut server = Server::start("127.0.0.1:0", drops);
+        let arguments = [
+            &words("--rate 500 --requests 400 --warm-up 0s --mix ping --lost-after 900ms")[..],
+            more,
+        ]
+        .concat();
+        let results = Generator::new().json(&[server.address], &arguments);
+        server.stop();
+        results
+    };
+    let results = run(&[]);
+    assert_eq!(count(&results, "lost"), 50);
+    assert_eq!(results["load"]["latency"]["count"], 400);
+    let p90 = |results: &Value| {
+        let p90 = &results["load"]["latency"]["percentiles_ns"]["90"];
+        p90.as_u64().expect("a number")
+    };
+    assert!(p90(&results) >= 900_000_000, "{}", p90(&results));
+    let points = results["series"].as_array().expect("points");
+    let lost_until = |seconds: f64| -> f64 {
+        let points = points.iter();
+        let early = points.filter(|point| point["time_seconds"].as_f64() <= Some(seconds));
+        // Slices of a run of unknown length take 0.1 s.
+        early
+            .map(|point| 0.1 * point["lost_rate"].as_f64().expect("a rate"))
+            .sum()
+    };
+    // Requests 100 to 199 are sent from 0.2 s to 0.4 s, and expire 0.9 s later.
+    assert!(lost_until(0.8) > 49.0, "{}", lost_until(0.8));
+
+    let without = run(&["--lost-in-percentiles", "no"]);
+    assert_eq!(without["load"]["latency"]["count"], 350);
 }
 
 /// The generator itself is stopped for a while: its requests are late, and their latency is

@@ -83,7 +83,7 @@ impl Report<'_> {
     }
 
     fn write_checks(&self, page: &mut String) -> std::fmt::Result {
-        if let Some(why) = self.silence() {
+        for why in self.failures() {
             writeln!(page, "<p class=\"bad\">{}</p>", escape(&why))?;
         }
         for check in self.checks() {

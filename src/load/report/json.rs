@@ -32,6 +32,7 @@ impl Report<'_> {
             "sent_rate": results.sent_rate(),
             "answered_rate": results.answered_rate(),
             "load": stats(&results.load),
+            "lost_in_percentiles": self.options.lost_in_percentiles(),
             "probe": results.probe.as_ref().map(stats),
             "series": results.series,
             "probe_series": results.probe_series,
@@ -49,7 +50,7 @@ impl Report<'_> {
                 "trials": self.trials,
             })),
             "requirements": self.checks(),
-            "silence": self.silence(),
+            "failures": self.failures(),
             "notes": self.notes,
         })
     }
@@ -68,9 +69,15 @@ fn stats(stats: &Stats) -> Value {
         "loss": stats.counts.loss(),
         "latency": times(&stats.latency()),
         "schedule_lag": times(&stats.lag),
+        "stall_ns": stats.stall(),
+        "stall_of_all_ns": stats.gaps_of_all.longest,
         "types": types,
-        // In the order of "targets"; empty if there is only one.
-        "by_target": stats.by_target.iter().map(tally).collect::<Vec<_>>(),
+        // In the order of "targets".
+        "by_target": stats.by_target.iter().zip(&stats.gaps).map(|(of_target, gaps)| {
+            let mut json = tally(of_target);
+            json["stall_ns"] = json!(gaps.longest);
+            json
+        }).collect::<Vec<_>>(),
     })
 }
 

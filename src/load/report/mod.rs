@@ -39,6 +39,8 @@ pub(super) struct Report<'a> {
     /// Number of different queries.
     pub(super) queries: usize,
     pub(super) results: Results,
+    /// The targets that never answered or stopped answering, one sentence each.
+    pub(super) outages: Vec<String>,
     pub(super) trials: Vec<Trial>,
     pub(super) notes: Vec<String>,
 }
@@ -110,10 +112,22 @@ impl Report<'_> {
         held.map(|trial| trial.rate).max_by(f64::total_cmp)
     }
 
-    /// Why no request was answered; `None` if one was, or none was sent.
-    fn silence(&self) -> Option<String> {
+    /// Why the run failed, one sentence each; empty if it did not.
+    fn failures(&self) -> Vec<String> {
+        match self.nothing_measured() {
+            Some(why) => vec![why],
+            None => self.outages.clone(),
+        }
+    }
+
+    /// Why nothing was measured; `None` if something was.
+    fn nothing_measured(&self) -> Option<String> {
         let counts = &self.results.load.counts;
-        if counts.sent == 0 || counts.answered > 0 {
+        if counts.sent == 0 {
+            let nothing = "nothing was measured: no request was sent after the warm-up";
+            return (counts.corrupted == 0).then(|| nothing.into());
+        }
+        if counts.answered > 0 {
             return None;
         }
         Some(if counts.wrong() > 0 {
@@ -125,10 +139,10 @@ impl Report<'_> {
         })
     }
 
-    /// 0, 1 if nothing was answered, or 3 if a requirement does not hold.
+    /// 0, 1 if the run failed, or 3 if a requirement does not hold.
     pub(super) fn exit_code(&self) -> ExitCode {
         let search_failed = self.options.search.is_some() && self.best_rate().is_none();
-        if self.silence().is_some() {
+        if !self.failures().is_empty() {
             ExitCode::FAILURE
         } else if search_failed || self.checks().iter().any(|check| !check.held) {
             ExitCode::from(EXIT_NOT_HELD)
@@ -187,8 +201,10 @@ impl Report<'_> {
         if tallies.len() == 1 {
             tallies.clear();
         }
-        let targets = self.targets.iter().map(ToString::to_string);
-        tallies.extend(targets.zip(&load.by_target));
+        if self.targets.len() > 1 {
+            let targets = self.targets.iter().map(ToString::to_string);
+            tallies.extend(targets.zip(&load.by_target));
+        }
         tallies
     }
 

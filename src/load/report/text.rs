@@ -15,12 +15,16 @@ impl Report<'_> {
     }
 
     fn write_text(&self, out: &mut String) -> Result {
+        for failure in self.failures() {
+            writeln!(out, "FAILED: {failure}")?;
+        }
         writeln!(out, "{}: {}", self.targets(), self.load())?;
         writeln!(out)?;
         self.write_counts(out)?;
         writeln!(out)?;
         self.write_latencies(out)?;
         writeln!(out)?;
+        self.write_targets(out)?;
         self.write_generator(out)?;
         for check in self.checks() {
             let result = if check.held { "holds" } else { "DOES NOT HOLD" };
@@ -38,9 +42,6 @@ impl Report<'_> {
                 )?,
                 None => writeln!(out, "search {requirements}: holds at no rate")?,
             }
-        }
-        if let Some(why) = self.silence() {
-            writeln!(out, "{why}")?;
         }
         for note in &self.notes {
             writeln!(out, "note: {note}")?;
@@ -110,10 +111,21 @@ impl Report<'_> {
         for percent in PERCENTILES {
             write!(out, "{:>10}", format!("p{percent}"))?;
         }
-        writeln!(out, "{:>10}{:>12}", "max", "answers")?;
+        let is_lost_included = self.options.lost_in_percentiles();
+        let count = if is_lost_included {
+            "requests"
+        } else {
+            "answers"
+        };
+        writeln!(out, "{:>10}{count:>12}", "max")?;
         write_times(out, "all", &self.results.load.latency())?;
         for (name, tally) in self.tallies() {
             write_times(out, &name, &tally.latency)?;
+        }
+        let lost = self.results.load.counts.lost;
+        if is_lost_included && lost > 0 {
+            let ms = self.options.lost_after.as_secs_f64() * 1e3;
+            writeln!(out, "(with {lost} lost requests, each as {ms:.0} ms)")?;
         }
         if let Some(probe) = &self.results.probe {
             write_times(out, "probe client", &probe.latency())?;
@@ -127,6 +139,34 @@ impl Report<'_> {
             )?;
         }
         Ok(())
+    }
+
+    /// What was lost and the longest stall, for each target.
+    fn write_targets(&self, out: &mut String) -> Result {
+        let load = &self.results.load;
+        if self.targets.len() == 1 {
+            let stall = load.stall() as f64 / 1e6;
+            return writeln!(out, "stall      {stall:.3} ms at most without an answer");
+        }
+        writeln!(
+            out,
+            "{:<22}{:>10}{:>10}{:>10}{:>10}{:>10}",
+            "server", "sent", "answered", "lost", "lost, %", "stall, ms"
+        )?;
+        let targets = self.targets.iter().zip(&load.by_target).zip(&load.gaps);
+        for ((target, tally), gaps) in targets {
+            writeln!(
+                out,
+                "{:<22}{:>10}{:>10}{:>10}{:>10.3}{:>10.3}",
+                target.to_string(),
+                tally.sent,
+                tally.answered,
+                tally.lost,
+                100.0 * share(tally.lost, tally.sent),
+                gaps.longest as f64 / 1e6
+            )?;
+        }
+        writeln!(out)
     }
 
     fn write_generator(&self, out: &mut String) -> Result {

@@ -9,7 +9,7 @@ use super::super::nanos::Nanos;
 use super::super::rsalt::RunId;
 use super::super::schedule::Schedule;
 use super::super::sockets::Channel;
-use super::super::stats::Stats;
+use super::super::stats::{Slice, Stats};
 use super::super::template::Template;
 use super::super::usage::Usage;
 use crate::protocol::Key;
@@ -33,6 +33,8 @@ pub(in super::super) struct Setup {
     pub(in super::super) compare: bool,
     /// A request is lost after this time.
     pub(in super::super) lost_after: Nanos,
+    /// The latency of a lost request in percentiles; `None` if it is left out.
+    pub(in super::super) lost_latency: Option<Nanos>,
     pub(in super::super) warm_up: Nanos,
     /// When sending ends.
     pub(in super::super) end: Option<Nanos>,
@@ -78,6 +80,19 @@ pub(in super::super) struct Job {
     pub(in super::super) channels: Vec<Channel>,
     /// Sending ends after this number of counted requests.
     pub(in super::super) requests: Option<u64>,
+}
+
+/// What a worker reports while it runs.
+#[derive(Debug)]
+pub(in super::super) enum Delivery {
+    /// A time slice has ended.
+    Slice {
+        role: Role,
+        index: usize,
+        slice: Slice,
+    },
+    /// A request that was sent in an earlier slice is lost.
+    Lost { role: Role, index: usize },
 }
 
 /// What one worker returns.

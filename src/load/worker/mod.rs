@@ -26,18 +26,24 @@ use super::rsalt::RequestId;
 use super::sockets::{self, Batch, Inbox, Outbox};
 use super::stats::{Slice, Stats};
 use super::usage::Usage;
-pub(super) use job::{Job, Pace, Role, Setup, WorkerResult};
+pub(super) use job::{Delivery, Job, Pace, Role, Setup, WorkerResult};
 use send::WallClock;
 
 /// How long to receive duplicates after the last request has ended.
 const LINGER: Nanos = 20_000_000;
+
+/// A socket that is ready.
+struct Event {
+    socket: usize,
+    is_error: bool,
+}
 
 /// A running worker.
 pub(super) struct Worker<'a> {
     setup: &'a Setup,
     job: Job,
     start: Instant,
-    slices: Sender<(Role, usize, Slice)>,
+    slices: Sender<Delivery>,
     epoll: rustix::fd::OwnedFd,
     in_flight: InFlightTable,
     checker: Checker,
@@ -75,11 +81,7 @@ impl<'a> Worker<'a> {
     /// # Errors
     ///
     /// The kernel refuses an epoll instance.
-    pub(super) fn new(
-        setup: &'a Setup,
-        job: Job,
-        slices: Sender<(Role, usize, Slice)>,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(setup: &'a Setup, job: Job, slices: Sender<Delivery>) -> Result<Self, Error> {
         let failed = |error| Error::new(format!("cannot wait for sockets with epoll: {error}"));
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
         for (index, channel) in job.channels.iter().enumerate() {
@@ -151,8 +153,11 @@ impl<'a> Worker<'a> {
             }
             let wake = self.next_wake(quiet_since);
             self.wait(wake, &mut events);
-            for index in events.drain(..) {
-                self.receive(index);
+            for Event { socket, is_error } in events.drain(..) {
+                self.receive(socket);
+                if is_error {
+                    self.receive_refused(socket);
+                }
             }
         }
         self.finish()
@@ -166,6 +171,7 @@ impl<'a> Worker<'a> {
     fn update_phase(&mut self, now: Nanos) {
         if self.began.is_none() && now >= self.setup.warm_up {
             self.began = Some((now, Usage::of_this_thread()));
+            self.restart_counting(now);
         }
         let over = self.setup.end.is_some_and(|end| now >= end)
             || self.remaining == Some(0)
@@ -181,6 +187,17 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// The warm-up has ended: requests of its schedule that were not sent are dropped, so that they
+    /// do not delay the ones that count.
+    fn restart_counting(&mut self, now: Nanos) {
+        if let Pace::Open(schedule) = &mut self.job.pace {
+            schedule.skip_to(self.setup.warm_up);
+        }
+        for gaps in self.stats.all_gaps_mut() {
+            gaps.restart(now);
+        }
+    }
+
     /// Counts the scheduled requests up to the end that the generator did not send.
     fn count_unsent(&mut self, now: Nanos) {
         if self.remaining == Some(0) {
@@ -188,10 +205,7 @@ impl<'a> Worker<'a> {
         }
         let end = self.setup.end.map_or(now, |end| end.min(now));
         if let Pace::Open(schedule) = &mut self.job.pace {
-            while schedule.due() < end {
-                schedule.advance();
-                self.stats.counts.unsent += 1;
-            }
+            self.stats.counts.unsent += schedule.skip_to(end);
         }
     }
 
@@ -199,10 +213,18 @@ impl<'a> Worker<'a> {
     fn deliver_slices(&mut self, now: Nanos) {
         while now >= self.setup.slice * (self.slices_done as u64 + 1) {
             let slice = std::mem::take(&mut self.slice);
-            // The receiver is gone only if the run failed.
-            let _ = self.slices.send((self.job.role, self.slices_done, slice));
+            self.deliver(slice);
             self.slices_done += 1;
         }
+    }
+
+    fn deliver(&self, slice: Slice) {
+        // The receiver is gone only if the run failed.
+        let _ = self.slices.send(Delivery::Slice {
+            role: self.job.role,
+            index: self.slices_done,
+            slice,
+        });
     }
 
     /// The time of the next deadline.
@@ -222,7 +244,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Waits for replies until `wake`, and appends the sockets that have some to `ready`.
-    fn wait(&mut self, wake: Nanos, ready: &mut Vec<usize>) {
+    fn wait(&mut self, wake: Nanos, ready: &mut Vec<Event>) {
         let timeout = wake.saturating_sub(self.now());
         let timeout = Timespec {
             tv_sec: (timeout / 1_000_000_000) as i64,
@@ -231,16 +253,21 @@ impl<'a> Worker<'a> {
         let mut events = [const { std::mem::MaybeUninit::uninit() }; 64];
         // An interrupted wait returns no events; the loop waits again.
         if let Ok((events, _)) = epoll::wait(&self.epoll, &mut events[..], Some(&timeout)) {
-            ready.extend(events.iter().map(|event| event.data.u64() as usize));
+            ready.extend(events.iter().map(|&epoll::Event { flags, data }| Event {
+                socket: data.u64() as usize,
+                is_error: flags.contains(epoll::EventFlags::ERR),
+            }));
         }
     }
 
-    fn finish(self) -> WorkerResult {
-        let _ = self
-            .slices
-            .send((self.job.role, self.slices_done, self.slice));
+    fn finish(mut self) -> WorkerResult {
+        let slice = std::mem::take(&mut self.slice);
+        self.deliver(slice);
         let (began, before) = self.began.unwrap_or_default();
         let (ended, after) = self.ended.unwrap_or_default();
+        for gaps in self.stats.all_gaps_mut() {
+            gaps.finish(ended);
+        }
         let inodes = self.job.channels.iter().map(|channel| channel.inode);
         let inodes: HashSet<_> = inodes.collect();
         WorkerResult {

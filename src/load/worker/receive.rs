@@ -1,23 +1,39 @@
-//! Receiving: replies are matched, checked and counted; requests without a reply expire.
+//! Receiving: replies are matched, checked and counted; requests that are refused or get no reply
+//! are lost.
 
 use super::super::check::ReplyCheck;
 use super::super::in_flight::{InFlight, ReplyKind};
 use super::super::nanos::Nanos;
-use super::super::sockets::IoErrors;
+use super::super::rsalt::RequestId;
+use super::super::sockets;
 use super::super::stats::Tally;
 use super::Worker;
-use super::job::Pace;
+use super::job::{Delivery, Pace};
 
 impl Worker<'_> {
     /// Receives one batch from a socket.
     pub(super) fn receive(&mut self, index: usize) {
-        let mut errors = IoErrors::default();
         let socket = &self.job.channels[index].socket;
-        let count = self.inbox.receive(socket, self.setup.batch, &mut errors);
-        self.count_io_errors(errors);
+        let count = self.inbox.receive(socket, self.setup.batch);
         let now = self.now();
         for index in 0..count {
             self.process(index, now);
+        }
+    }
+
+    /// Counts the requests as lost that a socket reports as refused. Replies that have arrived are
+    /// received before.
+    pub(super) fn receive_refused(&mut self, index: usize) {
+        let run = self.setup.run;
+        let mut ids: Vec<RequestId> = Vec::new();
+        sockets::take_refused(&self.job.channels[index].socket, |start| {
+            ids.extend(run.find(start));
+        });
+        for id in ids {
+            if let Some(request) = self.in_flight.lose(id) {
+                self.stats.counts.refused += u64::from(request.counted);
+                self.lose(request);
+            }
         }
     }
 
@@ -74,17 +90,29 @@ impl Worker<'_> {
         let counted = u64::from(request.counted);
         let counts = &mut self.stats.counts;
         counts.reordered += u64::from(reordered) * counted;
-        match check {
-            ReplyCheck::BadHmac => return counts.bad_hmac += counted,
-            ReplyCheck::Malformed => return counts.malformed += counted,
-            ReplyCheck::Inconsistent => return counts.inconsistent += counted,
-            ReplyCheck::Ok | ReplyCheck::Error => {}
+        let wrong = match check {
+            ReplyCheck::BadHmac => Some(&mut counts.bad_hmac),
+            ReplyCheck::Malformed => Some(&mut counts.malformed),
+            ReplyCheck::Inconsistent => Some(&mut counts.inconsistent),
+            ReplyCheck::Ok | ReplyCheck::Error => None,
+        };
+        let target = self.job.channels[usize::from(request.socket)].target;
+        if let Some(count) = wrong {
+            *count += counted;
+            for gaps in self.stats.gaps_mut(target) {
+                gaps.answered_wrongly();
+            }
+            return;
+        }
+        for gaps in self.stats.gaps_mut(target) {
+            gaps.answered(now);
         }
         self.slice.record(latency);
         if !request.counted {
             return;
         }
         let error = u64::from(check == ReplyCheck::Error);
+        let counts = &mut self.stats.counts;
         counts.answered += 1;
         counts.errors += error;
         counts.bytes_received += len as u64;
@@ -119,18 +147,47 @@ impl Worker<'_> {
         let mut lost = Vec::new();
         self.in_flight.expire(now, |request| lost.push(request));
         for request in lost {
-            if request.corrupted {
-                self.stats.counts.silent += u64::from(request.counted);
-                continue;
+            self.lose(request);
+        }
+    }
+
+    /// Counts a request that was lost.
+    fn lose(&mut self, request: InFlight) {
+        if request.corrupted {
+            self.stats.counts.silent += u64::from(request.counted);
+            return;
+        }
+        let target = self.job.channels[usize::from(request.socket)].target;
+        for gaps in self.stats.gaps_mut(target) {
+            gaps.lost();
+        }
+        self.lost_in_slice(request.sent);
+        self.release(request.socket);
+        if !request.counted {
+            return;
+        }
+        self.stats.counts.lost += 1;
+        let latency = self.setup.lost_latency;
+        for tally in self.tallies(request) {
+            tally.lost += 1;
+            if let Some(latency) = latency {
+                tally.latency.record(latency);
             }
+        }
+    }
+
+    /// Counts the loss in the time slice in which the request was sent, which may have been
+    /// delivered already.
+    fn lost_in_slice(&mut self, sent: Nanos) {
+        let index = (sent / self.setup.slice) as usize;
+        if index >= self.slices_done {
             self.slice.lost += 1;
-            self.release(request.socket);
-            if request.counted {
-                self.stats.counts.lost += 1;
-                for tally in self.tallies(request) {
-                    tally.lost += 1;
-                }
-            }
+        } else {
+            // The receiver is gone only if the run failed.
+            let _ = self.slices.send(Delivery::Lost {
+                role: self.job.role,
+                index,
+            });
         }
     }
 }

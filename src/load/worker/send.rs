@@ -2,7 +2,6 @@
 
 use super::super::in_flight::InFlight;
 use super::super::nanos::Nanos;
-use super::super::sockets::IoErrors;
 use super::super::template::{Corruption, MALFORMED_KINDS, SALT_BYTES, STALE_SECONDS};
 use super::Worker;
 use super::job::{Pace, Role};
@@ -139,6 +138,11 @@ impl Worker<'_> {
         for id in self.ids.drain(..) {
             let request = self.in_flight.sent(id, now, scheduled);
             self.slice.sent += 1;
+            if !request.corrupted {
+                for gaps in self.stats.gaps_mut(target) {
+                    gaps.sent(now);
+                }
+            }
             if !request.counted {
                 continue;
             }
@@ -159,14 +163,9 @@ impl Worker<'_> {
             self.stats.counts.bytes_sent += self.batch.bytes.len() as u64;
         }
         let channel = &self.job.channels[usize::from(socket)];
-        let errors = self.outbox.send(&channel.socket, &self.batch);
-        self.count_io_errors(errors);
+        let unsendable = self.outbox.send(&channel.socket, &self.batch);
+        self.stats.counts.unsendable += unsendable;
         self.batch.clear();
-    }
-
-    pub(super) fn count_io_errors(&mut self, errors: IoErrors) {
-        self.stats.counts.refused += errors.refused;
-        self.stats.counts.unsendable += errors.unsendable;
     }
 }
 
