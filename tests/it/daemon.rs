@@ -535,6 +535,7 @@ fn start_stop_daemon_finds_it() {
     if !available("start-stop-daemon", TOOL) {
         return;
     }
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
     let root = Root::new();
     let pid_file = root.pid_file();
     let pid_file = pid_file.to_str().unwrap();
@@ -546,9 +547,11 @@ fn start_stop_daemon_finds_it() {
             .output()
             .unwrap()
     };
+    let succeeds = |args: &[&str]| assert_eq!(tool(args).status.code(), Some(0), "{args:?}");
     let start = ["--start", "--oknodo", "--startas", BINARY];
     let options = ["--no-user-checks", "-b", "127.0.0.1", "-p", "0"];
-    let check = ["--stop", "--signal", "0", "--name", "ganeti-confd"];
+    let name = ["--name", "ganeti-confd"];
+    let check = [&["--stop", "--signal", "0"][..], &name].concat();
     assert_ne!(tool(&check).status.code(), Some(0));
     let mut command = root.command(TOOL, &start);
     command
@@ -556,40 +559,16 @@ fn start_stop_daemon_finds_it() {
         .args(options);
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert_eq!(tool(&check).status.code(), Some(0));
-    assert_eq!(
-        tool(&["--stop", "--signal", "0", "--exec", BINARY])
-            .status
-            .code(),
-        Some(0)
-    );
-    assert_eq!(
-        tool(&[
-            "--stop",
-            "--signal",
-            "HUP",
-            "--oknodo",
-            "--name",
-            "ganeti-confd"
-        ])
-        .status
-        .code(),
-        Some(0)
-    );
+    succeeds(&check);
+    succeeds(&["--stop", "--signal", "0", "--exec", BINARY]);
+    succeeds(&[&["--stop", "--signal", "HUP", "--oknodo"][..], &name].concat());
     wait_until(|| root.log().contains("Log file opened again"));
-    assert_eq!(
-        tool(&[
-            "--stop",
-            "--oknodo",
-            "--retry",
-            "30",
-            "--name",
-            "ganeti-confd"
-        ])
-        .status
-        .code(),
-        Some(0)
-    );
+    // The daemon is a child of this process, and counts as running until it is reaped.
+    let pid = fs::read_to_string(root.pid_file()).unwrap();
+    let daemon = Pid::from_raw(pid.trim_end().parse().unwrap());
+    let reaper = thread::spawn(move || waitpid(daemon, None));
+    succeeds(&[&["--stop", "--oknodo", "--retry", "30"][..], &name].concat());
+    assert_eq!(reaper.join().unwrap(), Ok(WaitStatus::Exited(daemon, 0)));
     assert!(!root.pid_file().exists());
 }
 
