@@ -2,21 +2,56 @@
 //!
 //! Source: `Ganeti.Objects` (`Cluster`, `DataCollectorConfig`).
 
-use super::error::Error;
+use super::error::Problem;
 use super::params::{
-    ANY_MAP, BEPARAMS, DISK_TEMPLATE, HVPARAMS, HYPERVISOR, IPOLICY, NDPARAMS, NICPARAMS,
-    STRING_MAP,
+    ANY_MAP, BEPARAMS, DISK_TEMPLATE, HVPARAMS, HYPERVISOR, IPOLICY, LINK_NICPARAMS, NDPARAMS,
+    NICPARAMS, STRING_MAP,
 };
-use super::schema::{FieldType, Record, default, expected, mandatory, optional};
+use super::schema::{Entry, FieldType, Place, Record, default, expected, mandatory, optional};
 use super::value::Value;
 use super::writer::{Writer, int};
 
-static DATA_COLLECTOR_CONFIG: Record = Record {
+/// A data collector that type 11 reports.
+static REPORTED_COLLECTOR: Record = Record {
     name: "DataCollectorConfig",
     fields: &[
-        mandatory("active", FieldType::Bool),
-        mandatory("interval", FieldType::Integer),
+        mandatory("active", FieldType::Bool, "type 11"),
+        mandatory("interval", FieldType::Integer, "type 11"),
     ],
+};
+
+/// Any other data collector.
+static OTHER_COLLECTOR: Record = Record {
+    name: "DataCollectorConfig",
+    fields: &[
+        expected("active", FieldType::Bool),
+        expected("interval", FieldType::Integer),
+    ],
+};
+
+const fn reported(key: &'static str) -> Entry {
+    Entry {
+        key,
+        ty: FieldType::Record(&REPORTED_COLLECTOR),
+        needed_by: "type 11",
+    }
+}
+
+/// The data collectors that type 11 reports. If the file has none of them, it reports defaults.
+static REPORTED_COLLECTORS: [Entry; 6] = [
+    reported("cpu-avg-load"),
+    reported("diskstats"),
+    reported("drbd"),
+    reported("inst-status-xen"),
+    reported("lv"),
+    reported("xen-cpu-avg-load"),
+];
+
+/// The NIC parameters that types 2 and 6 read.
+static DEFAULT_NICPARAMS: Entry = Entry {
+    key: "default",
+    ty: FieldType::Record(&LINK_NICPARAMS),
+    needed_by: "types 2 and 6",
 };
 
 pub(super) static CLUSTER: Record = Record {
@@ -30,8 +65,8 @@ pub(super) static CLUSTER: Record = Record {
         optional("volume_group_name", FieldType::String),
         expected("reserved_lvs", FieldType::List(&FieldType::String)),
         optional("drbd_usermode_helper", FieldType::String),
-        mandatory("master_node", FieldType::String),
-        mandatory("master_ip", FieldType::String),
+        mandatory("master_node", FieldType::String, "types 1 and 3"),
+        mandatory("master_ip", FieldType::String, "type 3"),
         expected("master_netdev", FieldType::String),
         expected("master_netmask", FieldType::Int),
         expected("use_external_mip_script", FieldType::Bool),
@@ -39,13 +74,24 @@ pub(super) static CLUSTER: Record = Record {
         expected("file_storage_dir", FieldType::String),
         expected("shared_file_storage_dir", FieldType::String),
         expected("gluster_storage_dir", FieldType::String),
-        mandatory("enabled_hypervisors", FieldType::List(&HYPERVISOR)),
+        mandatory(
+            "enabled_hypervisors",
+            FieldType::List(&HYPERVISOR),
+            "type 11",
+        ),
         expected("hvparams", HVPARAMS),
         expected("os_hvp", FieldType::Map(&HVPARAMS)),
         expected("beparams", FieldType::Map(&FieldType::Record(&BEPARAMS))),
         expected("osparams", FieldType::Map(&STRING_MAP)),
         expected("osparams_private_cluster", FieldType::Map(&STRING_MAP)),
-        mandatory("nicparams", FieldType::Map(&FieldType::Record(&NICPARAMS))),
+        mandatory(
+            "nicparams",
+            FieldType::MapWith(
+                std::slice::from_ref(&DEFAULT_NICPARAMS),
+                &FieldType::Record(&NICPARAMS),
+            ),
+            "types 2 and 6",
+        ),
         expected("ndparams", FieldType::Record(&NDPARAMS)),
         expected("diskparams", FieldType::Map(&ANY_MAP)),
         expected("candidate_pool_size", FieldType::Int),
@@ -74,9 +120,9 @@ pub(super) static CLUSTER: Record = Record {
         expected("zeroing_image", FieldType::String),
         expected("compression_tools", FieldType::List(&FieldType::String)),
         expected("enabled_user_shutdown", FieldType::Bool),
-        mandatory(
+        expected(
             "data_collectors",
-            FieldType::Map(&FieldType::Record(&DATA_COLLECTOR_CONFIG)),
+            FieldType::MapWith(&REPORTED_COLLECTORS, &FieldType::Record(&OTHER_COLLECTOR)),
         ),
         expected(
             "ssh_key_type",
@@ -86,19 +132,19 @@ pub(super) static CLUSTER: Record = Record {
         default("ctime", FieldType::Time, "0"),
         default("mtime", FieldType::Time, "0"),
         expected("uuid", FieldType::Uuid),
-        mandatory("serial_no", FieldType::Int),
+        mandatory("serial_no", FieldType::Int, "types 1 to 6, 10 and 11"),
         default("tags", FieldType::Set, "[]"),
     ],
 };
 
 /// Writes an address family as Python numbers it: 2 for IPv4, 10 for IPv6.
-fn ip_family(writer: &mut Writer<'_>, value: Value<'_>, _: Value<'_>) -> Result<(), Error> {
+fn ip_family(writer: &mut Writer<'_>, value: Value<'_>, _: &Place<'_>) -> Result<(), Problem> {
     match int(value)? {
         family @ (2 | 10) => {
             writer.int(family);
             Ok(())
         }
-        other => Err(Error::new(format!(
+        other => Err(Problem::Mismatch(format!(
             "{other} is not an address family (2 is IPv4, 10 is IPv6)"
         ))),
     }

@@ -1,13 +1,20 @@
 //! Field tables of disks, real and forthcoming, with every kind of logical id.
 //!
+//! Queries read the logical id of DRBD disks only. The type of a disk may be any word: one that is
+//! not `drbd` is a disk that types 7 and 8 do not report.
+//!
 //! Source: `Ganeti.Objects.Disk`.
 
-use super::error::Error;
+use super::error::Problem;
 use super::instance::is_forthcoming;
-use super::params::{ANY_MAP, DISK_TEMPLATE};
-use super::schema::{Field, FieldType, Record, default, expected, ignored, mandatory, optional};
+use super::params::{self, ANY_MAP};
+use super::schema::{
+    Field, FieldType, Place, Record, default, expected, ignored, mandatory, optional,
+};
 use super::value::Value;
 use super::writer::Writer;
+
+const DRBD_TYPES: &str = "types 7 and 8";
 
 /// The fields of a disk. `$must` makes a field that only real disks are expected to have.
 macro_rules! disk_fields {
@@ -16,7 +23,8 @@ macro_rules! disk_fields {
             $first,
             $logical_id,
             $dev_type,
-            default("children", FieldType::List(&FieldType::Choice(table)), "[]"),
+            default("children", FieldType::List(&FieldType::Choice(table)), "[]")
+                .needed_by("type 7"),
             default("nodes", FieldType::List(&FieldType::String), "[]"),
             default("iv_name", FieldType::String, "\"\""),
             $must("size", FieldType::Int),
@@ -32,20 +40,37 @@ macro_rules! disk_fields {
     };
 }
 
+const IGNORED: Field = ignored("forthcoming");
 const FORTHCOMING: Field = optional("forthcoming", FieldType::Any);
-const LOGICAL_ID: FieldType = FieldType::Custom(logical_id);
+const DEV_TYPE: Field = mandatory("dev_type", params::DEV_TYPE, DRBD_TYPES);
+const DRBD_ID: Field = mandatory("logical_id", FieldType::Tuple(&DRBD_PARTS), DRBD_TYPES);
+const OTHER_ID: FieldType = FieldType::Custom(other_logical_id);
+
+/// `[node A, node B, port, minor A, minor B, secret]`.
+const DRBD_PARTS: [FieldType; 6] = [
+    FieldType::String,
+    FieldType::String,
+    FieldType::Unread(&FieldType::Int),
+    FieldType::Int,
+    FieldType::Int,
+    FieldType::Unread(&FieldType::String),
+];
+
+const REAL_DRBD_FIELDS: [Field; 15] = disk_fields!(IGNORED, DRBD_ID, DEV_TYPE, expected);
 
 const REAL_FIELDS: [Field; 15] = disk_fields!(
-    ignored("forthcoming"),
-    mandatory("logical_id", LOGICAL_ID),
-    mandatory("dev_type", DISK_TEMPLATE),
+    IGNORED,
+    expected("logical_id", OTHER_ID),
+    DEV_TYPE,
     expected
 );
 
+const PLACED_DRBD_FIELDS: [Field; 15] = disk_fields!(FORTHCOMING, DRBD_ID, DEV_TYPE, optional);
+
 const PLACED_FIELDS: [Field; 15] = disk_fields!(
     FORTHCOMING,
-    optional("logical_id", LOGICAL_ID),
-    mandatory("dev_type", DISK_TEMPLATE),
+    optional("logical_id", OTHER_ID),
+    DEV_TYPE,
     optional
 );
 
@@ -56,38 +81,48 @@ const UNPLACED_FIELDS: [Field; 15] = disk_fields!(
     optional
 );
 
-static REAL: Record = Record {
-    name: "Disk",
-    fields: &REAL_FIELDS,
-};
-
-/// A forthcoming disk that has a logical id.
-static PLACED: Record = Record {
-    name: "Disk",
-    fields: &PLACED_FIELDS,
-};
-
-/// A forthcoming disk without a logical id: its type has no meaning yet.
-static UNPLACED: Record = Record {
-    name: "Disk",
-    fields: &UNPLACED_FIELDS,
-};
-
-/// The field table for a disk.
-pub(super) fn table(disk: Value<'_>) -> &'static Record {
-    let has_logical_id = || {
-        disk.member("logical_id")
-            .is_some_and(|value| !value.is_null())
-    };
-    match is_forthcoming(disk) {
-        false => &REAL,
-        true if has_logical_id() => &PLACED,
-        true => &UNPLACED,
+const fn disk(fields: &'static [Field]) -> Record {
+    Record {
+        name: "Disk",
+        fields,
     }
 }
 
-/// Writes a logical id: an array whose elements depend on the type of `disk`.
-fn logical_id(writer: &mut Writer<'_>, value: Value<'_>, disk: Value<'_>) -> Result<(), Error> {
+static REAL_DRBD: Record = disk(&REAL_DRBD_FIELDS);
+static REAL: Record = disk(&REAL_FIELDS);
+/// A forthcoming DRBD disk that has a logical id.
+static PLACED_DRBD: Record = disk(&PLACED_DRBD_FIELDS);
+/// Another forthcoming disk that has a logical id.
+static PLACED: Record = disk(&PLACED_FIELDS);
+/// A forthcoming disk without a logical id: its type has no meaning yet.
+static UNPLACED: Record = disk(&UNPLACED_FIELDS);
+
+/// The field table for a disk.
+pub(super) fn table(disk: Value<'_>) -> &'static Record {
+    let (mut forthcoming, mut has_logical_id, mut is_drbd) = (false, false, false);
+    for (key, value) in disk.members().into_iter().flatten() {
+        match key {
+            "forthcoming" => forthcoming = is_forthcoming(value),
+            "logical_id" => has_logical_id = !value.is_null(),
+            "dev_type" => is_drbd = value.as_text().as_deref() == Some("drbd"),
+            _ => {}
+        }
+    }
+    match (forthcoming, has_logical_id, is_drbd) {
+        (false, _, true) => &REAL_DRBD,
+        (false, _, false) => &REAL,
+        (true, true, true) => &PLACED_DRBD,
+        (true, true, false) => &PLACED,
+        (true, false, _) => &UNPLACED,
+    }
+}
+
+/// Writes the logical id of a disk that is not DRBD: an array whose elements depend on the type.
+fn other_logical_id(
+    writer: &mut Writer<'_>,
+    value: Value<'_>,
+    place: &Place<'_>,
+) -> Result<(), Problem> {
     const TWO_NAMES: &[FieldType] = &[FieldType::String, FieldType::String];
     const FILE: &[FieldType] = &[
         FieldType::Enum("FileDriver", &["loop", "blktap", "blktap2"]),
@@ -97,28 +132,12 @@ fn logical_id(writer: &mut Writer<'_>, value: Value<'_>, disk: Value<'_>) -> Res
         FieldType::Enum("BlockDriver", &["manual"]),
         FieldType::String,
     ];
-    const DRBD: &[FieldType] = &[
-        FieldType::String,
-        FieldType::String,
-        FieldType::Int,
-        FieldType::Int,
-        FieldType::Int,
-        FieldType::String,
-    ];
-    let dev_type = disk.member("dev_type").and_then(|value| value.as_text());
-    let elements = match dev_type.as_deref() {
+    let dev_type = place.owner.member("dev_type");
+    let elements = match dev_type.and_then(|value| value.as_text()).as_deref() {
         Some("plain" | "rbd" | "ext") => TWO_NAMES,
-        Some("drbd") => DRBD,
         Some("file" | "sharedfile" | "gluster") => FILE,
         Some("blockdev") => BLOCK,
-        Some("diskless") => return Err(Error::new("a disk cannot be of type diskless")),
-        Some(other) => {
-            return Err(Error::new(format!(
-                "\"{}\" is not a DiskTemplate",
-                other.escape_debug()
-            )));
-        }
-        None => return Err(Error::new("a disk with a logical_id needs a dev_type")),
+        _ => return Ok(writer.any(value)?),
     };
-    writer.write(&FieldType::Tuple(elements), value, disk)
+    writer.tuple(elements, value, place)
 }

@@ -1,11 +1,14 @@
 //! Why a configuration file is refused, and where in it.
 //!
 //! An error is made at the value that is wrong and passed outward; each level adds its key in front
-//! of the path with [`Error::under`]. Texts quote the file, so they are cut to a length that fits a
-//! log line.
+//! of the path with [`Error::under`]. Texts quote the file, whose keys and values may be of any
+//! length, so quotations are cut to a length that fits a log line.
 
-/// Text that a message quotes from the file, in bytes. Keys and values may be of any length.
-const QUOTED_BYTES_MAX: usize = 1_000;
+/// Bytes of one key or value that a message quotes.
+const QUOTED_BYTES_MAX: usize = 200;
+
+/// Bytes of a path, and of the text of an error.
+const TEXT_BYTES_MAX: usize = 1_000;
 
 /// Why a configuration file cannot be served, and where in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,29 +28,23 @@ impl Error {
         }
     }
 
-    /// A syntax error, with the line and column of the byte at `offset` (both count from 1).
-    pub(super) fn at_offset(text: &[u8], offset: usize, what: &str) -> Self {
-        let before = &text[..offset.min(text.len())];
-        let line = 1 + memchr::memchr_iter(b'\n', before).count();
-        let column = 1 + offset - memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
-        Self::new(format!("line {line}, column {column}: {what}"))
-    }
-
     /// The same error, seen from the object or array that has the value under `key`.
     pub(super) fn under(mut self, key: &str) -> Self {
-        self.path.insert_str(
-            0,
-            &format!("/{}", key.replace('~', "~0").replace('/', "~1")),
-        );
+        let key = excerpt(key).replace('~', "~0").replace('/', "~1");
+        self.path.insert_str(0, &key);
+        self.path.insert(0, '/');
         self
     }
 
     /// The same error with path and text cut to what a log line may hold.
-    pub(crate) fn bounded(self) -> Self {
-        Self {
-            path: quotable(self.path),
-            what: quotable(self.what),
+    pub(crate) fn bounded(mut self) -> Self {
+        for text in [&mut self.path, &mut self.what] {
+            if text.len() > TEXT_BYTES_MAX {
+                text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+                text.push_str("...");
+            }
         }
+        self
     }
 }
 
@@ -63,13 +60,37 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// `text`, cut to what a message may quote.
-pub(super) fn quotable(mut text: String) -> String {
-    if text.len() > QUOTED_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(QUOTED_BYTES_MAX));
-        text.push_str("...");
+/// Why a value cannot be written as its field table says.
+pub(super) enum Problem {
+    /// The value is not of the type. If no query needs it, it is written as it is.
+    Mismatch(String),
+    /// The file is refused.
+    Refusal(Error),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self::Refusal(error)
     }
-    text
+}
+
+/// `text` in quotes with escapes, cut to what a message may quote.
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{}\"", escaped(text))
+}
+
+/// `text` with escapes, cut to what a message may quote.
+pub(super) fn escaped(text: &str) -> String {
+    excerpt(text).escape_debug().to_string()
+}
+
+/// `text`, cut to what a message may quote.
+fn excerpt(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.len() <= QUOTED_BYTES_MAX {
+        return text.into();
+    }
+    let end = text.floor_char_boundary(QUOTED_BYTES_MAX);
+    format!("{}...", &text[..end]).into()
 }
 
 #[cfg(test)]
@@ -86,7 +107,10 @@ mod tests {
         assert!(!warnings.is_empty() && warnings.iter().all(|line| line.len() < 1_200));
         for (place, bad) in [
             ("\"nodes\":{", format!("\"nodes\":{{\"{long}\":0,")),
-            ("\"ssh_key_type\":\"", format!("\"ssh_key_type\":\"{long}")),
+            (
+                "\"master_node\":\"",
+                format!("\"master_node\":[\"{long}\"],\"x\":\""),
+            ),
         ] {
             let file = sample.replacen(place, &bad, 1);
             assert_ne!(file, sample);

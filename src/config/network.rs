@@ -2,9 +2,9 @@
 //!
 //! Source: `Ganeti.Objects` (`Network`) and `Ganeti.Objects.BitArray`.
 
-use super::error::Error;
+use super::error::{Problem, quoted};
 use super::number;
-use super::schema::{FieldType, Record, default, expected, optional};
+use super::schema::{FieldType, Place, Record, default, expected, optional};
 use super::value::Value;
 use super::writer::{Writer, expect, text};
 
@@ -28,27 +28,19 @@ pub(super) static NETWORK: Record = Record {
 };
 
 /// Writes an IPv4 address as plain decimals.
-fn ip4_address(writer: &mut Writer<'_>, value: Value<'_>, _: Value<'_>) -> Result<(), Error> {
+fn ip4_address(writer: &mut Writer<'_>, value: Value<'_>, _: &Place<'_>) -> Result<(), Problem> {
     let text = text(value)?;
-    let address = parse_address(&text).ok_or_else(|| {
-        Error::new(format!(
-            "\"{}\" is not an IPv4 address",
-            text.escape_debug()
-        ))
-    })?;
+    let address = parse_address(&text)
+        .ok_or_else(|| Problem::Mismatch(format!("{} is not an IPv4 address", quoted(&text))))?;
     writer.string(&address);
     Ok(())
 }
 
 /// Writes an IPv4 network, address and prefix length; host bits are kept.
-fn ip4_network(writer: &mut Writer<'_>, value: Value<'_>, _: Value<'_>) -> Result<(), Error> {
+fn ip4_network(writer: &mut Writer<'_>, value: Value<'_>, _: &Place<'_>) -> Result<(), Problem> {
     let text = text(value)?;
-    let network = parse_network(&text).ok_or_else(|| {
-        Error::new(format!(
-            "\"{}\" is not an IPv4 network",
-            text.escape_debug()
-        ))
-    })?;
+    let network = parse_network(&text)
+        .ok_or_else(|| Problem::Mismatch(format!("{} is not an IPv4 network", quoted(&text))))?;
     writer.string(&network);
     Ok(())
 }
@@ -74,10 +66,12 @@ fn read_byte(text: &str) -> Option<u8> {
 }
 
 /// Writes a string of zeros and ones.
-fn bit_string(writer: &mut Writer<'_>, value: Value<'_>, _: Value<'_>) -> Result<(), Error> {
+fn bit_string(writer: &mut Writer<'_>, value: Value<'_>, _: &Place<'_>) -> Result<(), Problem> {
     let text = expect(value, "a string", value.as_str())?;
     if let Some(other) = text.chars().find(|bit| !matches!(bit, '0' | '1')) {
-        return Err(Error::new(format!("neither '0' nor '1': {other:?}")));
+        return Err(Problem::Mismatch(format!(
+            "{other:?} is not a bit (0 or 1)"
+        )));
     }
     writer.string(text);
     Ok(())

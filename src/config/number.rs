@@ -120,15 +120,28 @@ pub fn integer(text: &[u8], out: &mut Vec<u8>) {
     if decimal.exponent >= 0 {
         return write_integral(&decimal, out);
     }
-    let (whole, _) = decimal.split();
-    let mut magnitude = BigInt::parse_bytes(whole, 10).unwrap_or_default();
-    magnitude += u32::from(decimal.rounds_up());
-    let signed = if decimal.negative {
-        -magnitude
+    let mut whole = decimal.split().0.to_vec();
+    if decimal.rounds_up() {
+        increment(&mut whole);
+    }
+    if whole.is_empty() {
+        out.push(b'0');
     } else {
-        magnitude
-    };
-    out.extend_from_slice(signed.to_string().as_bytes());
+        out.extend(decimal.negative.then_some(b'-'));
+        out.extend_from_slice(&whole);
+    }
+}
+
+/// Adds one to a decimal number; no digits are zero.
+fn increment(digits: &mut Vec<u8>) {
+    for digit in digits.iter_mut().rev() {
+        if *digit != b'9' {
+            *digit += 1;
+            return;
+        }
+        *digit = b'0';
+    }
+    digits.insert(0, b'1');
 }
 
 /// Writes the number as a free-form value: an integer with all its digits, any other as the nearest
@@ -374,16 +387,23 @@ fn reference_digits(value: f64) -> (Digits, i32) {
 /// bits: white space, then decimal, `0x` or `0o`, a sign, parentheses. Returns the rest of the text
 /// as well.
 pub(super) fn read_int(text: &str) -> Option<(i64, &str)> {
-    let text = text.trim_start();
-    if let Some(inner) = text.strip_prefix('(') {
-        let (value, rest) = read_int(inner)?;
-        return Some((value, rest.trim_start().strip_prefix(')')?));
+    let mut text = text.trim_start();
+    let mut parentheses = 0_usize;
+    while let Some(inner) = text.strip_prefix('(') {
+        text = inner.trim_start();
+        parentheses += 1;
     }
-    if let Some(magnitude) = text.strip_prefix('-') {
-        let (value, rest) = read_magnitude(magnitude.trim_start())?;
-        return Some((value.wrapping_neg().cast_signed(), rest));
+    let (value, mut rest) = match text.strip_prefix('-') {
+        Some(magnitude) => {
+            let (value, rest) = read_magnitude(magnitude.trim_start())?;
+            (value.wrapping_neg(), rest)
+        }
+        None => read_magnitude(text)?,
+    };
+    for _ in 0..parentheses {
+        rest = rest.trim_start().strip_prefix(')')?;
     }
-    read_magnitude(text).map(|(value, rest)| (value.cast_signed(), rest))
+    Some((value.cast_signed(), rest))
 }
 
 /// [`read_int`] without sign and parentheses.
@@ -498,6 +518,9 @@ mod tests {
             ("-3.5", "-4"),
             ("1e20", "100000000000000000000"),
             ("0.4", "0"),
+            ("-0.4", "0"),
+            ("9.5", "10"),
+            ("-99.51", "-100"),
         ] {
             assert_eq!(
                 written(|out| integer(text.as_bytes(), out)),
@@ -505,6 +528,14 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn parentheses_may_be_nested_to_any_depth() {
+        let nested = |depth: usize| "(".repeat(depth) + " -7" + &" )".repeat(depth) + "x";
+        assert_eq!(read_int(&nested(3)), Some((-7, "x")));
+        assert_eq!(read_int(&nested(1_000_000)), Some((-7, "x")));
+        assert_eq!(read_int("((7)"), None);
     }
 
     #[test]

@@ -4,9 +4,9 @@
 //! Source: `Ganeti.Objects` (`FilledNDParams`, `FilledBeParams`, `FilledIPolicy` and the partial
 //! record of each) and `Ganeti.Utils.parseUnitAssumeBinary` for sizes.
 
-use super::error::Error;
+use super::error::{Problem, quoted};
 use super::number;
-use super::schema::{Field, FieldType, Record, expected, mandatory, partial};
+use super::schema::{Field, FieldType, Place, Record, expected, mandatory, partial};
 use super::value::Value;
 use super::writer::{Writer, int};
 
@@ -16,8 +16,8 @@ pub(super) const HYPERVISORS: [&str; 6] = ["kvm", "xen-pvm", "chroot", "xen-hvm"
 /// The name of a hypervisor.
 pub(super) const HYPERVISOR: FieldType = FieldType::Enum("Hypervisor", &HYPERVISORS);
 
-/// Disk templates that the reference knows.
-pub(super) const DISK_TEMPLATES: [&str; 9] = [
+/// Disk templates that the reference knows. The first means that an instance has no disks.
+const DISK_TEMPLATES: [&str; 9] = [
     "diskless",
     "file",
     "sharedfile",
@@ -31,6 +31,10 @@ pub(super) const DISK_TEMPLATES: [&str; 9] = [
 
 /// The name of a disk template.
 pub(super) const DISK_TEMPLATE: FieldType = FieldType::Enum("DiskTemplate", &DISK_TEMPLATES);
+
+/// The template of a disk.
+pub(super) const DEV_TYPE: FieldType =
+    FieldType::Enum("DiskTemplate", DISK_TEMPLATES.split_at(1).1);
 
 /// Hypervisor parameters by hypervisor.
 pub(super) const HVPARAMS: FieldType = FieldType::KeyedMap(&HYPERVISORS, &ANY_MAP);
@@ -81,26 +85,45 @@ pub(super) static PARTIAL_BEPARAMS: Record = Record {
     fields: &partial(BEPARAMS_FIELDS),
 };
 
-const NICPARAMS_FIELDS: [Field; 3] = [
-    expected(
-        "mode",
-        FieldType::Enum(
-            "NICMode",
-            &["bridged", "routed", "openvswitch", "pool", "ext"],
+/// NIC parameters with the given row for the link.
+const fn nicparams(link: Field) -> [Field; 3] {
+    [
+        expected(
+            "mode",
+            FieldType::Enum(
+                "NICMode",
+                &["bridged", "routed", "openvswitch", "pool", "ext"],
+            ),
         ),
-    ),
-    mandatory("link", FieldType::String),
-    expected("vlan", FieldType::String),
-];
+        link,
+        expected("vlan", FieldType::String),
+    ]
+}
 
+const LINK: Field = expected("link", FieldType::String);
+
+/// NIC parameters that no query reads.
 pub(super) static NICPARAMS: Record = Record {
     name: "NicParams",
-    fields: &NICPARAMS_FIELDS,
+    fields: &nicparams(LINK),
 };
 
+/// NIC parameters whose link is the default.
+pub(super) static LINK_NICPARAMS: Record = Record {
+    name: "NicParams",
+    fields: &nicparams(mandatory("link", FieldType::String, "types 2 and 6")),
+};
+
+/// Partial NIC parameters that no query reads.
 pub(super) static PARTIAL_NICPARAMS: Record = Record {
     name: "NicParams",
-    fields: &partial(NICPARAMS_FIELDS),
+    fields: &partial(nicparams(LINK)),
+};
+
+/// Partial NIC parameters of an instance's NIC.
+pub(super) static PARTIAL_LINK_NICPARAMS: Record = Record {
+    name: "NicParams",
+    fields: &partial(nicparams(LINK.needed_by("types 2 and 6"))),
 };
 
 const ISPEC_FIELDS: [Field; 6] = [
@@ -153,13 +176,11 @@ pub(super) static PARTIAL_IPOLICY: Record = Record {
 };
 
 /// Writes a memory size in MiB: a number, or a string with a unit.
-fn size(writer: &mut Writer<'_>, value: Value<'_>, _: Value<'_>) -> Result<(), Error> {
+fn size(writer: &mut Writer<'_>, value: Value<'_>, _: &Place<'_>) -> Result<(), Problem> {
     let size = match value.as_str() {
         Some(text) => parse_size(text).ok_or_else(|| {
-            Error::new(format!(
-                "\"{}\" is not a size (such as 512, 512m, 4 GiB)",
-                text.escape_debug()
-            ))
+            let text = quoted(text);
+            Problem::Mismatch(format!("{text} is not a size (such as 512, 512m, 4 GiB)"))
         })?,
         None => int(value)?,
     };

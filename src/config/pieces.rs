@@ -9,40 +9,54 @@
 
 use std::ops::Range;
 
-use super::error::Error;
-
 /// One member of the top-level object.
 pub(super) struct Piece {
     /// From after the previous comma (or brace) to the next, white space included.
     pub(super) text: Range<usize>,
-    /// The same for the members or elements of the member's value; empty if the value is a scalar.
-    pub(super) inner: Vec<Range<usize>>,
+    /// The same for the members of the member's value, if that is an object to be cut.
+    pub(super) inner: Option<Vec<Range<usize>>>,
 }
 
 /// Where the scan is: the pieces so far, and the starts of those that are open.
-struct Cuts {
+struct Cuts<'t> {
+    text: &'t [u8],
+    /// Whether the value of a key of the top level is to be cut.
+    is_cut: fn(&[u8]) -> bool,
     pieces: Vec<Piece>,
-    inner: Vec<Range<usize>>,
+    inner: Option<Vec<Range<usize>>>,
+    /// Whether the value of the open piece has had its bracket.
+    has_bracket: bool,
     depth: usize,
     outer_start: usize,
     inner_start: usize,
 }
 
-impl Cuts {
-    /// A bracket opens at `here`.
-    fn open(&mut self, here: usize) {
+impl Cuts<'_> {
+    /// A bracket opens at `here`. `None` if the member has a second value.
+    fn open(&mut self, here: usize) -> Option<()> {
         self.depth += 1;
-        if self.depth == 2 {
+        if self.depth != 2 {
+            return Some(());
+        }
+        if std::mem::replace(&mut self.has_bracket, true) {
+            return None;
+        }
+        let key = raw_key(&self.text[self.outer_start..here]).unwrap_or_default();
+        // A key with escapes may be any key.
+        let is_cut = memchr::memchr(b'\\', key).is_some() || (self.is_cut)(key);
+        if self.text[here] == b'{' && is_cut {
+            self.inner = Some(Vec::new());
             self.inner_start = here + 1;
         }
+        Some(())
     }
 
     /// A bracket closes at `here`. Returns whether it ends the top-level object.
     fn close(&mut self, here: usize) -> bool {
         self.depth -= 1;
-        match self.depth {
-            0 => self.end_piece(here),
-            1 => self.inner.push(self.inner_start..here),
+        match (self.depth, &mut self.inner) {
+            (0, _) => self.end_piece(here),
+            (1, Some(inner)) => inner.push(self.inner_start..here),
             _ => {}
         }
         self.depth == 0
@@ -50,10 +64,10 @@ impl Cuts {
 
     /// A comma is at `here`.
     fn comma(&mut self, here: usize) {
-        match self.depth {
-            1 => self.end_piece(here),
-            2 => {
-                self.inner.push(self.inner_start..here);
+        match (self.depth, &mut self.inner) {
+            (1, _) => self.end_piece(here),
+            (2, Some(inner)) => {
+                inner.push(self.inner_start..here);
                 self.inner_start = here + 1;
             }
             _ => {}
@@ -63,77 +77,55 @@ impl Cuts {
     fn end_piece(&mut self, here: usize) {
         self.pieces.push(Piece {
             text: self.outer_start..here,
-            inner: std::mem::take(&mut self.inner),
+            inner: self.inner.take(),
         });
+        self.has_bracket = false;
         self.outer_start = here + 1;
     }
 }
 
-/// Cuts the object that starts at the first byte of `text`; only white space may follow it.
+/// Cuts the object that starts at the first byte of `text`; only white space may follow it. The
+/// values of those of its members are cut again whose keys satisfy `is_cut`.
 ///
-/// # Errors
-///
-/// If the text does not start with `{`, ends before that brace is closed, or goes on after it.
-pub(super) fn pieces(text: &[u8]) -> Result<Vec<Piece>, Error> {
+/// `None` if the text is not JSON for certain. The reverse does not hold.
+pub(super) fn pieces(text: &[u8], is_cut: fn(&[u8]) -> bool) -> Option<Vec<Piece>> {
     if text.first() != Some(&b'{') {
-        return Err(Error::at_offset(
-            text,
-            0,
-            "the file must start with `{`, without white space before it",
-        ));
+        return None;
     }
     let mut cuts = Cuts {
+        text,
+        is_cut,
         pieces: Vec::new(),
-        inner: Vec::new(),
+        inner: None,
+        has_bracket: false,
         depth: 1,
         outer_start: 1,
         inner_start: 0,
     };
     let mut here = 1;
     while here < text.len() {
-        let byte = text[here];
-        match CLASS[usize::from(byte)] {
+        match CLASS[usize::from(text[here])] {
             Class::Other => {}
             Class::Quote => {
-                here = crate::text::string_end(text, here);
+                here = crate::json::string_end(text, here);
                 continue;
             }
-            Class::Open => cuts.open(here),
+            Class::Open => cuts.open(here)?,
             Class::Close if cuts.close(here) => {
-                return end_of_file(text, here).map(|()| cuts.pieces);
+                let is_end = text[here] == b'}' && is_space(&text[here + 1..]);
+                return is_end.then_some(cuts.pieces);
             }
             Class::Close => {}
             Class::Comma => cuts.comma(here),
         }
         here += 1;
     }
-    Err(Error::at_offset(
-        text,
-        text.len(),
-        "the file ends in the middle (truncated?)",
-    ))
+    None
 }
 
-/// Checks that the bracket at `close` is a brace, and that only white space follows.
-fn end_of_file(text: &[u8], close: usize) -> Result<(), Error> {
-    if text[close] != b'}' {
-        return Err(Error::at_offset(
-            text,
-            close,
-            "found `]` where `}` should close the object that is the file",
-        ));
-    }
-    match text[close + 1..]
-        .iter()
-        .position(|byte| !b" \t\r\n".contains(byte))
-    {
-        Some(found) => Err(Error::at_offset(
-            text,
-            close + 1 + found,
-            "text after the end of the JSON object",
-        )),
-        None => Ok(()),
-    }
+/// Whether `text` is nothing but white space of JSON.
+pub(super) fn is_space(text: &[u8]) -> bool {
+    text.iter().all(|byte| b" \t\r\n".contains(byte))
 }
 
 /// The key of a member as it is written, without its quotes; `None` if the text does not start with
@@ -141,7 +133,7 @@ fn end_of_file(text: &[u8], close: usize) -> Result<(), Error> {
 pub(super) fn raw_key(member: &[u8]) -> Option<&[u8]> {
     let quote = member.iter().position(|byte| !b" \t\r\n".contains(byte))?;
     (member[quote] == b'"').then(|| {
-        let end = crate::text::string_end(member, quote);
+        let end = crate::json::string_end(member, quote);
         &member[quote + 1..(end - 1).max(quote + 1)]
     })
 }

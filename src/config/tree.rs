@@ -3,15 +3,13 @@
 //! Only composites of at least [`BRANCH_BYTES_MIN`] bytes have an entry: shorter ones are scanned
 //! faster than looked up, and a tree of everything would be larger than the text.
 
-use std::cmp::Ordering;
-
-use crate::text;
+use crate::json;
 
 /// Objects and arrays with at least this much text have an entry in the tree.
 const BRANCH_BYTES_MIN: usize = 256;
 
 /// Objects with at most this many members keep them in the order of the text, for a linear search.
-pub(super) const LINEAR_MAX: usize = 64;
+const LINEAR_MAX: usize = 64;
 
 /// One object or array.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +42,29 @@ impl Tree {
             .map(|found| &self.branches[found])
     }
 
+    /// The offset of the text of the first key of an object that equals `key` (canonical, without
+    /// quotes).
+    ///
+    /// The cost depends on the length of `key`, not on that of the object's keys.
+    pub(super) fn find_member(&self, branch: &Branch, text: &[u8], key: &[u8]) -> Option<usize> {
+        let children = self.children(branch);
+        // Keys are compared with their closing quotes, which no other byte of a canonical string
+        // equals unless a backslash precedes it. Two strings that differ do so before or at the
+        // first quote.
+        let compare = |&child: &u32| {
+            let start = child as usize + 1;
+            let end = (start + key.len()).min(text.len());
+            text[start..end].cmp(key).then_with(|| text[end].cmp(&b'"'))
+        };
+        let found = if children.len() <= LINEAR_MAX {
+            children.iter().find(|child| compare(child).is_eq())
+        } else {
+            let first = children.partition_point(|child| compare(child).is_lt());
+            children.get(first).filter(|child| compare(child).is_eq())
+        };
+        found.map(|&child| child as usize + 1)
+    }
+
     /// The offsets of the children of `branch`.
     pub(super) fn children(&self, branch: &Branch) -> &[u32] {
         &self.children[branch.first as usize..][..branch.count as usize]
@@ -64,6 +85,14 @@ pub(super) struct TreeBuilder {
     open_children: Vec<u32>,
     /// Where the children of each open composite begin in `open_children`.
     open: Vec<usize>,
+}
+
+/// The state of a [`TreeBuilder`] that [`TreeBuilder::rewind`] returns to.
+pub(super) struct TreeMark {
+    branches: usize,
+    children: usize,
+    open_children: usize,
+    open: usize,
 }
 
 impl TreeBuilder {
@@ -101,9 +130,22 @@ impl TreeBuilder {
         });
     }
 
-    /// Drops the child that was started last. It must have been too short for a branch.
-    pub(super) fn forget_last(&mut self) {
-        self.open_children.pop();
+    /// The state between two children of the innermost open composite.
+    pub(super) fn mark(&self) -> TreeMark {
+        TreeMark {
+            branches: self.branches.len(),
+            children: self.children.len(),
+            open_children: self.open_children.len(),
+            open: self.open.len(),
+        }
+    }
+
+    /// Forgets what was added after `mark`.
+    pub(super) fn rewind(&mut self, mark: TreeMark) {
+        self.branches.truncate(mark.branches);
+        self.children.truncate(mark.children);
+        self.open_children.truncate(mark.open_children);
+        self.open.truncate(mark.open);
     }
 
     /// The finished tree.
@@ -118,9 +160,8 @@ impl TreeBuilder {
 
 /// Sorts the offsets of an object's keys by key; equal keys keep their order.
 fn sort_by_key(children: &mut [u32], text: &[u8]) {
-    let key = |&child: &u32| &text[child as usize + 1..text::string_end(text, child as usize) - 1];
-    let compare = |left: &u32, right: &u32| text::compare(key(left), key(right));
-    if !children.is_sorted_by(|left, right| compare(left, right) == Ordering::Less) {
-        children.sort_by(compare);
+    let key = |&child: &u32| &text[child as usize + 1..json::string_end(text, child as usize)];
+    if !children.is_sorted_by(|left, right| key(left) < key(right)) {
+        children.sort_by(|left, right| key(left).cmp(key(right)));
     }
 }

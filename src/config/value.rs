@@ -1,16 +1,20 @@
 //! Parses one piece of the file and gives access to its values.
 //!
-//! simd-json makes a tape: one node per value, in the order of the text. It lacks two things that
+//! simd-json makes a tape: one node per value, in the order of the text. It lacks three things that
 //! are added here:
 //!
 //! * The text of a number. The reference's numbers are exact, the tape's are doubles. Every node
 //!   has one structural index, which is the offset at which it starts.
 //! * Numbers beyond the range of a double, which simd-json refuses. They are masked, the piece is
 //!   parsed again, and their values are read from the text.
+//! * Lone surrogate escapes, which simd-json refuses and the reference reads. They are replaced by
+//!   U+FFFD, as text in UTF-8 cannot hold them, and the piece is parsed again.
 //!
-//! Invariant: nesting is at most [`DEPTH_MAX`] deep, so that code that walks values may recurse.
+//! Invariants: nesting is at most [`DEPTH_MAX`] deep, so that code that walks values may recurse;
+//! parsing a piece and reading all its numbers takes time linear in its length.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
@@ -24,6 +28,30 @@ pub(super) const DEPTH_MAX: usize = 256;
 /// Replaces a number that is too large for a double while parsing. It makes a node of the type
 /// double, whose value is read from the text.
 const MASK: &[u8] = b"0.5";
+
+/// Why a piece is not read.
+pub(super) enum Failure {
+    /// It is not a member, `"key": value`, in JSON.
+    Malformed,
+    /// The reader of its value refused it.
+    Refused(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Failure {
+    /// The same failure, seen from the object that has the piece under `key`.
+    pub(super) fn under(self, key: &str) -> Self {
+        match self {
+            Self::Malformed => self,
+            Self::Refused(error) => Self::Refused(error.under(key)),
+        }
+    }
+}
 
 /// Parses one piece after another with the same buffers.
 pub(super) struct Parser {
@@ -42,77 +70,74 @@ impl Parser {
         }
     }
 
-    /// Parses `text[piece]` as the inside of an object with one member, and calls `read` with its
-    /// key and value.
+    /// Parses `source` as the inside of an object with one member, and calls `read` with its key
+    /// and value.
     ///
     /// # Errors
     ///
     /// If it is something else, or what `read` returns.
     pub(super) fn member<R>(
         &mut self,
-        text: &[u8],
-        piece: std::ops::Range<usize>,
-        read: impl FnOnce(&str, Value<'_>) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        let source = &text[piece.clone()];
+        source: &[u8],
+        read: impl FnOnce(&str, Value<'_>) -> Result<R, Failure>,
+    ) -> Result<R, Failure> {
         let mut nodes = std::mem::take(&mut self.nodes);
         nodes.clear();
         let mut tape = Tape(nodes).reset();
-        let mut outcome = parse(source, &mut self.scratch, &mut self.buffers, &mut tape);
-        let mut masked = false;
-        if outcome.is_err() {
+        let mut is_parsed = parse(source, &mut self.scratch, &mut self.buffers, &mut tape);
+        let mut repairs = Repairs::default();
+        if !is_parsed {
             let mut copy = source.to_vec();
-            masked = mask_overflows(&mut copy, self.buffers.structural_indexes());
-            if masked {
+            repairs = Repairs {
+                numbers: mask_overflows(&mut copy, self.buffers.structural_indexes()),
+                surrogates: replace_surrogates(&mut copy),
+            };
+            if repairs != Repairs::default() {
                 tape = tape.reset();
-                outcome = parse(&copy, &mut self.scratch, &mut self.buffers, &mut tape);
+                is_parsed = parse(&copy, &mut self.scratch, &mut self.buffers, &mut tape);
             }
         }
-        let result = match (outcome, tape.0.as_slice()) {
-            (Ok(()), [Node::Object { len: 1, .. }, Node::String(key), ..]) => {
+        let result = match tape.0.as_slice() {
+            [Node::Object { len: 1, .. }, Node::String(key), ..] if is_parsed => {
                 let parsed = Parsed {
                     nodes: &tape.0,
                     source,
-                    starts: self.buffers.structural_indexes(),
-                    masked,
+                    structurals: self.buffers.structural_indexes(),
+                    starts: OnceCell::new(),
+                    repairs,
                 };
-                read(
-                    key,
-                    Value {
-                        parsed: &parsed,
-                        at: 2,
-                    },
-                )
+                let value = Value {
+                    parsed: &parsed,
+                    at: 2,
+                };
+                read(key, value)
             }
-            (Ok(()), _) => Err(Error::at_offset(
-                text,
-                piece.start,
-                "expected a member `\"key\": value`",
-            )),
-            (Err(error), _) => {
-                let offset = (piece.start + error.index().saturating_sub(BRACE)).min(piece.end);
-                Err(Error::at_offset(
-                    text,
-                    offset,
-                    &format!("not valid JSON ({})", describe(&error)),
-                ))
-            }
+            _ => Err(Failure::Malformed),
         };
         self.nodes = tape.reset().0;
         result
     }
 }
 
+/// What was changed in a copy of a piece, so that it could be parsed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Repairs {
+    /// Numbers were masked: the values of doubles on the tape do not count.
+    numbers: bool,
+    /// Lone surrogate escapes were replaced.
+    surrogates: bool,
+}
+
 /// Bytes of the brace that is put before each piece: offsets in the piece are smaller by this much.
 const BRACE: usize = 1;
 
-/// Parses `source` with braces around it.
+/// Parses `source` with braces around it. Returns whether it is JSON.
 fn parse<'t>(
     source: &[u8],
     scratch: &'t mut Vec<u8>,
     buffers: &mut Buffers,
     tape: &mut Tape<'t>,
-) -> Result<(), simd_json::Error> {
+) -> bool {
     let len = source.len() + 2 * BRACE;
     scratch.clear();
     scratch.reserve(len + simd_json::INPUT_PADDING);
@@ -120,13 +145,13 @@ fn parse<'t>(
     scratch.extend_from_slice(source);
     scratch.push(b'}');
     scratch.resize(len + simd_json::INPUT_PADDING, 0);
-    simd_json::fill_tape_padded(scratch, len, buffers, tape)
+    simd_json::fill_tape_padded(scratch, len, buffers, tape).is_ok()
 }
 
 /// Masks the numbers in `source` that are too large for a double. Returns whether there were any.
-fn mask_overflows(source: &mut [u8], starts: &[u32]) -> bool {
+fn mask_overflows(source: &mut [u8], structurals: &[u32]) -> bool {
     let mut found = false;
-    for &start in starts {
+    for &start in structurals {
         let Some(start) = (start as usize).checked_sub(BRACE) else {
             continue;
         };
@@ -141,6 +166,36 @@ fn mask_overflows(source: &mut [u8], starts: &[u32]) -> bool {
         }
     }
     found
+}
+
+/// Replaces the escapes of surrogates that are not half of a pair by that of U+FFFD. Returns
+/// whether there were any.
+fn replace_surrogates(source: &mut [u8]) -> bool {
+    let mut found = false;
+    let mut here = 0;
+    while let Some(backslash) = memchr::memchr(b'\\', &source[here..]) {
+        here += backslash;
+        let rest = &mut source[here..];
+        here += match (escaped_unit(rest), rest.get(6..).and_then(escaped_unit)) {
+            (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => 12,
+            (Some(0xd800..0xe000), _) => {
+                rest[2..6].copy_from_slice(b"fffd");
+                found = true;
+                6
+            }
+            _ => 2,
+        };
+        here = here.min(source.len());
+    }
+    found
+}
+
+/// The UTF-16 unit of an escape `\uXXXX` at the start of `text`.
+fn escaped_unit(text: &[u8]) -> Option<u16> {
+    let digits = text.strip_prefix(b"\\u")?.first_chunk::<4>()?;
+    let is_hex = digits.iter().all(u8::is_ascii_hexdigit);
+    let digits = std::str::from_utf8(digits).ok().filter(|_| is_hex)?;
+    u16::from_str_radix(digits, 16).ok()
 }
 
 /// Whether `token` is a number of RFC 8259. The standard library accepts more (`1.`, `01`, `inf`).
@@ -174,23 +229,33 @@ fn number_token(text: &[u8]) -> &[u8] {
     &text[..text.iter().take_while(|byte| belongs(byte)).count()]
 }
 
-/// The parser's description of an error without its offset, which is that in the piece.
-fn describe(error: &simd_json::Error) -> String {
-    let text = error.to_string();
-    text.split(" at character")
-        .next()
-        .unwrap_or_default()
-        .to_owned()
-}
-
 /// A parsed piece.
 struct Parsed<'a> {
     nodes: &'a [Node<'a>],
     source: &'a [u8],
     /// Structural indexes, in the text with its brace.
-    starts: &'a [u32],
-    /// Whether numbers were masked, so that the values of doubles on the tape do not count.
-    masked: bool,
+    structurals: &'a [u32],
+    /// Those that start a value or key, in `source`: one for each node but the first. Made when a
+    /// number's text is needed.
+    starts: OnceCell<Box<[u32]>>,
+    repairs: Repairs,
+}
+
+impl Parsed<'_> {
+    fn starts(&self) -> &[u32] {
+        self.starts.get_or_init(|| {
+            let in_source = self
+                .structurals
+                .iter()
+                .filter_map(|start| start.checked_sub(BRACE as u32));
+            in_source
+                .filter(|&start| {
+                    let byte = self.source.get(start as usize);
+                    byte.is_some_and(|byte| !b",:]}".contains(byte))
+                })
+                .collect()
+        })
+    }
 }
 
 /// A value of the parsed piece.
@@ -280,7 +345,7 @@ impl<'a> Value<'a> {
     /// The nearest double of a number.
     pub(super) fn as_double(&self) -> Option<f64> {
         match self.node() {
-            Node::Static(StaticNode::F64(value)) if !self.parsed.masked => Some(*value),
+            Node::Static(StaticNode::F64(value)) if !self.parsed.repairs.numbers => Some(*value),
             _ => self.as_number().map(|number| match number {
                 Number::Signed(value) => value as f64,
                 Number::Unsigned(value) => value as f64,
@@ -289,23 +354,27 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The text of this number. Node `n` of the tape starts at the `n`th structural index that
-    /// starts a value.
+    /// The text of this number. The object of the added braces has a node, but does not start in
+    /// the source.
     fn number_text(&self) -> &'a [u8] {
-        let source = self.parsed.source;
-        let in_source = self
-            .parsed
-            .starts
-            .iter()
-            .filter_map(|start| (*start as usize).checked_sub(BRACE));
-        let mut values = in_source.filter(|&start| {
-            source
-                .get(start)
-                .is_some_and(|byte| !b",:]}".contains(byte))
-        });
-        // The object of the added braces has a node, but does not start in the source.
-        let start = values.nth(self.at - 1);
-        start.map_or(&[], |start| number_token(&source[start..]))
+        let start = self.parsed.starts().get(self.at - 1);
+        start.map_or(&[], |&start| {
+            number_token(&self.parsed.source[start as usize..])
+        })
+    }
+
+    /// A number, rounded half to even and wrapped to 64 bits.
+    pub(super) fn as_int(&self) -> Option<i64> {
+        self.as_number().map(|number| match number {
+            Number::Signed(value) => value,
+            Number::Unsigned(value) => value.cast_signed(),
+            Number::Text(text) => number::int(text),
+        })
+    }
+
+    /// Whether lone surrogate escapes were replaced in the piece of this value.
+    pub(super) fn has_replaced_surrogates(&self) -> bool {
+        self.parsed.repairs.surrogates
     }
 
     /// The elements, if this is an array.

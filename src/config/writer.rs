@@ -6,21 +6,69 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::error::Error;
+use super::error::{Error, Problem, escaped};
 use super::number;
-use super::tree::TreeBuilder;
+use super::tree::{Tree, TreeBuilder, TreeMark};
 use super::value::{Number, Value};
 use super::warnings::Warnings;
-use crate::text::escape;
+use crate::json::escape;
+
+/// Bytes by which a printed number may be longer than the number in the file without being counted:
+/// more than the digits and the exponent of any double.
+const GROWTH_FREE: usize = 24;
+
+/// Bytes of digits that the numbers of a file may grow by, if the file is shorter than half of
+/// this.
+const GROWTH_BYTES_MIN: usize = 1 << 20;
 
 /// The canonical text so far.
 pub(super) struct Writer<'a> {
     pub(super) out: Vec<u8>,
-    pub(super) tree: TreeBuilder,
+    tree: TreeBuilder,
     pub(super) warnings: &'a mut Warnings,
+    /// Bytes that numbers may still grow by. The reference prints `1e308` with all its digits, 62
+    /// times as long; without a bound, so would be the text.
+    growth_left: usize,
+}
+
+/// A point in the text that [`Writer::rewind`] returns to.
+pub(super) struct Mark {
+    len: usize,
+    tree: TreeMark,
+}
+
+impl<'a> Writer<'a> {
+    /// A writer for the text of a file of `file_len` bytes.
+    pub(super) fn new(file_len: usize, warnings: &'a mut Warnings) -> Self {
+        Self {
+            out: Vec::with_capacity(file_len + file_len / 8),
+            tree: TreeBuilder::default(),
+            warnings,
+            growth_left: GROWTH_BYTES_MIN.max(2 * file_len),
+        }
+    }
+
+    /// The finished text and its tree.
+    pub(super) fn finish(self) -> (Box<[u8]>, Tree) {
+        (self.out.into_boxed_slice(), self.tree.finish())
+    }
 }
 
 impl Writer<'_> {
+    /// The end of the text so far.
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            len: self.out.len(),
+            tree: self.tree.mark(),
+        }
+    }
+
+    /// Removes what was written after `mark`.
+    pub(super) fn rewind(&mut self, mark: Mark) {
+        self.out.truncate(mark.len);
+        self.tree.rewind(mark.tree);
+    }
+
     /// Appends text that needs no escape.
     pub(super) fn push(&mut self, text: &str) {
         self.out.extend_from_slice(text.as_bytes());
@@ -48,14 +96,18 @@ impl Writer<'_> {
         &mut self,
         value: Value<'_>,
         write: fn(&[u8], &mut Vec<u8>),
-    ) -> Result<(), Error> {
+    ) -> Result<(), Problem> {
+        self.number_with(expect(value, "a number", value.as_number())?, write);
+        Ok(())
+    }
+
+    fn number_with(&mut self, number: Number<'_>, write: fn(&[u8], &mut Vec<u8>)) {
         let mut digits = itoa::Buffer::new();
-        match expect(value, "a number", value.as_number())? {
+        match number {
             Number::Signed(value) => self.push(digits.format(value)),
             Number::Unsigned(value) => self.push(digits.format(value)),
-            Number::Text(text) => write(text, &mut self.out),
+            Number::Text(text) => self.digits(text, |out| write(text, out)),
         }
-        Ok(())
     }
 
     /// Writes the nearest double of a number with `write`.
@@ -63,17 +115,42 @@ impl Writer<'_> {
         &mut self,
         value: Value<'_>,
         write: fn(f64, &mut Vec<u8>),
-    ) -> Result<(), Error> {
-        write(expect(value, "a number", value.as_double())?, &mut self.out);
+    ) -> Result<(), Problem> {
+        let double = expect(value, "a number", value.as_double())?;
+        match value.as_number() {
+            Some(Number::Text(text)) => self.digits(text, |out| write(double, out)),
+            _ => write(double, &mut self.out),
+        }
         Ok(())
     }
 
+    /// Writes a number with `write`, or as it is in the file (`text`) if there is no room for its
+    /// digits.
+    fn digits(&mut self, text: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.out.len();
+        write(&mut self.out);
+        let growth = (self.out.len() - start).saturating_sub(text.len() + GROWTH_FREE);
+        match self.growth_left.checked_sub(growth) {
+            Some(left) => self.growth_left = left,
+            None => {
+                self.out.truncate(start);
+                self.out.extend_from_slice(text);
+                self.warnings
+                    .file("numbers with large exponents are printed as they are written");
+            }
+        }
+    }
+
     /// Writes a free-form value: numbers in the reference's spelling, everything else as it is.
+    ///
+    /// # Errors
+    ///
+    /// If an object has a key twice.
     pub(super) fn any(&mut self, value: Value<'_>) -> Result<(), Error> {
         if let Some(text) = value.as_str() {
             self.string(text);
-        } else if value.as_number().is_some() {
-            self.number(value, number::rational)?;
+        } else if let Some(number) = value.as_number() {
+            self.number_with(number, number::rational);
         } else if let Some(value) = value.as_bool() {
             self.bool(value);
         } else if value.is_null() {
@@ -86,22 +163,15 @@ impl Writer<'_> {
                     .map_err(|error| error.under(&index.to_string()))?;
             }
             self.close(list, b']');
-        } else {
-            self.object(value)?;
+        } else if let Some(members) = value.members() {
+            reject_duplicate(members.clone())?;
+            let object = self.open(b'{');
+            for (key, member) in members {
+                self.key(key);
+                self.any(member).map_err(|error| error.under(key))?;
+            }
+            self.close(object, b'}');
         }
-        Ok(())
-    }
-
-    /// Writes a free-form object, its members in the order of the file.
-    fn object(&mut self, value: Value<'_>) -> Result<(), Error> {
-        let members = members(value)?;
-        reject_duplicate(members.clone())?;
-        let object = self.open(b'{');
-        for (key, member) in members {
-            self.key(key);
-            self.any(member).map_err(|error| error.under(key))?;
-        }
-        self.close(object, b'}');
         Ok(())
     }
 
@@ -166,42 +236,39 @@ impl Writer<'_> {
     }
 }
 
-/// `found`, or an error with what was expected and what `value` is.
-pub(super) fn expect<T>(value: Value<'_>, expected: &str, found: Option<T>) -> Result<T, Error> {
-    found.ok_or_else(|| Error::new(format!("expected {expected}, found {}", value.kind())))
+/// `found`, or a mismatch with what was expected and what `value` is.
+pub(super) fn expect<T>(value: Value<'_>, expected: &str, found: Option<T>) -> Result<T, Problem> {
+    let mismatch = || Problem::Mismatch(format!("expected {expected}, found {}", value.kind()));
+    found.ok_or_else(mismatch)
 }
 
 /// The text of a value that must be a string, or an array of one-character strings.
-pub(super) fn text(value: Value<'_>) -> Result<Cow<'_, str>, Error> {
+pub(super) fn text(value: Value<'_>) -> Result<Cow<'_, str>, Problem> {
     expect(value, "a string", value.as_text())
 }
 
 /// The elements of a value that must be an array.
 pub(super) fn elements<'a>(
     value: Value<'a>,
-) -> Result<impl Iterator<Item = Value<'a>> + use<'a>, Error> {
+) -> Result<impl Iterator<Item = Value<'a>> + use<'a>, Problem> {
     expect(value, "an array", value.elements())
 }
 
 /// The members of a value that must be an object.
 pub(super) fn members<'a>(
     value: Value<'a>,
-) -> Result<impl Iterator<Item = (&'a str, Value<'a>)> + Clone + use<'a>, Error> {
+) -> Result<impl Iterator<Item = (&'a str, Value<'a>)> + Clone + use<'a>, Problem> {
     expect(value, "an object", value.members())
 }
 
 /// A number, rounded half to even and wrapped to 64 bits.
-pub(super) fn int(value: Value<'_>) -> Result<i64, Error> {
-    Ok(match expect(value, "a number", value.as_number())? {
-        Number::Signed(value) => value,
-        Number::Unsigned(value) => value.cast_signed(),
-        Number::Text(text) => number::int(text),
-    })
+pub(super) fn int(value: Value<'_>) -> Result<i64, Problem> {
+    expect(value, "a number", value.as_int())
 }
 
 /// The error for a key that an object has twice.
 pub(super) fn twice(key: &str) -> Error {
-    Error::new(format!("key '{}' appears twice", key.escape_debug()))
+    Error::new(format!("key '{}' appears twice", escaped(key)))
 }
 
 /// An error if a key occurs more than once.

@@ -38,7 +38,7 @@ impl DrbdTree {
 pub(super) fn trees(document: &Document, by_uuid: &ByText<'_>) -> Vec<DrbdTree> {
     let tree = |at: Span| {
         let mut tree = DrbdTree::default();
-        tree.is_drbd = collect(document.text(), at, by_uuid, &mut tree.all);
+        tree.is_drbd = collect(document, at, by_uuid, &mut tree.all);
         tree
     };
     document
@@ -49,25 +49,18 @@ pub(super) fn trees(document: &Document, by_uuid: &ByText<'_>) -> Vec<DrbdTree> 
 }
 
 /// Collects `disk` and its children, depth first. Returns whether it is DRBD itself.
-fn collect(text: &[u8], disk: Span, by_uuid: &ByText<'_>, found: &mut Vec<Drbd>) -> bool {
-    let mut logical_id = None;
-    let mut is_drbd = false;
-    for (key, value) in text::members(text, disk.start as usize) {
-        match &text[key] {
-            b"logical_id" => logical_id = Some(value.start),
-            b"dev_type" if &text[value.clone()] == b"\"drbd\"" => {
-                found.extend(logical_id.map(|at| drbd(text, at, by_uuid)));
-                is_drbd = true;
-            }
-            b"children" => {
-                for child in text::elements(text, value.start) {
-                    collect(text, Span::new(child), by_uuid, found);
-                }
-                // Fields are in the order of the table, and no later one matters here.
-                break;
-            }
-            _ => {}
-        }
+fn collect(document: &Document, disk: Span, by_uuid: &ByText<'_>, found: &mut Vec<Drbd>) -> bool {
+    let text = document.text();
+    let [logical_id, dev_type, children] =
+        document.fields(disk, ["logical_id", "dev_type", "children"]);
+    let is_drbd = dev_type.is_some_and(|dev_type| dev_type.of(text) == b"\"drbd\"");
+    if let Some(logical_id) = logical_id.filter(|_| is_drbd) {
+        found.push(drbd(text, logical_id.start as usize, by_uuid));
+    }
+    if let Some(children) = children {
+        document.for_each_element(children, |child| {
+            collect(document, child, by_uuid, found);
+        });
     }
     is_drbd
 }

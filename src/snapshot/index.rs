@@ -70,7 +70,7 @@ impl Index {
 
         let default_link = document.find(&["cluster", "nicparams", "default", "link"]);
         let default_link = default_link.map(Span::unquoted);
-        let links = links::registrations(text, &fields, default_link, &node_names)
+        let links = links::registrations(&document, &fields, default_link, &node_names)
             .map(|registrations| Links::new(text, registrations));
         let master_name = document.mandatory(&["cluster", "master_node"]).unquoted();
         let master = node_names

@@ -9,7 +9,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::directory::Directory;
-use super::objects::{ByText, InstanceFields, fields};
+use super::objects::{ByText, InstanceFields};
+use crate::config::Document;
 use crate::text::{self, Span};
 
 /// One address of one NIC. Link and address are canonical, without quotes.
@@ -125,11 +126,12 @@ fn first_bytes(ip: &[u8]) -> u128 {
 /// Every address of every NIC, in map order of the instances. `None` if there is an address but no
 /// default link, which the reference looks up for every address, even for one with its own link.
 pub(super) fn registrations(
-    text: &[u8],
+    document: &Document,
     instances: &[InstanceFields],
     default_link: Option<Span>,
     nodes: &Directory,
 ) -> Option<Vec<Registration>> {
+    let text = document.text();
     // The reference registers the instance's name, and later takes the first instance of that name.
     let mut first_named = ByText::default();
     for (index, instance) in instances.iter().enumerate() {
@@ -149,7 +151,7 @@ pub(super) fn registrations(
     for instance in instances {
         let mut node = None;
         for nic in text::elements(text, instance.nics.start as usize) {
-            let [ip, nicparams] = fields(text, Span::new(nic), ["ip", "nicparams"]);
+            let [ip, nicparams] = document.fields(Span::new(nic), ["ip", "nicparams"]);
             let Some(ip) = ip else { continue };
             let default_link = default_link?;
             let link =

@@ -54,8 +54,7 @@ pub(super) fn nodes(document: &Document) -> (Vec<Node>, ByText<'_>) {
     let text = document.text();
     let mut by_uuid = ByText::default();
     let node = |at: Span| {
-        let [name, primary_ip, candidate, offline, drained, uuid, serial] = fields(
-            text,
+        let [name, primary_ip, candidate, offline, drained, uuid, serial] = document.fields(
             at,
             [
                 "name",
@@ -97,10 +96,8 @@ pub(super) fn nodes(document: &Document) -> (Vec<Node>, ByText<'_>) {
 
 /// Reads all instances, in map order.
 pub(super) fn instances(document: &Document) -> Vec<InstanceFields> {
-    let text = document.text();
     let instance = |at: Span| {
-        let [name, primary_node, nics, disks, uuid, serial] = fields(
-            text,
+        let [name, primary_node, nics, disks, uuid, serial] = document.fields(
             at,
             ["name", "primary_node", "nics", "disks", "uuid", "serial_no"],
         );
@@ -123,18 +120,6 @@ pub(super) fn instances(document: &Document) -> Vec<InstanceFields> {
 /// The keys of a section, in map order.
 pub(super) fn keys(document: &Document, section: Section) -> impl ExactSizeIterator<Item = Span> {
     document.entries(section).iter().map(|entry| entry.key)
-}
-
-/// The values of `names` in the object at `at`, in one pass.
-pub(super) fn fields<const N: usize>(text: &[u8], at: Span, names: [&str; N]) -> [Option<Span>; N] {
-    let mut found = [None; N];
-    for (key, value) in text::members(text, at.start as usize) {
-        let key = &text[key];
-        if let Some(index) = names.iter().position(|name| name.as_bytes() == key) {
-            found[index] = Some(Span::new(value));
-        }
-    }
-    found
 }
 
 /// A field that is mandatory or has a default in the field tables.

@@ -1,6 +1,7 @@
 //! Answers queries: one function for each, named like the query.
 //!
-//! Invariant: nothing here allocates; texts are put together in the buffers of the [`AnswerWriter`].
+//! Invariant: nothing here allocates; texts are put together in the buffers of the
+//! [`AnswerWriter`].
 //!
 //! Source: `Ganeti.Confd.Server` (`buildResponse`).
 

@@ -167,9 +167,9 @@ enum Rule {
     /// The reference reads the file without an unknown key, which this daemon prints at the end of
     /// a record.
     Unknown,
-    /// The reference reads a complete file; this daemon's answers are equal unless they contain the
-    /// incomplete record.
-    Incomplete,
+    /// The reference reads a file without the fault, which is in a field that no query needs. This
+    /// daemon's answers are equal unless they contain the record with the fault.
+    Unread,
     /// This daemon refuses the file.
     Refused,
     /// The reference reads the file with encoded text.
@@ -207,11 +207,11 @@ impl Case {
                 .into_bytes()
         };
         let (rule, reference) = match fault {
-            Fault::WrongType | Fault::Null | Fault::WrongWord | Fault::Needed => {
-                (Rule::Same, faulty)
-            }
+            Fault::WrongType | Fault::Null | Fault::Needed => (Rule::Same, faulty),
             Fault::Unknown => (Rule::Unknown, sound),
-            Fault::Unneeded => (Rule::Incomplete, sound),
+            Fault::Unneeded | Fault::UnreadType | Fault::UnreadNull | Fault::WrongWord => {
+                (Rule::Unread, sound)
+            }
             Fault::Twice => (Rule::Refused, sound),
         };
         Self {
@@ -229,7 +229,7 @@ impl Case {
     fn plain(&self) -> Self {
         Self {
             rule: Rule::Same,
-            loads: self.loads && !matches!(self.rule, Rule::Unknown | Rule::Incomplete),
+            loads: self.loads && !matches!(self.rule, Rule::Unknown | Rule::Unread),
             tree: self.tree.clone(),
             name: self.name.clone(),
             reference: self.subject.clone(),
@@ -495,7 +495,7 @@ fn agree(case: &Case, asked: &Asked, expected: Comparable, got: Comparable) -> b
     match case.rule {
         Rule::Same => got == expected,
         Rule::Refused => matches!(got, Comparable::Refusal(_)),
-        Rule::Incomplete => matches!(asked.type_number, Some(8..=10)) || got == expected,
+        Rule::Unread => matches!(asked.type_number, Some(8..=10)) || got == expected,
         Rule::Unknown => message(&got).map(|got| without_unknown(&got)) == message(&expected),
         Rule::Encoded => {
             message(&got) == message(&expected).map(|expected| encodings::decode_quoted(&expected))

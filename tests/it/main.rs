@@ -5,6 +5,7 @@ mod common;
 
 mod architecture;
 mod confdctl;
+mod config_files;
 mod conformance;
 mod daemon;
 mod differences;

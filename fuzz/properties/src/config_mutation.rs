@@ -48,7 +48,7 @@ pub fn check(bytes: &[u8]) {
         change(&mut choices, &mut tree);
     }
     if let Some((fault, faulty)) = is_served.and_then(|_| faulty(&mut choices, seed)) {
-        is_served = Some(matches!(fault, Fault::Unneeded | Fault::Unknown));
+        is_served = Some(fault.is_served());
         tree = faulty;
     }
     let mut rng = Rng::with_seed(u16::from_le_bytes([c, d]).into());

@@ -9,7 +9,7 @@
 //! | [`datagram`] | a datagram | no reply unless the signature holds; replies are bounded, parse and verify |
 //! | [`signed_request`] | choices of a request, which is signed | the reply belongs to the request, and does not depend on notation or engine |
 //! | [`envelope`] | an envelope or a request | the fast path, the general parser and serde_json read the same |
-//! | [`config`] | `config.data` | an error with a place, or answers to all queries about all names |
+//! | [`config`] | `config.data` | an error with a place; or a file that a strict parser accepts, and answers to every query of every name |
 //! | [`config_mutation`] | choices of a configuration | printing is idempotent and preserves the file; answers equal a slow model's |
 //! | [`mod@pointer`] | a configuration path | parsed and answered as a model does |
 //! | [`numbers`] | a number's text | printed as exact rational arithmetic says |

@@ -12,11 +12,15 @@ use fastrand::Rng;
 /// One fault in one record of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// A field of the wrong type; both daemons reject it.
+    /// A field of the wrong type that a query needs; both daemons reject it.
     WrongType,
-    /// A required field that is null; both daemons reject it.
+    /// A required field that a query needs is null; both daemons reject it.
     Null,
-    /// An unknown word in an enumeration; both daemons reject it.
+    /// A field of the wrong type that no query needs; this daemon serves it as it is.
+    UnreadType,
+    /// A required field that no query needs is null; this daemon serves it as it is.
+    UnreadNull,
+    /// An unknown word in an enumeration; this daemon serves it as it is.
     WrongWord,
     /// A missing required field that a query needs; both daemons reject it.
     Needed,
@@ -30,9 +34,11 @@ pub enum Fault {
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::WrongType,
         Self::Null,
+        Self::UnreadType,
+        Self::UnreadNull,
         Self::WrongWord,
         Self::Needed,
         Self::Unneeded,
@@ -40,19 +46,35 @@ impl Fault {
         Self::Twice,
     ];
 
+    /// Whether this daemon serves the file.
+    pub const fn is_served(self) -> bool {
+        match self {
+            Self::UnreadType
+            | Self::UnreadNull
+            | Self::WrongWord
+            | Self::Unneeded
+            | Self::Unknown => true,
+            Self::WrongType | Self::Null | Self::Needed | Self::Twice => false,
+        }
+    }
+
     /// Whether the fault can occur in `field`.
     fn fits(self, field: &Field) -> bool {
+        let has_wrong_type = matches!(
+            field.kind,
+            Type::Text
+                | Type::Bool
+                | Type::Int
+                | Type::From(_)
+                | Type::Record(_)
+                | Type::List(_)
+                | Type::Map(_)
+        );
         match self {
-            Self::WrongType | Self::Null => matches!(
-                field.kind,
-                Type::Text
-                    | Type::Bool
-                    | Type::Int
-                    | Type::From(_)
-                    | Type::Record(_)
-                    | Type::List(_)
-                    | Type::Map(_)
-            ),
+            Self::WrongType | Self::Null => has_wrong_type && NEEDED.contains(&field.name),
+            Self::UnreadType | Self::UnreadNull => {
+                has_wrong_type && UNNEEDED.contains(&field.name)
+            }
             Self::WrongWord => matches!(field.kind, Type::OneOf(_)),
             Self::Needed => NEEDED.contains(&field.name),
             Self::Unneeded => UNNEEDED.contains(&field.name),
@@ -156,8 +178,8 @@ impl Generator {
             return;
         }
         match fault {
-            Fault::WrongType => members[at].1 = wrong_type(&members[at].1),
-            Fault::Null => members[at].1 = Json::Null,
+            Fault::WrongType | Fault::UnreadType => members[at].1 = wrong_type(&members[at].1),
+            Fault::Null | Fault::UnreadNull => members[at].1 = Json::Null,
             Fault::WrongWord => members[at].1 = Json::text("no-such-word"),
             Fault::Needed | Fault::Unneeded => drop(members.remove(at)),
             Fault::Unknown => members.insert(

@@ -513,7 +513,4 @@ pub(super) const NEEDED: &[&str] = &[
     "offline",
     "drained",
     "enabled_hypervisors",
-    "data_collectors",
-    "active",
-    "interval",
 ];
