@@ -73,11 +73,9 @@ impl Daemon {
             root,
             port,
         };
-        let client = ConfdClient::new(KEY, [daemon.address().into()]).expect("a socket");
-        let client = client.with_settings(Settings {
-            deadline: Duration::from_millis(100),
-            ..Settings::default()
-        });
+        let client = ConfdClient::new(KEY, [daemon.address()]).expect("a socket");
+        let client =
+            client.with_settings(Settings::default().with_deadline(Duration::from_millis(100)));
         let begin = Instant::now();
         while client.ping().is_err() {
             assert!(

@@ -1,8 +1,9 @@
-//! A resolver that follows the master: prints its name and address now, and whenever they change.
+//! Follows the master: prints its name and address now, and whenever they change.
 //!
 //!     cargo run --example follow_master -- [KEY_FILE SERVER... | node]
 //!
-//! It keeps its list of candidates up to date as well, so that it outlives all of those it was told about.
+//! It refreshes its list of candidates too, so that it continues to work when all candidates that it
+//! started with are gone.
 
 mod connect;
 
@@ -17,34 +18,34 @@ const PERIOD: Duration = Duration::from_secs(2);
 fn main() -> Result<(), Box<dyn Error>> {
     let has_cluster = std::env::args().len() > 1;
     let connection = connect::connect(std::env::args().skip(1))?;
-    let mut resolver = Resolver {
+    let mut follower = Follower {
         client: &connection.client,
         master: None,
     };
     loop {
-        match resolver.look() {
+        match follower.poll() {
             Ok(Some(master)) => println!("{} is at {}", master.name, master.primary_ip),
             Ok(None) => {}
-            // The last master known is still the best guess.
+            // The last known master is still the best guess.
             Err(error) => eprintln!("{error}"),
         }
-        // The addresses in a demo cluster's configuration are nobody's.
+        // A demo cluster's configuration has addresses that do not exist.
         if has_cluster && let Err(error) = connection.client.refresh_candidates() {
-            eprintln!("the candidates stay as they are: {error}");
+            eprintln!("the list of candidates is unchanged: {error}");
         }
         thread::sleep(PERIOD);
     }
 }
 
-/// Knows the master, as far as it has been told.
-struct Resolver<'a> {
+/// The last known master.
+struct Follower<'a> {
     client: &'a ConfdClient,
     master: Option<Master>,
 }
 
-impl Resolver<'_> {
-    /// The master, if it is another one than before.
-    fn look(&mut self) -> Result<Option<&Master>, client::Error> {
+impl Follower<'_> {
+    /// Asks for the master. Returns it if it is another one than before.
+    fn poll(&mut self) -> Result<Option<&Master>, client::Error> {
         let master = Some(self.client.master_addresses()?);
         if master == self.master {
             return Ok(None);
@@ -55,14 +56,14 @@ impl Resolver<'_> {
 }
 
 #[test]
-fn only_a_change_is_told() -> Result<(), Box<dyn Error>> {
+fn only_a_change_is_returned() -> Result<(), Box<dyn Error>> {
     let connection = connect::connect(std::iter::empty())?;
-    let mut resolver = Resolver {
+    let mut follower = Follower {
         client: &connection.client,
         master: None,
     };
-    let master = resolver.look()?.expect("none was known").clone();
+    let master = follower.poll()?.expect("none was known").clone();
     assert_eq!(master.name, "node1.example.com");
-    assert_eq!(resolver.look()?, None);
+    assert_eq!(follower.poll()?, None);
     Ok(())
 }

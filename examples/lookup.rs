@@ -1,18 +1,19 @@
-//! Everything about one instance: where it runs, where it could, what its disks are.
+//! Prints an instance's nodes, state and disks.
 //!
 //!     cargo run --example lookup -- instance1.example.com [KEY_FILE SERVER... | node]
 
 mod connect;
 
 use std::error::Error;
+use std::fmt::Write as _;
 
-use ganeti_confd::client::ConfdClient;
+use ganeti_confd::client::{ConfdClient, Instance};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let name = args
         .next()
-        .ok_or("usage: lookup INSTANCE [KEY_FILE SERVER...]")?;
+        .ok_or("usage: lookup INSTANCE [KEY_FILE SERVER... | node]")?;
     let connection = connect::connect(args)?;
     print!("{}", look_up(&connection.client, &name)?);
     Ok(())
@@ -21,32 +22,33 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn look_up(client: &ConfdClient, name: &str) -> Result<String, Box<dyn Error>> {
     let mut text = String::new();
     let master = client.master_addresses()?;
-    text += &format!(
-        "asked the cluster of {} at {}\n",
-        master.name, master.cluster_ip
-    );
+    writeln!(
+        text,
+        "cluster {}, master {}",
+        master.cluster_ip, master.name
+    )?;
 
     for disk in client.instance_disks(name)? {
-        let (kind, size) = (disk.dev_type(), disk.size_mebibytes());
-        text += &format!(
-            "disk {}: {kind}, {size} MiB at {}\n",
-            disk.uuid(),
-            disk.logical_id()
-        );
+        let (kind, size) = (disk.kind.dev_type(), disk.size_mebibytes.unwrap_or(0));
+        writeln!(
+            text,
+            "disk {}: {kind}, {size} MiB at {}",
+            disk.uuid, disk.kind
+        )?;
     }
 
-    // Nodes know their instances, so the nodes are asked; `/nodes` is an object with their uuids as keys.
+    // Only nodes list their instances. `/nodes` is an object whose keys are UUIDs.
     let nodes = client.config("/nodes")?;
-    for node in nodes.as_object().into_iter().flat_map(|nodes| nodes.keys()) {
-        let node_name = client.config(&format!("/nodes/{node}/name"))?;
-        let instances = client.node_instances(node)?;
+    for uuid in nodes.as_object().into_iter().flat_map(|nodes| nodes.keys()) {
+        let node = client.config(&format!("/nodes/{uuid}/name"))?;
+        let instances = client.node_instances(uuid)?;
         for (role, list) in [
             ("primary", instances.primary),
             ("secondary", instances.secondary),
         ] {
-            if let Some(instance) = list.iter().find(|instance| instance.name() == name) {
-                let (state, hypervisor) = (instance.admin_state(), instance.hypervisor());
-                text += &format!("{role} node {node_name}: {state}, {hypervisor}\n");
+            let is_it = |instance: &&Instance| instance.name.as_deref() == Some(name);
+            if let Some(Instance { admin_state, .. }) = list.iter().find(is_it) {
+                writeln!(text, "{role} node {node}, admin state {admin_state:?}")?;
             }
         }
     }

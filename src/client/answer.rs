@@ -1,37 +1,43 @@
-//! What the typed answers are made of.
+//! The types of answers.
+//!
+//! Objects of the configuration ([`Instance`], [`Nic`], [`Disk`]) have the most used fields typed.
+//! All other fields stay JSON, in `other`; so does a typed field whose value has an unexpected type.
+//! Serialized, they are what the configuration has.
 
 use std::fmt;
+use std::net::IpAddr;
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value, json};
 
-/// What a node is (`ConfdNodeRole`).
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "u8")]
+/// A node's role (`ConfdNodeRole`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum NodeRole {
     /// The cluster's master.
     Master,
-    /// A master candidate: it has the whole configuration, and confd runs on it.
+    /// A master candidate: it has a copy of the whole configuration, and runs confd.
     Candidate,
-    /// Said to be down by an administrator.
+    /// An administrator marked it as down.
     Offline,
-    /// Said to take no new instances by an administrator.
+    /// An administrator marked it as taking no new instances.
     Drained,
-    /// None of these.
+    /// None of the others.
     Regular,
 }
 
-impl TryFrom<u8> for NodeRole {
-    type Error = String;
-
-    fn try_from(number: u8) -> Result<Self, String> {
-        Ok(match number {
+impl NodeRole {
+    /// The role with this number in a reply.
+    pub(super) fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
             0 => Self::Master,
             1 => Self::Candidate,
             2 => Self::Offline,
             3 => Self::Drained,
             4 => Self::Regular,
-            _ => return Err(format!("{number} is no node's role")),
+            _ => return None,
         })
     }
 }
@@ -48,58 +54,44 @@ impl fmt::Display for NodeRole {
     }
 }
 
-/// The master, as `ClusterMaster` tells it if it is asked for all fields.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+/// The master's name and addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Master {
     /// The master node's full name.
     pub name: String,
-    /// The cluster's address.
-    pub cluster_ip: String,
+    /// The cluster's address, which the master holds.
+    pub cluster_ip: IpAddr,
     /// The master node's primary address.
-    pub primary_ip: String,
+    pub primary_ip: IpAddr,
 }
 
-/// One answer of many to `NodePipByInstPip`: the node's primary address, or none if nobody has the address asked for.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "(u8, Value, i64)")]
-pub struct NodeOfIp(pub Option<String>);
-
-impl TryFrom<(u8, Value, i64)> for NodeOfIp {
-    type Error = String;
-
-    fn try_from((status, answer, _serial): (u8, Value, i64)) -> Result<Self, String> {
-        match (status, answer) {
-            (0, Value::String(ip)) => Ok(Self(Some(ip))),
-            (1, Value::Number(_)) => Ok(Self(None)),
-            (_, other) => Err(format!("{other} is no node's address")),
-        }
-    }
-}
-
-/// One end of a DRBD disk, on the node that was asked about.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+/// A DRBD minor of a node: one end of a disk.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DrbdMinor {
     /// The node's full name.
     pub node: String,
-    /// The minor on that node: `/dev/drbd<minor>`.
-    pub minor: i64,
+    /// The minor on that node, for `/dev/drbd<minor>`.
+    pub minor: u32,
     /// The instance's full name.
     pub instance: String,
-    /// Which of the instance's disks: `disk/0`, `disk/1` ...
+    /// The instance's disk: `disk/0`, `disk/1` ...
     pub disk: String,
     /// Which end this is.
     pub role: DrbdRole,
-    /// The other end's node, by its full name.
+    /// The full name of the node with the other end.
     pub peer: String,
 }
 
 /// Which end of a DRBD disk a node has.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum DrbdRole {
-    /// The instance runs here.
+    /// The instance runs on this node.
     Primary,
-    /// It can be moved here.
+    /// The instance can be moved to this node.
     Secondary,
 }
 
@@ -113,93 +105,516 @@ impl fmt::Display for DrbdRole {
 }
 
 /// A node's instances.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct NodeInstances {
-    /// Those that run here.
+    /// The instances that run on this node.
     pub primary: Vec<Instance>,
-    /// Those that can be moved here.
+    /// The instances that can be moved to this node.
     pub secondary: Vec<Instance>,
 }
 
-/// An instance as the configuration has it.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(transparent)]
-pub struct Instance(pub Value);
-
-impl Instance {
-    /// The full name; empty if it has none.
-    pub fn name(&self) -> &str {
-        text(&self.0, "name")
-    }
-
-    /// The uuid.
-    pub fn uuid(&self) -> &str {
-        text(&self.0, "uuid")
-    }
-
-    /// The uuid of the node that it runs on; empty if it has none.
-    pub fn primary_node(&self) -> &str {
-        text(&self.0, "primary_node")
-    }
-
+/// An instance, as in the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Map<String, Value>")]
+#[non_exhaustive]
+pub struct Instance {
+    /// The UUID.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uuid: String,
+    /// The full name; `None` for a forthcoming instance without a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The UUID of the node that it runs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub primary_node: Option<String>,
     /// The hypervisor: `kvm`, `xen-pvm` ...
-    pub fn hypervisor(&self) -> &str {
-        text(&self.0, "hypervisor")
-    }
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hypervisor: Option<String>,
+    /// The state that an administrator set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_state: Option<AdminState>,
+    /// The network interfaces.
+    pub nics: Vec<Nic>,
+    /// The UUIDs of the disks.
+    pub disks: Vec<String>,
+    /// All other fields.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
 
-    /// What an administrator wants of it: `up`, `down` or `offline`.
-    pub fn admin_state(&self) -> &str {
-        text(&self.0, "admin_state")
+impl From<Map<String, Value>> for Instance {
+    fn from(mut object: Map<String, Value>) -> Self {
+        Self {
+            uuid: take(&mut object, "uuid").unwrap_or_default(),
+            name: take(&mut object, "name"),
+            primary_node: take(&mut object, "primary_node"),
+            hypervisor: take(&mut object, "hypervisor"),
+            admin_state: take(&mut object, "admin_state"),
+            nics: take(&mut object, "nics").unwrap_or_default(),
+            disks: take(&mut object, "disks").unwrap_or_default(),
+            other: object,
+        }
     }
 }
 
-/// A disk as the configuration has it, the disks that it is made of inside it.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(transparent)]
-pub struct Disk(pub Value);
+/// The state that an administrator set for an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum AdminState {
+    /// It runs.
+    Up,
+    /// It does not run.
+    Down,
+    /// It does not run, and its resources are not reserved.
+    Offline,
+    /// A state that this version does not know.
+    #[serde(untagged)]
+    Other(String),
+}
 
-impl Disk {
-    /// The uuid.
-    pub fn uuid(&self) -> &str {
-        text(&self.0, "uuid")
+impl fmt::Display for AdminState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Offline => "offline",
+            Self::Other(state) => state,
+        })
     }
+}
 
-    /// The name that a user gave it; mostly empty.
-    pub fn name(&self) -> &str {
-        text(&self.0, "name")
+/// A network interface of an instance, as in the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Map<String, Value>")]
+#[non_exhaustive]
+pub struct Nic {
+    /// The UUID.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uuid: String,
+    /// The name that a user gave it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The MAC address.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mac: String,
+    /// The IP address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip: Option<IpAddr>,
+    /// The UUID of its network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// All other fields, among them `nicparams`.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl From<Map<String, Value>> for Nic {
+    fn from(mut object: Map<String, Value>) -> Self {
+        Self {
+            uuid: take(&mut object, "uuid").unwrap_or_default(),
+            name: take(&mut object, "name"),
+            mac: take(&mut object, "mac").unwrap_or_default(),
+            ip: take(&mut object, "ip"),
+            network: take(&mut object, "network"),
+            other: object,
+        }
     }
+}
 
-    /// How it is made: `plain`, `drbd`, `file`, `rbd` ...
-    pub fn dev_type(&self) -> &str {
-        text(&self.0, "dev_type")
-    }
-
-    /// The size in mebibytes.
-    pub fn size_mebibytes(&self) -> u64 {
-        self.0["size"].as_u64().unwrap_or_default()
-    }
-
+/// A disk, as in the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Map<String, Value>")]
+#[non_exhaustive]
+pub struct Disk {
+    /// The UUID.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uuid: String,
+    /// The name that a user gave it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The size.
+    #[serde(rename = "size", skip_serializing_if = "Option::is_none")]
+    pub size_mebibytes: Option<u64>,
     /// `rw` or `ro`.
-    pub fn mode(&self) -> &str {
-        text(&self.0, "mode")
-    }
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// The type, and where the data is.
+    #[serde(flatten)]
+    pub kind: DiskKind,
+    /// The UUIDs of the nodes that have the data.
+    pub nodes: Vec<String>,
+    /// The disks that this one consists of: the data and the metadata of DRBD.
+    pub children: Vec<Self>,
+    /// All other fields.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
 
-    /// Where it is, in the form of its type: volume group and volume, or nodes, port and minors.
-    pub fn logical_id(&self) -> &Value {
-        &self.0["logical_id"]
+impl From<Map<String, Value>> for Disk {
+    fn from(mut object: Map<String, Value>) -> Self {
+        Self {
+            uuid: take(&mut object, "uuid").unwrap_or_default(),
+            name: take(&mut object, "name"),
+            size_mebibytes: take(&mut object, "size"),
+            mode: take(&mut object, "mode"),
+            kind: DiskKind::new(object.remove("dev_type"), object.remove("logical_id")),
+            nodes: take(&mut object, "nodes").unwrap_or_default(),
+            children: take(&mut object, "children").unwrap_or_default(),
+            other: object,
+        }
     }
 }
 
-/// One of the monitoring daemon's data collectors.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+/// A disk's type, and where its data is: `dev_type` and `logical_id` of the configuration.
+///
+/// Displays the place without its type, and without DRBD's secret: `xenvg uuid.disk0`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum DiskKind {
+    /// A logical volume.
+    Plain {
+        /// The volume group.
+        volume_group: String,
+        /// The volume.
+        volume: String,
+    },
+    /// A DRBD device on two nodes.
+    Drbd {
+        /// The UUIDs of both nodes.
+        nodes: [String; 2],
+        /// The TCP port.
+        port: u16,
+        /// The minors on both nodes, in the order of `nodes`.
+        minors: [u32; 2],
+        /// The secret that both ends share.
+        secret: String,
+    },
+    /// A file on one node.
+    File {
+        /// The driver: `loop`, `blktap` or `blktap2`.
+        driver: String,
+        /// The path.
+        path: String,
+    },
+    /// A file on shared storage.
+    SharedFile {
+        /// The driver: `loop`, `blktap` or `blktap2`.
+        driver: String,
+        /// The path.
+        path: String,
+    },
+    /// A file on a Gluster volume.
+    Gluster {
+        /// The driver: `loop`, `blktap` or `blktap2`.
+        driver: String,
+        /// The path.
+        path: String,
+    },
+    /// A block device that an administrator chose.
+    Block {
+        /// The driver: `manual`.
+        driver: String,
+        /// The path.
+        path: String,
+    },
+    /// An image in a Ceph cluster.
+    Rbd {
+        /// Always `rbd`.
+        driver: String,
+        /// The image.
+        image: String,
+    },
+    /// A disk of an external storage provider.
+    Ext {
+        /// The provider.
+        provider: String,
+        /// The provider's name of the disk.
+        id: String,
+    },
+    /// Anything else, as JSON; null if it is absent, as it can be for forthcoming disks.
+    Other {
+        /// `dev_type`.
+        dev_type: Value,
+        /// `logical_id`.
+        logical_id: Value,
+    },
+}
+
+impl Default for DiskKind {
+    fn default() -> Self {
+        Self::Other {
+            dev_type: Value::Null,
+            logical_id: Value::Null,
+        }
+    }
+}
+
+impl DiskKind {
+    fn new(dev_type: Option<Value>, logical_id: Option<Value>) -> Self {
+        let dev_type = dev_type.unwrap_or_default();
+        let logical_id = logical_id.unwrap_or_default();
+        let name = dev_type.as_str().unwrap_or_default();
+        Self::known(name, &logical_id).unwrap_or(Self::Other {
+            dev_type,
+            logical_id,
+        })
+    }
+
+    fn known(dev_type: &str, logical_id: &Value) -> Option<Self> {
+        if dev_type == "drbd" {
+            let (a, b, port, minor_a, minor_b, secret) =
+                Deserialize::deserialize(logical_id).ok()?;
+            return Some(Self::Drbd {
+                nodes: [a, b],
+                port,
+                minors: [minor_a, minor_b],
+                secret,
+            });
+        }
+        let (first, second): (String, String) = Deserialize::deserialize(logical_id).ok()?;
+        Some(match dev_type {
+            "plain" => Self::Plain {
+                volume_group: first,
+                volume: second,
+            },
+            "file" => Self::File {
+                driver: first,
+                path: second,
+            },
+            "sharedfile" => Self::SharedFile {
+                driver: first,
+                path: second,
+            },
+            "gluster" => Self::Gluster {
+                driver: first,
+                path: second,
+            },
+            "blockdev" => Self::Block {
+                driver: first,
+                path: second,
+            },
+            "rbd" => Self::Rbd {
+                driver: first,
+                image: second,
+            },
+            "ext" => Self::Ext {
+                provider: first,
+                id: second,
+            },
+            _ => return None,
+        })
+    }
+
+    /// The type, as in the configuration; empty if there is none.
+    pub fn dev_type(&self) -> &str {
+        match self {
+            Self::Plain { .. } => "plain",
+            Self::Drbd { .. } => "drbd",
+            Self::File { .. } => "file",
+            Self::SharedFile { .. } => "sharedfile",
+            Self::Gluster { .. } => "gluster",
+            Self::Block { .. } => "blockdev",
+            Self::Rbd { .. } => "rbd",
+            Self::Ext { .. } => "ext",
+            Self::Other { dev_type, .. } => dev_type.as_str().unwrap_or_default(),
+        }
+    }
+}
+
+impl DiskKind {
+    /// The elements of a `logical_id` of two strings.
+    fn pair(&self) -> Option<[&str; 2]> {
+        Some(match self {
+            Self::Plain {
+                volume_group,
+                volume,
+            } => [volume_group, volume],
+            Self::File { driver, path }
+            | Self::SharedFile { driver, path }
+            | Self::Gluster { driver, path }
+            | Self::Block { driver, path } => [driver, path],
+            Self::Rbd { driver, image } => [driver, image],
+            Self::Ext { provider, id } => [provider, id],
+            Self::Drbd { .. } | Self::Other { .. } => return None,
+        })
+    }
+
+    /// The `logical_id`, as in the configuration; with DRBD's secret.
+    pub fn logical_id(&self) -> Value {
+        match self {
+            Self::Drbd {
+                nodes: [a, b],
+                port,
+                minors: [minor_a, minor_b],
+                secret,
+            } => json!([a, b, port, minor_a, minor_b, secret]),
+            Self::Other { logical_id, .. } => logical_id.clone(),
+            _ => json!(self.pair()),
+        }
+    }
+}
+
+impl fmt::Display for DiskKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drbd {
+                nodes: [a, b],
+                port,
+                minors: [minor_a, minor_b],
+                ..
+            } => write!(f, "{a} {b} {port} {minor_a} {minor_b}"),
+            // A malformed DRBD disk can have its secret, the sixth element, too.
+            Self::Other { logical_id, .. } => match logical_id.as_array() {
+                Some(elements) => {
+                    let texts: Vec<String> = elements.iter().take(5).map(bare).collect();
+                    f.write_str(&texts.join(" "))
+                }
+                None => write!(f, "{logical_id}"),
+            },
+            _ => f.write_str(&self.pair().unwrap_or_default().join(" ")),
+        }
+    }
+}
+
+impl Serialize for DiskKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = Map::new();
+        let dev_type = match self {
+            Self::Other { dev_type, .. } => dev_type.clone(),
+            known => known.dev_type().into(),
+        };
+        for (key, value) in [("dev_type", dev_type), ("logical_id", self.logical_id())] {
+            if !value.is_null() {
+                object.insert(key.to_owned(), value);
+            }
+        }
+        object.serialize(serializer)
+    }
+}
+
+/// A string as it is, anything else as JSON.
+fn bare(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A data collector of the monitoring daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DataCollector {
     /// Whether it runs.
     pub active: bool,
-    /// How often, in microseconds.
+    /// The interval between its runs, in microseconds.
     #[serde(rename = "interval")]
     pub interval_microseconds: i64,
+    /// All other fields.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
-fn text<'a>(object: &'a Value, field: &str) -> &'a str {
-    object[field].as_str().unwrap_or_default()
+/// Removes a field from `object` if its value is a `T`; leaves it there otherwise.
+fn take<T: DeserializeOwned>(object: &mut Map<String, Value>, field: &str) -> Option<T> {
+    let value = T::deserialize(object.get(field)?).ok()?;
+    object.remove(field);
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip<T: DeserializeOwned + Serialize>(value: &Value) -> T {
+        let typed = T::deserialize(value).expect("it is of this type");
+        assert_eq!(&serde_json::to_value(&typed).expect("it is JSON"), value);
+        typed
+    }
+
+    #[test]
+    fn every_kind_of_disk_keeps_its_logical_id() {
+        for (dev_type, logical_id, display) in [
+            ("plain", json!(["vg", "lv"]), "vg lv"),
+            (
+                "drbd",
+                json!(["a", "b", 11000, 0, 1, "secret"]),
+                "a b 11000 0 1",
+            ),
+            ("file", json!(["loop", "/f"]), "loop /f"),
+            ("sharedfile", json!(["loop", "/f"]), "loop /f"),
+            ("gluster", json!(["loop", "/f"]), "loop /f"),
+            ("blockdev", json!(["manual", "/dev/x"]), "manual /dev/x"),
+            ("rbd", json!(["rbd", "image"]), "rbd image"),
+            ("ext", json!(["provider", "id"]), "provider id"),
+        ] {
+            let disk: Disk = round_trip(&json!({
+                "uuid": "u", "dev_type": dev_type, "logical_id": logical_id,
+                "size": 1024, "mode": "rw", "nodes": ["n"], "children": [], "spindles": 2,
+            }));
+            assert!(!matches!(disk.kind, DiskKind::Other { .. }), "{disk:?}");
+            assert_eq!(disk.kind.to_string(), display);
+            assert_eq!(disk.kind.dev_type(), dev_type);
+            assert_eq!(disk.size_mebibytes, Some(1024));
+            assert_eq!(disk.other["spindles"], 2);
+        }
+    }
+
+    #[test]
+    fn a_malformed_drbd_disk_does_not_display_its_secret() {
+        let logical_id = json!(["a", "b", "port", 0, 1, "secret"]);
+        let kind = DiskKind::new(Some("drbd".into()), Some(logical_id));
+        assert_eq!(kind.to_string(), "a b port 0 1");
+        assert_eq!(DiskKind::default().to_string(), "null");
+    }
+
+    #[test]
+    fn an_unknown_disk_stays_json() {
+        for kind in [
+            json!({}),
+            json!({"dev_type": "new", "logical_id": {"a": 1}}),
+            json!({"dev_type": "plain", "logical_id": ["vg"]}),
+            json!({"dev_type": "drbd", "logical_id": ["a", "b", 99999, 0, 1, "s"]}),
+            json!({"dev_type": 7, "logical_id": "x"}),
+        ] {
+            let mut object = json!({"uuid": "u", "nodes": [], "children": []});
+            let fields = object.as_object_mut().expect("it is one");
+            fields.extend(kind.as_object().expect("it is one").clone());
+            let disk: Disk = round_trip(&object);
+            assert!(matches!(disk.kind, DiskKind::Other { .. }), "{disk:?}");
+        }
+    }
+
+    #[test]
+    fn an_instance_keeps_what_is_not_typed() {
+        let object = json!({
+            "uuid": "u", "name": "i1", "admin_state": "up", "disks": ["d"], "os": "debian",
+            "nics": [{"uuid": "n", "mac": "aa", "ip": "192.0.2.1", "nicparams": {}}],
+        });
+        let instance: Instance = round_trip(&object);
+        assert_eq!(instance.admin_state, Some(AdminState::Up));
+        assert_eq!(instance.nics[0].ip, Some([192, 0, 2, 1].into()));
+        assert_eq!(instance.other["os"], "debian");
+
+        // Values of unexpected types are kept, not lost and not an error.
+        let odd = json!({
+            "uuid": "u", "name": 5, "admin_state": "frozen", "disks": [],
+            "nics": [{"uuid": "n", "mac": "aa", "ip": "pool"}],
+        });
+        let instance: Instance = round_trip(&odd);
+        assert_eq!(
+            instance.admin_state,
+            Some(AdminState::Other("frozen".into()))
+        );
+        assert_eq!(instance.nics[0].ip, None);
+    }
+
+    #[test]
+    fn objects_are_not_arrays() {
+        for array in [json!([]), json!(["u", "i1"]), json!([true, 5])] {
+            Instance::deserialize(&array).expect_err("an array");
+            Disk::deserialize(&array).expect_err("an array");
+            DataCollector::deserialize(&array).expect_err("an array");
+        }
+    }
 }

@@ -1,401 +1,302 @@
-//! One question under way: whom to ask (again) and when, what came back, when enough is known.
+//! One call without sockets and clocks, for other transports and runtimes.
 //!
-//! Knows no socket, no clock and no protocol: times are arguments.
+//! A [`Call`] takes times and datagrams, and returns datagrams to send and decisions. Both clients
+//! of this crate use it; a program with a transport, an event loop or a clock of its own can too:
+//!
+//! ```
+//! use std::net::UdpSocket;
+//! use std::time::{Duration, Instant, SystemTime};
+//!
+//! use ganeti_confd::client::call::Call;
+//! use ganeti_confd::client::{Settings, question};
+//! use ganeti_confd::Key;
+//!
+//! # let demo = ganeti_confd::demo::Server::start(3, 10)?;
+//! let key = Key::new(demo.key())?;
+//! let question = question::cluster_master();
+//! let socket = UdpSocket::bind("127.0.0.1:0")?;
+//! let mut buffer = [0; 65_536];
+//!
+//! let settings = Settings::default();
+//! let mut call = Call::new(&key, &question, [demo.candidate()], settings, Instant::now())?;
+//! let outcome = loop {
+//!     let now = Instant::now();
+//!     if call.is_over(now) {
+//!         break call.into_outcome(now);
+//!     }
+//!     let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+//!     while let Some(request) = call.poll_transmit(now, clock) {
+//!         socket.send_to(&request.datagram, request.to)?;
+//!     }
+//!     let wait = call.next_wakeup().saturating_duration_since(now);
+//!     socket.set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
+//!     if let Ok((len, from)) = socket.recv_from(&mut buffer) {
+//!         // A rejected datagram is ignored: anyone can send one.
+//!         let _ = call.receive(&buffer[..len], from, Instant::now());
+//!     }
+//! };
+//! assert_eq!(outcome.into_answer(&question)?, "node1.example.com");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{
-    Candidate, CandidateResult, CandidateStatus, Outcome, RejectedReply, Reply, Settings, WaitFor,
-    quorum,
-};
-use crate::protocol::reply::Status;
+use super::candidate::{Candidate, distinct};
+use super::error::Error;
+use super::exchange::Exchange;
+use super::outcome::Outcome;
+use super::question::{Query, Question};
+use super::reply::{self, RejectedReply, SignedReply};
+use super::settings::{Coverage, Settings};
+use crate::protocol::{Key, REQUEST_BYTES_MAX, envelope};
 
-/// Who has not answered is asked again after this time; then after twice that, and so on.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-/// The longest time between two requests to one candidate.
-const RETRY_MAX: Duration = Duration::from_secs(2);
-/// How often a candidate must be found unreachable in one call to be believed so: its daemon may be starting anew.
-const UNREACHABLE_FINAL: usize = 2;
-/// How long those who have not answered get when the safe number is reached: as long as the slowest answer took, within these bounds;
-/// the longest time as long as there are only errors, since any answer beats them.
-const GRACE_MIN: Duration = Duration::from_millis(25);
-const GRACE_MAX: Duration = Duration::from_millis(500);
-
-/// One question under way.
+/// One query to several candidates.
+///
+/// The `rsalt` of a request is `TAG.CANDIDATE.ATTEMPT`, where the tag is random. So a reply belongs
+/// to one request, and its round trip is known.
 #[derive(Debug)]
-pub(super) struct Call {
-    asked: Vec<CandidateState>,
-    needed: usize,
-    patience: WaitFor,
-    started: Instant,
-    deadline: Instant,
-    /// When those who have not answered are not waited for any more.
-    grace_ends: Option<Instant>,
+pub struct Call {
+    key: Key,
+    query: Query,
+    tag: String,
+    exchange: Exchange,
 }
 
-/// A candidate, and how far it has come.
-#[derive(Debug)]
-struct CandidateState {
-    candidate: Candidate,
-    /// When it was asked, each time.
-    sent: Vec<Instant>,
-    /// When it is asked again.
-    next: Instant,
-    unreachable: usize,
-    state: CandidateStatus,
-}
-
-/// One request to be sent: for which candidate, the how manieth, and where to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Transmission {
-    pub(super) candidate: usize,
-    pub(super) attempt: usize,
-    pub(super) to: SocketAddr,
-}
-
-impl CandidateState {
-    /// Where the `attempt`th request goes: the addresses in turn.
-    fn address(&self, attempt: usize) -> SocketAddr {
-        let addresses = self.candidate.addresses();
-        addresses[attempt % addresses.len()]
-    }
-
-    /// Whether nothing more is expected of it.
-    fn is_settled(&self) -> bool {
-        match self.state {
-            CandidateStatus::Answered { .. } => true,
-            // Each of its addresses gets its chance.
-            CandidateStatus::Unreachable(_) => {
-                let addresses = self.candidate.addresses().len();
-                self.unreachable >= UNREACHABLE_FINAL.max(addresses)
-            }
-            CandidateStatus::Silent => false,
-        }
-    }
+/// A datagram to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Transmit {
+    /// The destination.
+    pub to: SocketAddr,
+    /// The signed request.
+    pub datagram: Vec<u8>,
 }
 
 impl Call {
-    pub(super) fn new(candidates: Vec<Candidate>, settings: Settings, now: Instant) -> Self {
-        let ask = |candidate| CandidateState {
-            candidate,
-            sent: Vec::new(),
-            next: now,
-            unreachable: 0,
-            state: CandidateStatus::Silent,
-        };
-        Self {
-            needed: quorum(candidates.len()),
-            asked: candidates.into_iter().map(ask).collect(),
-            patience: settings.patience,
-            started: now,
-            deadline: now + settings.deadline,
-            grace_ends: None,
-        }
-    }
-
-    /// The next request that is due, if there is one; it counts as sent.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Transmission> {
-        let is_due = |asked: &CandidateState| asked.next <= now && !asked.is_settled();
-        let candidate = self.asked.iter().position(is_due)?;
-        let asked = &mut self.asked[candidate];
-        let attempt = asked.sent.len();
-        asked.sent.push(now);
-        let doublings = u32::try_from(attempt).unwrap_or(u32::MAX);
-        let interval = RETRY_FIRST.saturating_mul(2u32.saturating_pow(doublings));
-        asked.next = now + interval.min(RETRY_MAX);
-        Some(Transmission {
-            candidate,
-            attempt,
-            to: asked.address(attempt),
-        })
-    }
-
-    /// Word that what was sent to an address does not arrive; maybe it is about another call's request. It counts once for each of ours.
-    pub(super) fn unreachable(&mut self, to: SocketAddr, why: &str) {
-        for asked in &mut self.asked {
-            let last = asked.sent.len().checked_sub(1);
-            if !asked.is_settled() && last.is_some_and(|last| asked.address(last) == to) {
-                asked.unreachable = asked.sent.len().min(asked.unreachable + 1);
-                asked.state = CandidateStatus::Unreachable(why.to_owned());
-            }
-        }
-    }
-
-    /// A reply to a candidate's `attempt`th request.
+    /// Starts a call at the time `now`. Nothing is sent yet.
+    ///
+    /// The settings say how many of the candidates are asked. These are drawn at random. Candidates
+    /// with a common address are one.
     ///
     /// # Errors
     ///
-    /// [`RejectedReply::WrongPeer`] if it came from elsewhere than that request went to, [`RejectedReply::Unsolicited`] if there was
-    /// no such request or it is answered already.
-    pub(super) fn answered(
+    /// [`Error::NoCandidates`]; [`Error::RequestTooLarge`]; [`Error::Socket`] if the kernel has no
+    /// random bytes.
+    pub fn new<T>(
+        key: &Key,
+        question: &Question<T>,
+        candidates: impl IntoIterator<Item = Candidate>,
+        settings: Settings,
+        now: Instant,
+    ) -> Result<Self, Error> {
+        let candidates = choose(distinct(candidates), settings.coverage);
+        let tag = nonce().map_err(Error::Socket)?;
+        Self::with_tag(
+            key,
+            question.untyped().clone(),
+            candidates,
+            settings,
+            now,
+            tag,
+        )
+    }
+
+    /// Starts a call to all `candidates`.
+    pub(super) fn with_tag(
+        key: &Key,
+        query: Query,
+        candidates: Vec<Candidate>,
+        settings: Settings,
+        now: Instant,
+        tag: String,
+    ) -> Result<Self, Error> {
+        if candidates.is_empty() {
+            return Err(Error::NoCandidates);
+        }
+        let call = Self {
+            key: key.clone(),
+            query,
+            tag,
+            exchange: Exchange::new(candidates, settings, now),
+        };
+        // No request of this call is longer.
+        call.request(usize::MAX, usize::MAX, u64::MAX)
+            .filter(|datagram| datagram.len() <= REQUEST_BYTES_MAX)
+            .ok_or(Error::RequestTooLarge)?;
+        Ok(call)
+    }
+
+    /// A signed request; `None` if it does not fit a datagram.
+    fn request(&self, candidate: usize, attempt: usize, clock: u64) -> Option<Vec<u8>> {
+        let rsalt = format!("{}.{candidate}.{attempt}", self.tag);
+        let message = self.query.message(&rsalt);
+        envelope::signed(&self.key, &clock.to_string(), &message)
+    }
+
+    /// Returns the next datagram to send; `None` until [`Call::next_wakeup`]. `clock` is the wall
+    /// clock in seconds since the epoch: candidates reply only if it is within five minutes of
+    /// theirs.
+    pub fn poll_transmit(&mut self, now: Instant, clock: u64) -> Option<Transmit> {
+        let due = self.exchange.due(now)?;
+        let datagram = self
+            .request(due.candidate, due.attempt, clock)
+            .expect("the longest request fits: checked in `with_tag`");
+        Some(Transmit {
+            to: due.to,
+            datagram,
+        })
+    }
+
+    /// Takes a datagram that came `from` an address.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it is not accepted. The call is unchanged then, apart from
+    /// [`CandidateResult::other_source`](super::CandidateResult::other_source).
+    pub fn receive(
         &mut self,
-        candidate: usize,
-        attempt: usize,
+        datagram: &[u8],
         from: SocketAddr,
-        reply: Reply,
         now: Instant,
     ) -> Result<(), RejectedReply> {
-        let asked = self
-            .asked
-            .get_mut(candidate)
-            .ok_or(RejectedReply::Unsolicited)?;
-        let sent = *asked.sent.get(attempt).ok_or(RejectedReply::Unsolicited)?;
-        if asked.address(attempt) != from {
-            return Err(RejectedReply::WrongPeer);
-        }
-        if matches!(asked.state, CandidateStatus::Answered { .. }) {
-            return Err(RejectedReply::Unsolicited);
-        }
-        asked.state = CandidateStatus::Answered {
-            reply,
-            round_trip: now.saturating_duration_since(sent),
-            after: now.saturating_duration_since(self.started),
-        };
-        if self.replies() >= self.needed {
-            let grace = if self.has_answer() {
-                self.slowest().clamp(GRACE_MIN, GRACE_MAX)
-            } else {
-                GRACE_MAX
-            };
-            let ends = now + grace;
-            self.grace_ends = Some(self.grace_ends.map_or(ends, |before| before.min(ends)));
-        }
-        Ok(())
+        let signed = reply::open(&self.key, datagram)?;
+        self.accept(signed, from, now)
     }
 
-    /// Whether a candidate answered other than with an error.
-    fn has_answer(&self) -> bool {
-        self.asked.iter().any(|asked| match &asked.state {
-            CandidateStatus::Answered { reply, .. } => reply.status == Status::Ok,
-            _ => false,
-        })
+    /// Takes a message whose signature was verified.
+    pub(super) fn accept(
+        &mut self,
+        signed: SignedReply,
+        from: SocketAddr,
+        now: Instant,
+    ) -> Result<(), RejectedReply> {
+        let rest = signed.rsalt.strip_prefix(self.tag.as_str());
+        let numbers = rest.and_then(|rest| rest.strip_prefix('.')?.split_once('.'));
+        let (candidate, attempt) = numbers.ok_or(RejectedReply::Unsolicited)?;
+        let number = |text: &str| text.parse().map_err(|_| RejectedReply::Unsolicited);
+        let (candidate, attempt) = (number(candidate)?, number(attempt)?);
+        self.exchange
+            .answered(candidate, attempt, from, signed.reply, now)
     }
 
-    fn round_trips(&self) -> impl Iterator<Item = Duration> {
-        self.asked.iter().filter_map(|asked| match asked.state {
-            CandidateStatus::Answered { round_trip, .. } => Some(round_trip),
-            _ => None,
-        })
+    /// Records that a datagram to an address cannot be sent or did not arrive.
+    pub fn unreachable(&mut self, to: SocketAddr, why: &str) {
+        self.exchange.unreachable(to, why);
     }
 
-    fn replies(&self) -> usize {
-        self.round_trips().count()
+    /// The time at which to call [`Call::poll_transmit`] or [`Call::is_over`] if nothing arrives.
+    pub fn next_wakeup(&self) -> Instant {
+        self.exchange.next_wakeup()
     }
 
-    fn slowest(&self) -> Duration {
-        self.round_trips().max().unwrap_or_default()
+    /// Whether the call is over: enough replies came, or no more can come, or its time is up.
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.exchange.is_over(now)
     }
 
-    /// When it is over at the latest, whatever else comes.
-    fn ends(&self) -> Instant {
-        match (self.patience, self.grace_ends) {
-            (WaitFor::Enough, Some(grace_ends)) => grace_ends.min(self.deadline),
-            _ => self.deadline,
-        }
+    /// Ends the call, over or not. [`Outcome::into_answer`] reads its answer.
+    pub fn into_outcome(self, now: Instant) -> Outcome {
+        self.exchange.into_outcome(now)
     }
+}
 
-    /// Whether nothing more is waited for.
-    pub(super) fn is_over(&self, now: Instant) -> bool {
-        now >= self.ends() || self.asked.iter().all(CandidateState::is_settled)
-    }
+/// Draws the candidates that a call asks.
+pub(super) fn choose(mut candidates: Vec<Candidate>, coverage: Coverage) -> Vec<Candidate> {
+    fastrand::shuffle(&mut candidates);
+    candidates.truncate(coverage.of(candidates.len()));
+    candidates
+}
 
-    /// When to look again if nothing comes; in the past if it is over.
-    pub(super) fn wake(&self) -> Instant {
-        let waiting = self.asked.iter().filter(|asked| !asked.is_settled());
-        let retry = waiting.map(|asked| asked.next).min();
-        retry.map_or(self.started, |retry| retry.min(self.ends()))
-    }
-
-    /// What has come of it.
-    pub(super) fn into_outcome(self, now: Instant) -> Outcome {
-        let contact = |asked: CandidateState| CandidateResult {
-            candidate: asked.candidate,
-            sent: asked.sent.len(),
-            state: asked.state,
-        };
-        Outcome {
-            contacts: self.asked.into_iter().map(contact).collect(),
-            needed: self.needed,
-            elapsed: now.saturating_duration_since(self.started),
-        }
-    }
+/// 128 random bits in hexadecimal.
+///
+/// # Errors
+///
+/// The kernel has no random bytes.
+pub(super) fn nonce() -> io::Result<String> {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce)?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(nonce)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::question;
 
-    fn address(number: u8) -> SocketAddr {
-        ([127, 0, 0, number], 1814).into()
+    fn key() -> Key {
+        Key::new(b"secret").expect("not empty")
     }
 
-    fn ms(milliseconds: u64) -> Duration {
-        Duration::from_millis(milliseconds)
+    fn call(settings: Settings, now: Instant) -> (Call, Transmit) {
+        let candidate = Candidate::at([127, 0, 0, 1].into(), 1814);
+        let mut call = Call::new(&key(), &question::ping(), [candidate], settings, now)
+            .expect("there is a candidate");
+        let request = call.poll_transmit(now, 42).expect("it is due at once");
+        (call, request)
     }
 
-    fn reply(serial: i64) -> Reply {
-        Reply {
-            status: Status::Ok,
-            answer: serde_json::from_str("null").expect("JSON"),
-            serial,
-        }
+    /// The reply to a request, with this message.
+    fn reply(request: &Transmit, message: &str) -> Vec<u8> {
+        let text = std::str::from_utf8(&request.datagram[4..]).expect("requests are ASCII");
+        let envelope: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        let inner = envelope["msg"].as_str().expect("a string");
+        let inner: serde_json::Value = serde_json::from_str(inner).expect("JSON");
+        let rsalt = inner["rsalt"].as_str().expect("a string");
+        envelope::signed(&key(), rsalt, message).expect("it is short")
     }
 
-    /// A call to so many candidates, at 127.0.0.1 and so on, that has sent its first requests.
-    fn call(candidates: u8, settings: Settings) -> (Call, Instant) {
+    const ANSWER: &str = r#"{"protocol":1,"status":0,"answer":3000000,"serial":0}"#;
+
+    #[test]
+    fn datagrams_go_in_and_out() {
         let now = Instant::now();
-        let candidates = (1..=candidates)
-            .map(|number| address(number).into())
-            .collect();
-        let mut call = Call::new(candidates, settings, now);
-        while call.due(now).is_some() {}
-        (call, now)
-    }
-
-    /// Candidate `number` answers its first request.
-    fn answer(call: &mut Call, number: u8, now: Instant) -> Result<(), RejectedReply> {
-        call.answered(usize::from(number) - 1, 0, address(number), reply(1), now)
-    }
-
-    #[test]
-    fn it_is_over_when_all_have_answered() {
-        let (mut call, t) = call(2, Settings::default());
-        answer(&mut call, 1, t + ms(1)).expect("asked");
-        assert!(!call.is_over(t + ms(1)));
-        answer(&mut call, 2, t + ms(2)).expect("asked");
-        assert!(call.is_over(t + ms(2)));
-        assert_eq!(call.into_outcome(t + ms(2)).replies(), 2);
-    }
-
-    #[test]
-    fn the_rest_gets_as_long_again_as_the_slowest_took() {
-        let (mut call, t) = call(5, Settings::default());
-        for number in 1..=3 {
-            answer(&mut call, number, t + ms(30)).expect("asked");
-        }
-        assert!(!call.is_over(t + ms(59)));
-        assert_eq!(call.wake(), t + ms(60));
-        assert!(call.is_over(t + ms(60)));
-    }
-
-    #[test]
-    fn an_answer_is_waited_for_longer_while_there_are_only_errors() {
-        let (mut call, t) = call(5, Settings::default());
-        for number in 1..=3 {
-            let error = Reply {
-                status: Status::Error,
-                ..reply(0)
-            };
-            call.answered(
-                usize::from(number) - 1,
-                0,
-                address(number),
-                error,
-                t + ms(1),
-            )
-            .expect("asked");
-        }
-        assert!(!call.is_over(t + ms(500)));
-        // Then the last one gets as long again, as ever.
-        answer(&mut call, 4, t + ms(100)).expect("asked");
-        assert!(!call.is_over(t + ms(199)));
-        assert!(call.is_over(t + ms(200)));
-    }
-
-    #[test]
-    fn patience_waits_for_all_until_the_deadline() {
-        let settings = Settings {
-            patience: WaitFor::All,
-            deadline: ms(900),
-            ..Settings::default()
-        };
-        let (mut call, t) = call(5, settings);
-        for number in 1..=4 {
-            answer(&mut call, number, t + ms(1)).expect("asked");
-        }
-        assert!(!call.is_over(t + ms(899)));
-        assert!(call.is_over(t + ms(900)));
-    }
-
-    #[test]
-    fn the_silent_are_asked_again_at_growing_intervals() {
-        let (mut call, t) = call(2, Settings::default());
-        answer(&mut call, 1, t + ms(1)).expect("asked");
-        let mut asked_after = Vec::new();
-        let mut now = t;
-        while !call.is_over(now) {
-            now = call.wake();
-            while let Some(transmission) = call.due(now) {
-                assert_eq!(transmission.to, address(2));
-                assert_eq!(transmission.attempt, asked_after.len() + 1);
-                asked_after.push((now - t).as_millis());
-            }
-        }
-        assert_eq!(asked_after, [200, 600, 1400, 3000, 5000, 7000, 9000]);
-        assert_eq!(now - t, Duration::from_secs(10));
-        assert!(!call.into_outcome(now).is_enough());
-    }
-
-    #[test]
-    fn a_late_answer_to_an_earlier_request_counts() {
-        let (mut call, t) = call(1, Settings::default());
-        let again = call.due(t + ms(200)).expect("nothing came");
-        assert_eq!(again.attempt, 1);
-        answer(&mut call, 1, t + ms(250)).expect("asked");
-        let outcome = call.into_outcome(t + ms(250));
-        let CandidateStatus::Answered { round_trip, .. } = outcome.results()[0].state else {
-            panic!("it answered");
-        };
-        assert_eq!(round_trip, ms(250));
-    }
-
-    #[test]
-    fn word_that_nobody_listens_is_believed_the_second_time() {
-        let (mut call, t) = call(1, Settings::default());
-        call.unreachable(address(1), "refused");
-        // Other calls' words about the same moment are no second time.
-        call.unreachable(address(1), "refused");
-        assert!(!call.is_over(t));
-        let again = call.due(t + ms(200)).expect("not believed yet");
-        call.unreachable(again.to, "refused");
-        assert!(call.is_over(t + ms(200)));
-        assert!(call.wake() <= t + ms(200));
-        // Even then an answer is an answer.
-        answer(&mut call, 1, t + ms(201)).expect("asked");
-    }
-
-    #[test]
-    fn nobody_answers_for_somebody_else_or_twice() {
-        let (mut call, t) = call(3, Settings::default());
-        let refused = |result: Result<(), RejectedReply>| result.expect_err("it must be refused");
+        let (mut call, request) = call(Settings::default(), now);
+        assert_eq!(call.poll_transmit(now, 42), None);
+        assert!(!call.is_over(now));
         assert_eq!(
-            refused(call.answered(0, 0, address(2), reply(9), t)),
-            RejectedReply::WrongPeer
+            call.receive(b"plj0{}", request.to, now),
+            Err(RejectedReply::Malformed)
         );
-        assert_eq!(
-            refused(call.answered(0, 1, address(1), reply(9), t)),
-            RejectedReply::Unsolicited
-        );
-        assert_eq!(
-            refused(call.answered(3, 0, address(1), reply(9), t)),
-            RejectedReply::Unsolicited
-        );
-        answer(&mut call, 1, t).expect("asked");
-        assert_eq!(refused(answer(&mut call, 1, t)), RejectedReply::Unsolicited);
-        assert_eq!(call.into_outcome(t).replies(), 1);
+        call.receive(&reply(&request, ANSWER), request.to, now)
+            .expect("it is the reply");
+        assert!(call.is_over(now));
+        let outcome = call.into_outcome(now);
+        let version = outcome.into_answer(&question::ping());
+        assert_eq!(version.expect("it answered"), 3_000_000);
     }
 
     #[test]
-    fn several_addresses_are_tried_in_turn() {
-        let two = Candidate::resolve("localhost:9").expect("loopback has a name");
-        let count = two.addresses().len();
+    fn a_reply_to_another_call_is_unsolicited() {
         let now = Instant::now();
-        let mut call = Call::new(vec![two.clone()], Settings::default(), now);
-        for attempt in 0..=count {
-            let now = call.wake();
-            let transmission = call.due(now).expect("nothing came");
-            assert_eq!(transmission.to, two.addresses()[attempt % count]);
+        let (mut call, request) = call(Settings::default(), now);
+        for rsalt in [
+            "",
+            "R",
+            "0.0",
+            "..",
+            &format!("{}.0", call.tag),
+            &format!("{}0.0", call.tag),
+        ] {
+            let datagram = envelope::signed(&key(), rsalt, ANSWER).expect("it is short");
+            let rejected = call.receive(&datagram, request.to, now);
+            assert_eq!(rejected, Err(RejectedReply::Unsolicited), "{rsalt}");
+        }
+    }
+
+    #[test]
+    fn a_serial_that_is_not_one_is_malformed_and_not_silence() {
+        for serial in ["9223372036854775808", "1.5"] {
+            let now = Instant::now();
+            let (mut call, request) = call(Settings::default(), now);
+            let message = format!(r#"{{"protocol":1,"status":0,"answer":1,"serial":{serial}}}"#);
+            call.receive(&reply(&request, &message), request.to, now)
+                .expect("it answers the request");
+            assert!(call.is_over(now));
+            let error = call.into_outcome(now).into_answer(&question::ping());
+            let error = error.expect_err("there is no answer").to_string();
+            assert!(error.contains("1 malformed"), "{error}");
         }
     }
 }

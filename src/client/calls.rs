@@ -1,36 +1,32 @@
-//! All calls of one client: requests signed, datagrams accepted or refused.
+//! All calls of one client, over the same sockets.
 //!
-//! An `rsalt` is `NONCE.CALL.CANDIDATE.ATTEMPT`: 128 random bits of this client, then which request it was. So a reply finds its
-//! request at once, its round trip is that of the request that it answers, and no reply to one candidate serves as another's.
+//! Pure: it uses no socket and no clock. The tag of a call is `NONCE.CALL`: 128 random bits of this
+//! client, then the call's number.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::call::Call;
-use super::question::RawQuestion;
-use super::{Candidate, Error, Outcome, RejectedReply, Settings, reply};
-use crate::protocol::{Key, REQUEST_BYTES_MAX, envelope};
+use super::call::{Call, choose, nonce};
+use super::candidate::Candidate;
+use super::error::Error;
+use super::outcome::Outcome;
+use super::question::Query;
+use super::reply::{self, RejectedReply};
+use super::settings::Settings;
+use crate::protocol::Key;
 
 /// All calls of one client.
 #[derive(Debug)]
 pub(super) struct Calls {
     key: Key,
     nonce: String,
-    random: fastrand::Rng,
     started: u64,
-    under_way: HashMap<Id, (RawQuestion, Call)>,
+    calls: HashMap<Id, Call>,
 }
 
-/// 128 random bits in hexadecimal, for the `rsalt`s of one client.
-pub(super) fn nonce() -> io::Result<String> {
-    let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce)?;
-    Ok(format!("{:032x}", u128::from_ne_bytes(nonce)))
-}
-
-/// Names a call of this client.
+/// The number of a call of this client.
 pub(super) type Id = u64;
 
 impl Calls {
@@ -38,14 +34,13 @@ impl Calls {
     ///
     /// # Errors
     ///
-    /// The kernel gives no random bytes.
+    /// The kernel has no random bytes.
     pub(super) fn new(key: Key) -> io::Result<Self> {
         Ok(Self {
             key,
             nonce: nonce()?,
-            random: fastrand::Rng::new(),
             started: 0,
-            under_way: HashMap::new(),
+            calls: HashMap::new(),
         })
     }
 
@@ -54,49 +49,29 @@ impl Calls {
         &self.key
     }
 
-    /// Begins a call; nothing is sent yet.
+    /// Starts a call; nothing is sent yet.
     ///
     /// # Errors
     ///
-    /// [`Error::NoCandidates`], and [`Error::RequestTooLarge`].
+    /// [`Error::NoCandidates`] and [`Error::RequestTooLarge`].
     pub(super) fn start(
         &mut self,
-        asked: RawQuestion,
+        query: Query,
         candidates: &[Candidate],
         settings: Settings,
         now: Instant,
     ) -> Result<Id, Error> {
-        if candidates.is_empty() {
-            return Err(Error::NoCandidates);
-        }
         let id = self.started;
-        // No later request of this call is longer.
-        self.request(id, &asked, usize::MAX, usize::MAX, u64::MAX)
-            .filter(|datagram| datagram.len() <= REQUEST_BYTES_MAX)
-            .ok_or(Error::RequestTooLarge)?;
-        let mut chosen = candidates.to_vec();
-        self.random.shuffle(&mut chosen);
-        chosen.truncate(settings.coverage.of(candidates.len()));
+        let tag = format!("{}.{id}", self.nonce);
+        let candidates = choose(candidates.to_vec(), settings.coverage);
+        let call = Call::with_tag(&self.key, query, candidates, settings, now, tag)?;
         self.started += 1;
-        self.under_way
-            .insert(id, (asked, Call::new(chosen, settings, now)));
+        self.calls.insert(id, call);
         Ok(id)
     }
 
-    /// A signed request, if it fits a datagram; `clock` is in seconds since the epoch.
-    fn request(
-        &self,
-        id: Id,
-        asked: &RawQuestion,
-        candidate: usize,
-        attempt: usize,
-        clock: u64,
-    ) -> Option<Vec<u8>> {
-        let rsalt = format!("{}.{id}.{candidate}.{attempt}", self.nonce);
-        envelope::signed(&self.key, &clock.to_string(), &asked.message(&rsalt))
-    }
-
-    /// Sends what is due of a call; what cannot be sent counts as unreachable.
+    /// Sends the requests of a call that are due. If one cannot be sent, its destination counts as
+    /// unreachable.
     pub(super) fn transmit(
         &mut self,
         id: Id,
@@ -104,77 +79,69 @@ impl Calls {
         clock: u64,
         mut send: impl FnMut(&[u8], SocketAddr) -> io::Result<()>,
     ) {
-        while let Some((_, call)) = self.under_way.get_mut(&id)
-            && let Some(due) = call.due(now)
+        while let Some(call) = self.calls.get_mut(&id)
+            && let Some(request) = call.poll_transmit(now, clock)
         {
-            let (asked, _) = &self.under_way[&id];
-            let datagram = self
-                .request(id, asked, due.candidate, due.attempt, clock)
-                .expect("start looked at its length");
-            if let Err(error) = send(&datagram, due.to) {
-                self.unreachable(due.to, &error);
+            if let Err(error) = send(&request.datagram, request.to) {
+                self.unreachable(request.to, &error);
             }
         }
     }
 
-    /// Word that what was sent to an address does not arrive there.
+    /// Records that a datagram to an address did not arrive.
     pub(super) fn unreachable(&mut self, to: SocketAddr, why: &io::Error) {
         let why = why.to_string();
-        for (_, call) in self.under_way.values_mut() {
+        for call in self.calls.values_mut() {
             call.unreachable(to, &why);
         }
     }
 
-    /// Takes a datagram; gives the call that it belongs to.
+    /// Takes a datagram; returns the call that it belongs to.
     ///
     /// # Errors
     ///
-    /// Why it is refused.
+    /// The reason why it is not accepted.
     pub(super) fn receive(
         &mut self,
         datagram: &[u8],
         from: SocketAddr,
         now: Instant,
     ) -> Result<Id, RejectedReply> {
-        let (rsalt, reply) = reply::open(&self.key, datagram)?;
-        let (id, candidate, attempt) = self.find(&rsalt).ok_or(RejectedReply::Unsolicited)?;
-        let (_, call) = self
-            .under_way
-            .get_mut(&id)
-            .ok_or(RejectedReply::Unsolicited)?;
-        call.answered(candidate, attempt, from, reply, now)?;
+        let signed = reply::open(&self.key, datagram)?;
+        let id = self.find(&signed.rsalt).ok_or(RejectedReply::Unsolicited)?;
+        let call = self.calls.get_mut(&id).ok_or(RejectedReply::Unsolicited)?;
+        call.accept(signed, from, now)?;
         Ok(id)
     }
 
-    /// Which request has this `rsalt`.
-    fn find(&self, rsalt: &str) -> Option<(Id, usize, usize)> {
-        let mut parts = rsalt.strip_prefix(self.nonce.as_str())?.split('.').skip(1);
-        let (id, candidate, attempt) = (parts.next()?, parts.next()?, parts.next()?);
-        Some((
-            id.parse().ok()?,
-            candidate.parse().ok()?,
-            attempt.parse().ok()?,
-        ))
+    /// The call whose request has this `rsalt`.
+    fn find(&self, rsalt: &str) -> Option<Id> {
+        let rest = rsalt.strip_prefix(self.nonce.as_str())?.strip_prefix('.')?;
+        rest.split('.').next()?.parse().ok()
     }
 
-    /// When to look at a call again if nothing comes.
-    pub(super) fn wake(&self, id: Id) -> Option<Instant> {
-        self.under_way.get(&id).map(|(_, call)| call.wake())
+    /// The time at which to look at a call if nothing arrives.
+    pub(super) fn next_wakeup(&self, id: Id) -> Option<Instant> {
+        self.calls.get(&id).map(Call::next_wakeup)
     }
 
-    /// What came of a call, if it is over; it is forgotten then.
+    /// Removes a call and returns its outcome, if it is over.
     pub(super) fn finish(&mut self, id: Id, now: Instant) -> Option<Outcome> {
-        let (_, call) = self.under_way.get(&id)?;
-        if !call.is_over(now) {
+        if !self.calls.get(&id)?.is_over(now) {
             return None;
         }
-        let (_, call) = self.under_way.remove(&id)?;
+        let call = self.calls.remove(&id)?;
         Some(call.into_outcome(now))
     }
 
-    /// Forgets a call that nobody waits for any more.
-    #[cfg(feature = "async")]
+    /// Removes a call that is no longer waited for.
     pub(super) fn cancel(&mut self, id: Id) {
-        self.under_way.remove(&id);
+        self.calls.remove(&id);
+    }
+
+    /// The number of calls that are neither finished nor cancelled.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.calls.len()
     }
 }

@@ -1,90 +1,114 @@
-//! Asking: the client side of the protocol.
+//! The client: asks several master candidates and takes the newest answer.
 //!
-//! Every master candidate answers from its own copy of the configuration, and any of them may be down, slow or behind. So
-//! a client asks several at once and takes the newest answer:
+//! Every master candidate answers from its own copy of the configuration, and any of them may be
+//! down, slow or out of date. So a client asks several at the same time:
 //!
 //! ```text
-//! question     what to ask, and how to read the answer: a typed value per query
+//! question     the queries, and the types of their answers
 //!   |
-//! call         one question under way: whom to ask (again) and when, what came back, when enough is known     PURE
-//! calls        all calls of one client: requests signed, datagrams accepted or refused                        PURE
+//! call         one query to several candidates: what to send when, and when enough is known   pure
+//! calls        all calls of one client over the same sockets                                  pure
 //!   |
-//! socket       a UDP socket per address family, and the kernel's word that nobody listens there
+//! socket       one UDP socket per address family, with its error queue
 //!   |
-//! skew         which pings to send to learn how far a clock is off, and what their answers prove                PURE
-//!   |
-//! clocks       their sockets
-//!   |
-//! ConfdClient  the blocking shell; any number of threads share one. AsyncConfdClient: the same for tokio
+//! ConfdClient  the blocking client, shared by any number of threads
+//! AsyncConfdClient  the same for tokio, with the feature `async`
+//!
+//! skew         finds out how far a candidate's clock is off                                   pure
+//! skew_pings   its sockets
 //! ```
 //!
 //! # Rules
 //!
-//! They are those of Ganeti's clients (`lib/confd/client.py`, `Ganeti.Confd.Client`):
+//! As Ganeti's own clients do (`lib/confd/client.py`, `Ganeti.Confd.Client`):
 //!
-//! * six candidates are asked, drawn at random, or all if there are fewer ([`Coverage`]);
-//! * a call has ten seconds;
-//! * a *safe number* of replies must come: all of one or two, all but one of three or four, more than half of more ([`quorum`]);
-//! * an answer beats an error, and among answers the highest serial wins.
+//! * A call asks six candidates, drawn at random, or all if there are fewer ([`Coverage`]).
+//! * A call takes at most ten seconds ([`Settings::deadline`]).
+//! * An answer is safe if a quorum of the asked candidates replied: all of one or two, all but one
+//!   of three or four, more than half of more ([`quorum`]).
+//! * A value is better than an error; among values, the highest serial is best.
 //!
-//! And beyond them:
+//! In addition:
 //!
-//! * Who has not answered is asked again, at growing intervals. A host that says that nobody listens is believed the second time.
-//! * When the safe number is reached, the others get as long again as the slowest answer took, so that a newer answer which is
-//!   already on its way still counts; half a second while all replies are errors, as of hosts that are candidates no more.
-//!   [`WaitFor::All`] waits for everybody, for those who must never see an old serial while any candidate has a newer one.
-//! * Every request has an `rsalt` of its own. One candidate's reply can thus not be played back as another's to reach the safe number.
-//! * Answers that differ under the same serial are reported ([`Outcome::is_consistent`]).
-//! * Requests are ASCII, whatever they ask for: the reference takes bytes as Latin-1. Its replies are read as UTF-8 and, if
-//!   the signature does not hold, as Latin-1.
+//! * A candidate that does not reply is asked again, at growing intervals. One that is reported
+//!   unreachable twice is not.
+//! * Once there is a quorum, the call waits for the other candidates as long again as the slowest
+//!   reply took, so that a newer answer on its way still counts; for half a second while all replies
+//!   are errors, which former candidates send. [`WaitFor::All`] waits for all candidates.
+//! * A reply is accepted only from the address that the request was sent to, unless
+//!   [`Settings::any_source`] is set.
+//! * Different answers with the same serial are reported ([`Outcome::is_consistent`]).
 //!
-//! Fewer replies than the safe number are an error that holds them ([`Error::TooFewReplies`]); what they are worth, the caller knows.
+//! Fewer replies than a quorum are an error that contains them ([`Error::TooFewReplies`]); it is up
+//! to the caller to use them.
+//!
+//! The module does not cache answers. It changes its list of candidates only in
+//! [`ConfdClient::refresh_candidates`].
+//!
+//! # Security
+//!
+//! Requests and replies are signed, not encrypted: whoever sees the packets reads the questions and
+//! the answers. Without the key, nobody can make a reply, change one, or use a reply for another
+//! request: each request has its own random `rsalt`, which its reply must contain.
+//!
+//! The protocol does not name the candidate, in neither direction. Someone who can intercept packets
+//! can therefore deliver a request to another candidate than it was addressed to, and return that
+//! reply under the address that was asked. One candidate with an old configuration can thus answer
+//! for all of a quorum. A quorum protects against candidates that are out of date, not against such
+//! an attacker. He can also drop or delay packets; a delayed reply is accepted until the call's
+//! deadline.
 //!
 //! # Example
 //!
 //! ```
 //! use ganeti_confd::client::{ConfdClient, NodeRole};
 //!
-//! // A built-in cluster of three nodes. On a real one: `ConfdClient::of_this_node()?`.
+//! // A sample cluster in this process. On a cluster's node: `ConfdClient::of_this_node()?`.
 //! let demo = ganeti_confd::demo::Server::start(3, 10)?;
-//! let client = ConfdClient::new(demo.key(), [demo.candidate()])?;
+//! let client = ConfdClient::new(demo.key(), [demo.address()])?;
 //!
 //! assert_eq!(client.cluster_master()?, "node1.example.com");
 //! assert_eq!(client.node_role("node1.example.com")?, NodeRole::Master);
+//! match client.node_role("node9") {
+//!     Err(error) if error.is_not_found() => println!("there is no node9"),
+//!     other => println!("node9 is {}", other?),
+//! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-//!
-//! What this module does not do: it does not cache answers, and does not change its list of candidates unless it is told to
-//! ([`ConfdClient::refresh_candidates`]).
 #![forbid(unsafe_code)]
 
 pub mod answer;
 mod blocking;
-mod call;
+pub mod call;
 mod calls;
 mod candidate;
-mod clocks;
+mod candidates;
 mod error;
+mod exchange;
 #[cfg(feature = "async")]
 mod nonblocking;
 mod outcome;
+mod queries;
 pub mod question;
 mod reply;
 mod settings;
 mod skew;
+mod skew_pings;
 mod socket;
 
-pub use crate::node_files::{FileProblem, NodeFilesError};
 pub use answer::{
-    DataCollector, Disk, DrbdMinor, DrbdRole, Instance, Master, NodeInstances, NodeOfIp, NodeRole,
+    AdminState, DataCollector, Disk, DiskKind, DrbdMinor, DrbdRole, Instance, Master, Nic,
+    NodeInstances, NodeRole,
 };
 pub use blocking::ConfdClient;
-pub use candidate::{Candidate, Unresolved};
-pub use error::{AnsweredError, Error};
+pub use candidate::{Candidate, InvalidAddress};
+pub use error::Error;
 #[cfg(feature = "async")]
 pub use nonblocking::AsyncConfdClient;
 pub use outcome::{CandidateResult, CandidateStatus, Outcome};
 pub use question::Question;
-pub use reply::{RejectedReply, Reply};
+pub use reply::{AnsweredError, RejectedReply, Reply};
 pub use settings::{Coverage, Settings, WaitFor, quorum};
 pub use skew::Skew;
+
+pub use crate::node_files::{FileProblem, NodeFilesError};

@@ -1,37 +1,46 @@
-//! The shell for tokio: one task per socket receives, each call's future sends and keeps its times.
+//! The client for tokio. One task per socket receives; the future of each call sends and keeps its
+//! times.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
+use std::fmt;
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use serde_json::Value;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::answer::{DataCollector, Disk, DrbdMinor, Master, NodeInstances, NodeRole};
 use super::calls::{Calls, Id};
-use super::candidate::{self, Candidates};
+use super::candidate::Candidate;
+use super::candidates::{self, Candidates};
+use super::error::Error;
+use super::outcome::Outcome;
+use super::queries::for_each_query;
 use super::question::{self, Question};
+use super::settings::Settings;
 use super::socket::{self, FamilySocket, Received, Sockets};
-use super::{Candidate, Error, Outcome, Settings};
 use crate::clock;
 use crate::protocol::Key;
 
-/// Asks a cluster's master candidates, for programs on tokio. Any number of calls are under way at the same time over the same sockets.
+/// Asks a cluster's master candidates, for programs on tokio. Calls run at the same time over the
+/// same sockets.
 ///
-/// What can be asked is in [`question`]; the rules are in the [module's description](super). Dropping a call's future ends the call.
+/// The rules are in the [module's documentation](super). Dropping a call's future cancels the call.
 ///
 /// ```
-/// use ganeti_confd::client::{AsyncConfdClient, question};
+/// use ganeti_confd::client::AsyncConfdClient;
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// let demo = ganeti_confd::demo::Server::start(3, 10)?;
-/// let client = AsyncConfdClient::new(demo.key(), [demo.candidate()])?;
+/// let client = AsyncConfdClient::new(demo.key(), [demo.address()])?;
 ///
-/// let (master, node2) = (question::cluster_master(), question::node_role("node2"));
-/// let (master, role) = tokio::join!(client.ask(&master), client.ask(&node2));
+/// let (master, role) = tokio::join!(client.cluster_master(), client.node_role("node2"));
 /// assert_eq!(master?, "node1.example.com");
 /// println!("node2 is {}", role?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -57,64 +66,42 @@ impl Drop for AsyncConfdClient {
 #[derive(Debug)]
 struct Shared {
     sockets: Sockets,
-    state: Mutex<Inner>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct State {
     calls: Calls,
-    /// Who waits for which call.
+    /// The futures that wait, by call.
     waiting: HashMap<Id, Arc<Notify>>,
-    /// Why nothing is received any more.
+    /// The error that ended a receiving task.
     failed: Option<(ErrorKind, String)>,
 }
 
 impl AsyncConfdClient {
-    /// A client for these candidates and this key. Its receiving tasks run on the calling task's runtime until it is dropped.
+    /// A client for a cluster with this key and these candidates, in the forms that
+    /// [`ConfdClient::new`](super::ConfdClient::new) takes. Host names are looked up on the calling
+    /// thread.
+    ///
+    /// The client's tasks run on the current runtime until the client is dropped.
     ///
     /// # Errors
     ///
-    /// [`Error::EmptyKey`]; [`Error::NoCandidates`]; [`Error::Socket`] if no socket can be had.
+    /// See [`ConfdClient::new`](super::ConfdClient::new).
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime with I/O and time.
-    pub fn new(key: &[u8], candidates: impl IntoIterator<Item = Candidate>) -> Result<Self, Error> {
-        let key = Key::new(key).map_err(Error::EmptyKey)?;
-        Self::with_key(key, candidates)
-    }
-
-    /// A client for the cluster that this host is a node of, as [`super::ConfdClient::of_this_node`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    ///
-    /// # Panics
-    ///
-    /// As of [`AsyncConfdClient::new`].
-    pub fn of_this_node() -> Result<Self, Error> {
-        let (key, candidates) = candidate::of_this_node()?;
-        Self::with_key(key, candidates)
-    }
-
-    /// As [`AsyncConfdClient::new`], with a key that is prepared already.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NoCandidates`]; [`Error::Socket`] if no socket can be had.
-    ///
-    /// # Panics
-    ///
-    /// As of [`AsyncConfdClient::new`].
-    pub fn with_key(
-        key: Key,
-        candidates: impl IntoIterator<Item = Candidate>,
-    ) -> Result<Self, Error> {
+    pub fn new<K, C>(key: K, candidates: impl IntoIterator<Item = C>) -> Result<Self, Error>
+    where
+        K: TryInto<Key, Error: Into<Error>>,
+        C: TryInto<Candidate, Error: Into<Error>>,
+    {
+        let key = key.try_into().map_err(Into::into)?;
         let candidates = Candidates::new(candidates)?;
         let shared = Arc::new(Shared {
             sockets: Sockets::open().map_err(Error::Socket)?,
-            state: Mutex::new(Inner {
+            state: Mutex::new(State {
                 calls: Calls::new(key).map_err(Error::Socket)?,
                 waiting: HashMap::new(),
                 failed: None,
@@ -127,12 +114,27 @@ impl AsyncConfdClient {
             receivers: Vec::new(),
         };
         for socket in shared.sockets.all() {
-            // Only for its readiness; what has come is taken from the socket itself.
+            // Used for its readiness only; datagrams are received from the socket itself.
             let watched = socket.watched().map_err(Error::Socket)?;
             let receiver = Arc::clone(&shared).receive_until_failure(Arc::clone(socket), watched);
             client.receivers.push(tokio::spawn(receiver));
         }
         Ok(client)
+    }
+
+    /// A client for the cluster that this host is a node of. Key and candidates are read from the
+    /// node's files, below `GANETI_ROOTDIR` if that is set.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NodeFiles`]: a file is missing or cannot be used; [`Error::Socket`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with I/O and time.
+    pub fn of_this_node() -> Result<Self, Error> {
+        let (key, candidates) = candidates::of_this_node()?;
+        Self::new(key, candidates)
     }
 
     /// The same client with other settings.
@@ -147,43 +149,44 @@ impl AsyncConfdClient {
         self.candidates.list()
     }
 
-    /// As [`super::ConfdClient::refresh_candidates`].
+    /// Refreshes the list of candidates from the cluster, keeping the port. If no candidate replies,
+    /// asks the candidates that the client was made with.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// See [`AsyncConfdClient::ask`]. The list is then unchanged, or that from the start.
     pub async fn refresh_candidates(&self) -> Result<Vec<Candidate>, Error> {
         let question = question::candidate_ips();
         let answer = match self.ask(&question).await {
-            Err(Error::Silence(_)) if self.candidates.go_back() => self.ask(&question).await,
+            Err(Error::NoReply(_)) if self.candidates.restore_first() => self.ask(&question).await,
             answer => answer,
         };
         self.candidates.replace(&answer?)
     }
 
-    /// As [`super::ConfdClient::ask`].
+    /// Asks the candidates and returns the best answer.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// See [`ConfdClient::ask`](super::ConfdClient::ask).
     pub async fn ask<T>(&self, question: &Question<T>) -> Result<T, Error> {
         self.query_all(question).await?.into_answer(question)
     }
 
-    /// As [`super::ConfdClient::query_all`].
+    /// Asks the candidates and returns the answers of all.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// [`Error::RequestTooLarge`], [`Error::Socket`].
     pub async fn query_all<T>(&self, question: &Question<T>) -> Result<Outcome, Error> {
         self.query_all_with(question, self.settings).await
     }
 
-    /// As [`super::ConfdClient::query_all_with`].
+    /// Like [`AsyncConfdClient::query_all`], with other settings for this call.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// See [`AsyncConfdClient::query_all`].
     pub async fn query_all_with<T>(
         &self,
         question: &Question<T>,
@@ -191,25 +194,29 @@ impl AsyncConfdClient {
     ) -> Result<Outcome, Error> {
         let call = self.start(question, settings)?;
         loop {
-            let wake = match self.shared.proceed(call.id)? {
+            let wakeup = match self.shared.proceed(call.id)? {
                 Progress::Over(outcome) => return Ok(outcome),
-                Progress::WaitUntil(wake) => wake,
+                Progress::WaitUntil(wakeup) => wakeup,
             };
-            // Woken or not, it looks how far it has come.
-            let _ = tokio::time::timeout_at(wake.into(), call.changed.notified()).await;
+            // Notified or not, the call's progress is checked.
+            let _ = tokio::time::timeout_at(wakeup.into(), call.changed.notified()).await;
         }
     }
 
-    fn start<T>(&self, question: &Question<T>, settings: Settings) -> Result<Started<'_>, Error> {
+    fn start<T>(
+        &self,
+        question: &Question<T>,
+        settings: Settings,
+    ) -> Result<RunningCall<'_>, Error> {
         let candidates = self.candidates.list();
         let changed = Arc::new(Notify::new());
+        let query = question.untyped().clone();
         let mut state = self.shared.lock();
-        let asked = question.raw().clone();
         let id = state
             .calls
-            .start(asked, &candidates, settings, Instant::now())?;
+            .start(query, &candidates, settings, Instant::now())?;
         state.waiting.insert(id, Arc::clone(&changed));
-        Ok(Started {
+        Ok(RunningCall {
             shared: &self.shared,
             id,
             changed,
@@ -217,14 +224,14 @@ impl AsyncConfdClient {
     }
 }
 
-/// A call under way; forgotten when dropped.
-struct Started<'a> {
+/// A running call; cancelled when dropped.
+struct RunningCall<'a> {
     shared: &'a Shared,
     id: Id,
     changed: Arc<Notify>,
 }
 
-impl Drop for Started<'_> {
+impl Drop for RunningCall<'_> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.calls.cancel(self.id);
@@ -238,7 +245,7 @@ enum Progress {
 }
 
 impl Shared {
-    /// Sends what is due of a call, if it is not over.
+    /// Sends the requests of a call that are due, unless it is over.
     fn proceed(&self, id: Id) -> Result<Progress, Error> {
         let now = Instant::now();
         let mut state = self.lock();
@@ -249,8 +256,10 @@ impl Shared {
             return Err(Error::Socket(io::Error::new(*kind, why.clone())));
         }
         let send = |datagram: &[u8], to| self.sockets.send(datagram, to);
-        state.calls.transmit(id, now, clock::unix_seconds(), send);
-        Ok(Progress::WaitUntil(state.calls.wake(id).unwrap_or(now)))
+        let clock = clock::unix_seconds();
+        state.calls.transmit(id, now, clock, send);
+        let wakeup = state.calls.next_wakeup(id).unwrap_or(now);
+        Ok(Progress::WaitUntil(wakeup))
     }
 
     async fn receive_until_failure(self: Arc<Self>, socket: Arc<FamilySocket>, watched: UdpSocket) {
@@ -266,7 +275,7 @@ impl Shared {
         let mut buffer = socket::buffer();
         loop {
             let ready = watched.ready(Interest::READABLE | Interest::ERROR).await?;
-            // Tokio forgets readiness for one interest at a time.
+            // `try_io` clears the readiness of one interest at a time.
             for (is_ready, interest) in [
                 (ready.is_error(), Interest::ERROR),
                 (ready.is_readable(), Interest::READABLE),
@@ -297,7 +306,7 @@ impl Shared {
 
     fn take(&self, socket: &FamilySocket, buffer: &mut [u8]) -> io::Result<Received> {
         let mut state = self.lock();
-        let Inner { calls, waiting, .. } = &mut *state;
+        let State { calls, waiting, .. } = &mut *state;
         socket.take(calls, buffer, |id| {
             if let Some(waiting) = waiting.get(&id) {
                 waiting.notify_one();
@@ -305,8 +314,29 @@ impl Shared {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Whoever panics between two datagrams leaves nothing half done.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A datagram is taken as a whole, so that a panic leaves the calls intact.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+macro_rules! async_methods {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+        /// One method for each query of [`question`].
+        impl AsyncConfdClient {
+            $(
+                $(#[$doc])*
+                #[doc = concat!("Details: [`question::", stringify!($name), "`].")]
+                ///
+                /// # Errors
+                ///
+                /// See [`ConfdClient::ask`](super::ConfdClient::ask).
+                pub async fn $name(&self, $($arg: $type),*) -> Result<$answer, Error> {
+                    self.ask(&question::$name($($arg),*)).await
+                }
+            )*
+        }
+    };
+}
+
+for_each_query!(async_methods);

@@ -1,45 +1,60 @@
-//! What came of a call: every candidate's answer, and the one that counts.
+//! The outcome of a call: the reply of each candidate, and the best of them.
 
+use std::cmp::Reverse;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Candidate, Error, Question, Reply};
+use super::candidate::Candidate;
+use super::reply::Reply;
 use crate::protocol::reply::Status;
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    pub(super) contacts: Vec<CandidateResult>,
+    pub(super) results: Vec<CandidateResult>,
     pub(super) needed: usize,
     pub(super) elapsed: Duration,
 }
 
 /// A candidate that was asked, and what came back.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct CandidateResult {
-    /// Who was asked.
+    /// The candidate.
     pub candidate: Candidate,
-    /// How many times.
+    /// The number of requests that were sent to it.
     pub sent: usize,
     /// What came back.
     pub state: CandidateStatus,
+    /// Another address than the one that was asked, if a reply to this candidate's request came from
+    /// there, with the right signature. The reply counts only with
+    /// [`Settings::any_source`](super::Settings::any_source).
+    ///
+    /// A daemon that is bound to 0.0.0.0 on a host with several addresses causes this, as does
+    /// address translation.
+    pub other_source: Option<SocketAddr>,
 }
 
 /// What came back from a candidate.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum CandidateStatus {
     /// A reply.
     Answered {
         /// The reply.
         reply: Reply,
-        /// From the request that it answers to the reply.
+        /// The time from the request that it answers to the reply.
         round_trip: Duration,
-        /// From the beginning of the call to the reply.
+        /// The time from the start of the call to the reply.
         after: Duration,
     },
-    /// Word from the network, or from this host, that it cannot be reached: nobody listens there, or there is no way.
+    /// A message with the right signature that is not a reply; the text says what is wrong with it.
+    Malformed(String),
+    /// It cannot be reached; the text says why. The network or this host reported that nothing
+    /// listens there or that there is no route; or its name has no address.
     Unreachable(String),
-    /// Nothing until the call was over.
+    /// Nothing until the call ended.
     Silent,
 }
 
@@ -61,43 +76,45 @@ impl CandidateResult {
 }
 
 impl Outcome {
-    /// All that were asked.
+    /// The candidates that were asked, with what came back.
     pub fn results(&self) -> &[CandidateResult] {
-        &self.contacts
+        &self.results
     }
 
-    /// How many answered.
+    /// The number of candidates that replied.
     pub fn replies(&self) -> usize {
         self.answered().count()
     }
 
-    /// How many had to answer to make an answer safe.
+    /// The number of replies that make an answer safe ([`quorum`](super::quorum)).
     pub fn needed(&self) -> usize {
         self.needed
     }
 
-    /// Whether as many answered.
+    /// Whether there are enough replies to make an answer safe.
     pub fn is_enough(&self) -> bool {
         self.replies() >= self.needed
     }
 
-    /// How long the call took.
+    /// The time that the call took.
     pub fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
-    /// The candidate whose answer counts: an answer rather than an error, the highest serial, and of equals the quickest.
+    /// The candidate with the best reply: a value is better than an error, then the highest serial
+    /// is best, then the earliest reply.
     pub fn best(&self) -> Option<&CandidateResult> {
         self.answered()
-            .max_by_key(|(contact, reply)| {
-                let is_answer = reply.status == Status::Ok;
-                (is_answer, reply.serial, std::cmp::Reverse(contact.after()))
+            .max_by_key(|(result, reply)| {
+                let is_value = reply.status == Status::Ok;
+                (is_value, reply.serial, Reverse(result.after()))
             })
-            .map(|(contact, _)| contact)
+            .map(|(result, _)| result)
     }
 
-    /// Whether all that are as new as the answer that counts say the same. If not, a candidate's copy of the configuration is not
-    /// what it should be, and nobody can tell whose. Errors carry no serial, and each daemon words them as it likes: they are no sign of that.
+    /// Whether all values with the best reply's serial are equal. If not, the copies of the
+    /// configuration differ, and the replies do not show which one is right. Errors are not
+    /// compared: they have no serial, and daemons word them differently.
     pub fn is_consistent(&self) -> bool {
         let best = self.best().and_then(CandidateResult::reply);
         let Some(best) = best.filter(|reply| reply.status == Status::Ok) else {
@@ -108,55 +125,37 @@ impl Outcome {
             .all(|(_, reply)| reply.agrees_with(best))
     }
 
-    /// The answer that counts, if it is safe.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Silence`], [`Error::TooFewReplies`]; as of [`Question::read`].
-    pub fn into_answer<T>(self, question: &Question<T>) -> Result<T, Error> {
-        match self.best().and_then(CandidateResult::reply) {
-            None => Err(Error::Silence(Box::new(self))),
-            Some(_) if !self.is_enough() => Err(Error::TooFewReplies(Box::new(self))),
-            Some(reply) => question.read(reply),
-        }
-    }
-
     fn answered(&self) -> impl Iterator<Item = (&CandidateResult, &Reply)> {
-        self.contacts
-            .iter()
-            .filter_map(|contact| Some((contact, contact.reply()?)))
+        let results = self.results.iter();
+        results.filter_map(|result| Some((result, result.reply()?)))
     }
 
-    /// How the candidates fared, in parentheses.
+    /// Displays the number of candidates in each state.
     pub(super) fn tally(&self) -> Tally<'_> {
         Tally(self)
     }
 }
 
+/// See [`Outcome::tally`].
 pub(super) struct Tally<'a>(&'a Outcome);
 
 impl fmt::Display for Tally<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let contacts = &self.0.contacts;
+        let results = &self.0.results;
         let count =
-            |is: fn(&CandidateStatus) -> bool| contacts.iter().filter(|c| is(&c.state)).count();
+            |is: fn(&CandidateStatus) -> bool| results.iter().filter(|r| is(&r.state)).count();
+        let answered = count(|s| matches!(s, CandidateStatus::Answered { .. }));
+        let malformed = count(|s| matches!(s, CandidateStatus::Malformed(_)));
+        let unreachable = count(|s| matches!(s, CandidateStatus::Unreachable(_)));
+        let silent = count(|s| matches!(s, CandidateStatus::Silent));
+        let seconds = self.0.elapsed.as_secs_f64();
+        write!(f, "from {} asked within {seconds:.1} s (", results.len())?;
         let parts = [
-            (
-                count(|s| matches!(s, CandidateStatus::Answered { .. })),
-                "answered",
-            ),
-            (
-                count(|s| matches!(s, CandidateStatus::Unreachable(_))),
-                "unreachable",
-            ),
-            (count(|s| matches!(s, CandidateStatus::Silent)), "silent"),
+            (answered, "answered"),
+            (malformed, "malformed"),
+            (unreachable, "unreachable"),
+            (silent, "silent"),
         ];
-        write!(
-            f,
-            "from {} asked within {:.1} s (",
-            contacts.len(),
-            self.0.elapsed.as_secs_f64()
-        )?;
         let mut separator = "";
         for (count, what) in parts.into_iter().filter(|(count, _)| *count > 0) {
             write!(f, "{separator}{count} {what}")?;
@@ -169,8 +168,9 @@ impl fmt::Display for Tally<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::quorum;
 
-    /// A contact that answered after so many milliseconds.
+    /// A candidate that answered after `after` milliseconds.
     fn answered(status: Status, serial: i64, answer: &str, after: u64) -> CandidateResult {
         let address: std::net::SocketAddr = ([127, 0, 0, 1], 1814).into();
         let reply = Reply {
@@ -182,6 +182,7 @@ mod tests {
         CandidateResult {
             candidate: address.into(),
             sent: 1,
+            other_source: None,
             state: CandidateStatus::Answered {
                 reply,
                 round_trip: after,
@@ -190,10 +191,10 @@ mod tests {
         }
     }
 
-    fn outcome(contacts: Vec<CandidateResult>) -> Outcome {
+    fn outcome(results: Vec<CandidateResult>) -> Outcome {
         Outcome {
-            needed: super::super::quorum(contacts.len()),
-            contacts,
+            needed: quorum(results.len()),
+            results,
             elapsed: Duration::ZERO,
         }
     }
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_answer_counts() {
+    fn the_newest_answer_is_best() {
         let it = outcome(vec![
             answered(Status::Ok, 7, "1", 1),
             answered(Status::Ok, 8, "2", 3),
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_beats_an_error() {
+    fn a_value_is_better_than_an_error() {
         let it = outcome(vec![
             answered(Status::Error, 9, "2", 0),
             answered(Status::Ok, 7, "1", 1),
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_under_one_serial_is_seen() {
+    fn different_answers_with_one_serial_are_inconsistent() {
         let it = outcome(vec![
             answered(Status::Ok, 7, "1", 1),
             answered(Status::Ok, 7, "2", 2),

@@ -1,47 +1,51 @@
-//! How far a candidate's clock is from this host's: which pings to send, and what their answers prove.
+//! The search for the skew of a candidate's clock: which pings to send, and what their answers prove.
 //!
-//! A reply tells no time. But a candidate answers a request only if its salt, the sender's clock, is at most [`SKEW_SECONDS_MAX`]
-//! from its own clock. So a ping whose salt is `offset` seconds off is answered if, and only if, `|offset - skew| <= 300`: the answered
-//! offsets are a range 600 wide with the skew in its middle, and its two ends are looked for.
+//! A reply does not contain the candidate's time. But a candidate answers a request only if its
+//! salt, the sender's clock, is at most [`SKEW_SECONDS_MAX`] from its own clock. So a ping whose
+//! salt is `offset` seconds off is answered if and only if `|offset - skew| <= 300`. The answered
+//! offsets are a range of width 600 with the skew in the middle; the search finds its two ends.
 //!
-//! Only answers count. Each one proves a bound, and silence proves nothing: what is lost on the way makes an estimate less
-//! sharp or later, never wrong.
+//! Only answers count. Each one proves a bound; no answer proves nothing. So a lost datagram makes an
+//! estimate later or less precise, but not wrong.
 //!
-//! Knows no socket and no clock. Source: `Ganeti.Confd.Utils.parseRequest` (`maxClockSkew`).
+//! Pure: it uses no socket and no clock. Source: `Ganeti.Confd.Utils.parseRequest`
+//! (`maxClockSkew`).
 
 use crate::protocol::SKEW_SECONDS_MAX;
 
 const REACH: i64 = SKEW_SECONDS_MAX as i64;
 
-/// The first pings: a clock within a second is found with these alone, and hardly one of them is refused then.
+/// The first pings. They suffice for a clock that is right to the second, which answers almost all
+/// of them.
 const NEAR: [i64; 16] = [
     -300, -299, -298, -296, -290, -270, -240, 0, 0, 240, 270, 290, 296, 298, 299, 300,
 ];
-/// How often these are sent before the clock is looked for farther away.
+/// The number of times that these are sent before the sweep.
 const NEAR_BURSTS: usize = 2;
-/// A clock this far off is still found: a day, and an hour or two of a wrong time zone.
+/// The largest skew that is found: a day, and two hours of a wrong time zone.
 const SWEEP_SECONDS_MAX: i64 = 26 * 3600;
-/// A clock at any place of the sweep answers one of its pings.
+/// The step of the sweep: a clock anywhere within it answers one ping.
 const SWEEP_STEP: i64 = 2 * REACH;
-/// How often all of the sweep is sent.
+/// The number of times that the sweep is sent.
 const SWEEPS: usize = 2;
-/// No ping is farther off.
+/// The largest offset of a ping.
 const OFFSET_MAX: u64 = SWEEP_SECONDS_MAX.unsigned_abs() + 2 * SKEW_SECONDS_MAX;
-/// How many pings look for each end of the range at once.
+/// The number of pings in a burst that search for each end of the range.
 const PINGS_PER_END: i64 = 16;
-/// An estimate that is no sharper after this many bursts stays so.
+/// The number of bursts after which the estimate is final.
 const BURSTS_MAX: usize = 12;
 
-/// A clock's distance from this host's.
+/// The difference between a clock and this host's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Skew {
     /// Seconds; positive if the candidate's clock is ahead.
     pub seconds: i64,
-    /// The clock is at most this many seconds off `seconds`, and the fraction of one that clocks in seconds do not show.
+    /// The skew is at most this far from `seconds`, in seconds. Clocks are read in whole seconds, which
+    /// adds an error of less than one.
     pub within: u64,
 }
 
-/// What is known of one candidate's clock.
+/// The search for one candidate's clock.
 #[derive(Debug, Default)]
 pub(super) struct SkewSearch {
     /// The lowest and the highest offset that was answered.
@@ -50,7 +54,8 @@ pub(super) struct SkewSearch {
 }
 
 impl SkewSearch {
-    /// The offsets of the next pings to send at once, as seconds to be added to this host's clock. None: all is known that will be.
+    /// The offsets of the next pings, in seconds to add to this host's clock, nearest first. Empty: the
+    /// search is over.
     pub(super) fn next_burst(&mut self) -> Vec<i64> {
         self.bursts += 1;
         match self.answered {
@@ -62,7 +67,7 @@ impl SkewSearch {
         }
     }
 
-    /// A ping with this offset was answered. An offset that nobody asked with is none.
+    /// Records that a ping with this offset was answered. Impossible offsets are ignored.
     pub(super) fn answered(&mut self, offset: i64) {
         if offset.unsigned_abs() > OFFSET_MAX {
             return;
@@ -71,7 +76,7 @@ impl SkewSearch {
         self.answered = Some((lowest.min(offset), highest.max(offset)));
     }
 
-    /// What the answers prove.
+    /// The skew that the answers prove; `None` if there are none.
     pub(super) fn skew(&self) -> Option<Skew> {
         let (at_least, at_most) = self.bounds()?;
         let seconds = at_least.midpoint(at_most);
@@ -81,9 +86,10 @@ impl SkewSearch {
         })
     }
 
-    /// Whether nothing more is to be found out.
+    /// Whether the estimate cannot become more precise.
     pub(super) fn is_sharp(&self) -> bool {
-        // Clocks are read in whole seconds, which change at different moments: the bounds may cross by one.
+        // Clocks are read in whole seconds that change at different moments: the bounds can cross by
+        // one.
         self.bounds()
             .is_some_and(|(at_least, at_most)| at_least >= at_most)
     }
@@ -94,7 +100,7 @@ impl SkewSearch {
     }
 }
 
-/// Pings beyond both ends of what was answered, as far as the range can reach, evenly spread.
+/// Offsets beyond both ends of the answered range, evenly spread over what the range can include.
 fn ends(lowest: i64, highest: i64) -> Vec<i64> {
     let width = 2 * REACH - (highest - lowest);
     let pings = PINGS_PER_END.min(width);
@@ -104,7 +110,7 @@ fn ends(lowest: i64, highest: i64) -> Vec<i64> {
         .collect()
 }
 
-/// From the nearest to the farthest.
+/// The offsets of the sweep, nearest first.
 fn sweep() -> Vec<i64> {
     let steps = (1..=SWEEP_SECONDS_MAX / SWEEP_STEP).map(|n| n * SWEEP_STEP);
     steps.flat_map(|step| [step, -step]).collect()
@@ -114,7 +120,8 @@ fn sweep() -> Vec<i64> {
 mod tests {
     use super::*;
 
-    /// Searches for a clock that is `skew` seconds ahead, where `is_lost` says what does not come back.
+    /// Searches for a clock that is `skew` seconds ahead. `is_lost` says whether an answer is lost.
+    /// Returns the estimate and the number of pings.
     fn find(skew: f64, mut is_lost: impl FnMut() -> bool) -> (Option<Skew>, usize) {
         let mut search = SkewSearch::default();
         let mut now = 1_795_354_392.0;
@@ -136,7 +143,7 @@ mod tests {
         }
     }
 
-    /// Seconds that a clock may be off: all kinds, and beyond the sweep's ends.
+    /// Skews of all kinds, in seconds; some are near the limits of the sweep.
     fn skews() -> impl Iterator<Item = f64> {
         let edges = [
             0.0, 1.0, 59.0, 60.0, 61.0, 299.0, 300.0, 301.0, 599.0, 600.0, 601.0, 900.0, 3600.0,
@@ -171,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn loss_makes_it_less_sharp_but_never_wrong() {
+    fn loss_makes_an_estimate_less_precise_but_not_wrong() {
         let mut sharp = 0;
         let mut tried = 0;
         for skew in skews() {
@@ -186,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn made_up_answers_do_no_harm() {
+    fn impossible_answers_are_ignored() {
         for _ in 0..1000 {
             let mut search = SkewSearch::default();
             while !search.next_burst().is_empty() {
@@ -199,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn pings_stay_within_bounds() {
+    fn offsets_are_bounded() {
         let mut search = SkewSearch::default();
         search.answered(SWEEP_SECONDS_MAX);
         while let burst @ [_, ..] = &*search.next_burst() {
@@ -211,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_ends() {
+    fn a_search_without_answers_ends() {
         let (found, sent) = find(0.0, || true);
         assert_eq!(found, None);
         assert!(sent < 800, "{sent}");

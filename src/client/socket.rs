@@ -1,7 +1,7 @@
-//! A client's sockets: one per address family, and what the kernel says about datagrams that did not arrive.
+//! A client's sockets, one per address family, and the kernel's reports of undelivered datagrams.
 //!
-//! The sockets are not connected, as one serves all candidates. So that the kernel still tells when nobody listens at
-//! an address, they ask for its error queue (`IP_RECVERR`, ip(7)); each word there names the address that it is about.
+//! One socket serves all candidates, so it is not connected. To learn that nothing listens at an
+//! address, it enables the error queue (`IP_RECVERR`, ip(7)), whose entries name the destination.
 
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -18,26 +18,26 @@ use socket2::{Domain, Socket, Type};
 
 use super::calls::{Calls, Id};
 
-/// Datagrams taken before anything else is looked at.
+/// The number of datagrams, and of error queue entries, that are taken at once.
 const BATCH: usize = 64;
-/// The longest datagram, of any kind.
+/// More than the longest datagram, in bytes.
 const DATAGRAM_BYTES_MAX: usize = 65_536;
-/// The start of a datagram that came back with an error.
+/// The part that is read of a datagram in the error queue, in bytes.
 const RETURNED_BYTES: usize = 64;
-/// Replies of large clusters are 60 KB each, from six candidates at once.
+/// Six candidates of a large cluster can send 60 KB each at the same time.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
-/// One family's socket.
+/// The socket of one address family.
 #[derive(Debug)]
 pub(super) struct FamilySocket {
     socket: UdpSocket,
 }
 
-/// How much of what had come was taken.
+/// Whether datagrams are left in a socket.
 pub(super) enum Received {
-    /// All.
+    /// None is left.
     All,
-    /// As much as is taken in one go.
+    /// Some may be left.
     Some,
 }
 
@@ -51,7 +51,7 @@ impl FamilySocket {
     fn open(domain: Domain) -> io::Result<Self> {
         let socket = Socket::new(domain, Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;
-        // The kernel gives what it allows.
+        // The kernel limits the size to `net.core.rmem_max`.
         let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
         let any: SocketAddr = if domain == Domain::IPV4 {
             setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
@@ -67,17 +67,17 @@ impl FamilySocket {
         })
     }
 
-    /// The same socket, for tokio to watch.
+    /// A duplicate of the socket whose readiness tokio reports.
     #[cfg(feature = "async")]
     pub(super) fn watched(&self) -> io::Result<tokio::net::UdpSocket> {
         tokio::net::UdpSocket::from_std(self.socket.try_clone()?)
     }
 
-    /// Takes what has come; tells `calls`, and `arrived` which call each reply belongs to.
+    /// Passes datagrams and errors from the socket to `calls`, and the call of each reply to `arrived`.
     ///
     /// # Errors
     ///
-    /// The socket fails for good.
+    /// The socket is unusable.
     pub(super) fn take(
         &self,
         calls: &mut Calls,
@@ -86,7 +86,7 @@ impl FamilySocket {
     ) -> io::Result<Received> {
         for _ in 0..BATCH {
             match self.socket.recv_from(buffer) {
-                // A datagram that is refused is as good as none.
+                // A datagram that is not accepted is ignored: anyone can send one.
                 Ok((len, from)) => {
                     if let Ok(id) = calls.receive(&buffer[..len], from, Instant::now()) {
                         arrived(id);
@@ -97,7 +97,7 @@ impl FamilySocket {
                     return Ok(Received::All);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // An error about some datagram sent before: the queue tells which.
+                // This may be about a datagram sent before; then the queue has its destination.
                 Err(error) => {
                     if !self.take_errors(calls) && !is_about_a_datagram(&error) {
                         return Err(error);
@@ -108,7 +108,7 @@ impl FamilySocket {
         Ok(Received::Some)
     }
 
-    /// Takes what the error queue holds; whether it held anything.
+    /// Passes entries of the error queue to `calls`. Returns whether there were any.
     fn take_errors(&self, calls: &mut Calls) -> bool {
         let mut any = false;
         for _ in 0..BATCH {
@@ -123,7 +123,8 @@ impl FamilySocket {
         any
     }
 
-    /// The next word of the error queue: what address it is about, if it says so, and the error, if it means that nobody is there.
+    /// The next entry of the error queue: the datagram's destination, and the error if it means that
+    /// nothing can be reached there.
     fn next_error(&self) -> Option<(Option<SocketAddr>, Option<io::Error>)> {
         let mut returned = [0; RETURNED_BYTES];
         let mut slices = [IoSliceMut::new(&mut returned)];
@@ -144,7 +145,7 @@ impl FamilySocket {
         let error = errno
             .and_then(|errno| i32::try_from(errno).ok())
             .map(io::Error::from_raw_os_error)
-            // A packet was too large for some link: the kernel cuts the next ones smaller.
+            // A packet was too large for a link: the kernel fragments the next ones.
             .filter(|error| error.raw_os_error() != Some(libc::EMSGSIZE));
         Some((to, error))
     }
@@ -161,7 +162,7 @@ fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     })
 }
 
-/// Whether the error may stem from a datagram sent before, to anybody, and says nothing about the socket.
+/// Whether an error may be about a datagram sent before, not about the socket or the current call.
 fn is_about_a_datagram(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -184,11 +185,11 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// Opens both sockets; one family may be switched off on this host.
+    /// Opens both sockets. One family may be disabled on this host.
     ///
     /// # Errors
     ///
-    /// No socket can be had.
+    /// Neither can be opened.
     pub(super) fn open() -> io::Result<Self> {
         let (ipv4, ipv6) = (
             FamilySocket::open(Domain::IPV4),
@@ -203,6 +204,18 @@ impl Sockets {
         }
     }
 
+    /// Files that are not sockets, so that every operation fails.
+    #[cfg(test)]
+    pub(super) fn broken() -> io::Result<Self> {
+        let file = std::fs::File::open("/dev/null")?;
+        let socket = UdpSocket::from(std::os::fd::OwnedFd::from(file));
+        Ok(Self {
+            ipv4: Some(Arc::new(FamilySocket { socket })),
+            ipv6: None,
+        })
+    }
+
+    /// The sockets of both families, as far as they are enabled.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<FamilySocket>> {
         self.ipv4.iter().chain(&self.ipv6)
     }
@@ -218,21 +231,23 @@ impl Sockets {
             .as_ref()
             .ok_or_else(|| io::Error::from(ErrorKind::Unsupported))?;
         match socket.socket.send_to(datagram, to) {
-            // The error may be an earlier datagram's, which is told once; then this one was not sent.
+            // The error may be about an earlier datagram. It is reported once, and this datagram was
+            // not sent.
             Err(error) if is_about_a_datagram(&error) => {
                 socket.socket.send_to(datagram, to).map(drop)
             }
-            // As good as lost on the way: it is sent again in time.
+            // Like a datagram that is lost on the way: it is sent again.
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
             sent => sent.map(drop),
         }
     }
 
-    /// Takes what has come on all sockets; what is left makes the next wait a short one.
+    /// Passes datagrams and errors from both sockets to `calls`. If some are left, the next
+    /// [`wait`](Self::wait) returns at once.
     ///
     /// # Errors
     ///
-    /// A socket fails for good.
+    /// A socket is unusable.
     pub(super) fn take(&self, calls: &mut Calls, buffer: &mut [u8]) -> io::Result<()> {
         for socket in self.all() {
             socket.take(calls, buffer, |_| {})?;
@@ -240,21 +255,17 @@ impl Sockets {
         Ok(())
     }
 
-    /// As [`wait`] for all sockets.
-    ///
-    /// # Errors
-    ///
-    /// As there.
+    /// Waits for both sockets; see [`wait`].
     pub(super) fn wait(&self, until: Instant) -> io::Result<()> {
         wait(self.all().map(|socket| socket.as_fd()), until)
     }
 }
 
-/// Waits until something has come on one of the sockets, or until `until`, or for a signal.
+/// Waits until a socket is readable, until the time `until`, or for a signal.
 ///
 /// # Errors
 ///
-/// As of poll(2).
+/// The errors of poll(2).
 pub(super) fn wait<'s>(
     sockets: impl Iterator<Item = BorrowedFd<'s>>,
     until: Instant,
@@ -263,8 +274,8 @@ pub(super) fn wait<'s>(
         .map(|socket| PollFd::new(socket, PollFlags::POLLIN))
         .collect();
     let left = until.saturating_duration_since(Instant::now());
-    // Rounded up, so that nobody wakes a moment too early and asks again.
-    let left = left + Duration::from_micros(999);
+    // Rounded up to milliseconds: waking too early would mean polling again.
+    let left = left.saturating_add(Duration::from_micros(999));
     let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
     match poll(&mut fds, timeout) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::exit::eprintln_prefixed;
 use super::options::Common;
 use super::target::Target;
+use crate::client::Candidate;
 use crate::load;
 
 /// Runs the load generator against the first address of every server; returns its exit status.
@@ -18,8 +19,22 @@ pub(super) fn run(common: &Common, options: &load::Options) -> ExitCode {
         }
     };
     let (candidates, key) = target.candidates_and_key();
-    let addresses = candidates.iter().map(|candidate| candidate.addresses()[0]);
-    let addresses: Vec<SocketAddr> = addresses.collect();
+    let first_address = |candidate: &Candidate| {
+        let why = || {
+            format!(
+                "{candidate}: {}",
+                candidate.unresolved().unwrap_or_default()
+            )
+        };
+        candidate.addresses().first().copied().ok_or_else(why)
+    };
+    let addresses: Vec<SocketAddr> = match candidates.iter().map(first_address).collect() {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            eprintln_prefixed(error);
+            return ExitCode::FAILURE;
+        }
+    };
     load::run(options, &addresses, &key, common.json).unwrap_or_else(|error| {
         eprintln_prefixed(error);
         ExitCode::FAILURE

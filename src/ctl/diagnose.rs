@@ -5,6 +5,7 @@
 
 use super::target::KeySource;
 use crate::client::{CandidateResult, CandidateStatus, Outcome};
+use crate::protocol::PORT_DEFAULT;
 
 /// Lists the possible causes, the most likely first.
 ///
@@ -16,8 +17,9 @@ pub(super) fn explain(
     may_be_large: bool,
 ) -> String {
     let port = results
-        .first()
-        .map_or(0, |result| result.candidate.addresses()[0].port());
+        .iter()
+        .find_map(|result| result.candidate.addresses().first())
+        .map_or(PORT_DEFAULT, |address| address.port());
     let is_silent = |result: &&CandidateResult| matches!(result.state, CandidateStatus::Silent);
     let mut causes = vec![
         "ganeti-confd is not running there, or the host is not a master candidate (any more).\n\
@@ -75,6 +77,7 @@ pub(super) fn unanswered(results: &[&CandidateResult]) -> String {
     let line = |result: &&CandidateResult| {
         let state = match &result.state {
             CandidateStatus::Answered { .. } => return None,
+            CandidateStatus::Malformed(why) => format!("malformed reply: {why}"),
             CandidateStatus::Unreachable(why) => format!("unreachable: {}", reason(why)),
             CandidateStatus::Silent => match result.sent {
                 1 => "no reply to 1 request".to_owned(),

@@ -54,10 +54,12 @@ impl CommandError {
         let exit = match error {
             Error::RequestTooLarge => Exit::Usage,
             Error::Answered(_) | Error::Unreadable { .. } => Exit::ClusterError,
-            Error::Silence(_) | Error::TooFewReplies(_) => Exit::NoAnswer,
-            Error::NoCandidates | Error::EmptyKey(_) | Error::NodeFiles(_) | Error::Socket(_) => {
-                Exit::Local
-            }
+            Error::NoReply(_) | Error::TooFewReplies(_) => Exit::NoAnswer,
+            Error::Address(_)
+            | Error::NoCandidates
+            | Error::EmptyKey(_)
+            | Error::NodeFiles(_)
+            | Error::Socket(_) => Exit::Local,
         };
         Self::new(exit, error.to_string())
     }

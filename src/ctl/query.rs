@@ -1,6 +1,7 @@
 //! `confdctl query`: sends one query and prints the answer, or the answer of each candidate.
 
 use std::io::{self, IsTerminal as _};
+use std::net::IpAddr;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -12,9 +13,9 @@ use super::options::{Common, Query, QueryOptions};
 use super::table::Table;
 use super::target::Target;
 use crate::client::{
-    Candidate, CandidateResult, CandidateStatus, ConfdClient, Coverage, DataCollector, Disk,
-    DrbdMinor, Error, Instance, Master, NodeInstances, NodeOfIp, Outcome, Question, Settings,
-    WaitFor, question,
+    AdminState, AnsweredError, Candidate, CandidateResult, CandidateStatus, ConfdClient, Coverage,
+    DataCollector, Disk, DrbdMinor, Error, Instance, Master, NodeInstances, Outcome, Question,
+    Settings, WaitFor, question,
 };
 use crate::protocol::reply::Status;
 
@@ -51,13 +52,15 @@ impl QueryRun<'_> {
             Query::Role { node } => {
                 self.ask(&question::node_role(node), |role| line(role.to_string()))
             }
-            Query::Nodes => self.ask(&question::node_ips(), lines),
-            Query::Candidates => self.ask(&question::candidate_ips(), lines),
+            Query::Nodes => self.ask(&question::node_ips(), ip_lines),
+            Query::Candidates => self.ask(&question::candidate_ips(), ip_lines),
             Query::InstancesOn { node } => self.ask(&question::node_instances(node), instances),
             Query::Disks { instance } => self.ask(&question::instance_disks(instance), disks),
             Query::Drbd { node } => self.ask(&question::node_drbd(node), minors),
             Query::NodeOf { ips, link } => match ips.as_slice() {
-                [ip] => self.ask(&question::node_of_ip(ip, link.as_deref()), line),
+                [ip] => self.ask(&question::node_of_ip(ip, link.as_deref()), |ip| {
+                    line(ip.to_string())
+                }),
                 _ => {
                     let asked: Vec<&str> = ips.iter().map(String::as_str).collect();
                     self.ask(&question::nodes_of_ips(&asked, link.as_deref()), |nodes| {
@@ -65,7 +68,7 @@ impl QueryRun<'_> {
                     })
                 }
             },
-            Query::Ips { link } => self.ask(&question::instance_ips(link.as_deref()), lines),
+            Query::Ips { link } => self.ask(&question::instance_ips(link.as_deref()), ip_lines),
             Query::Config { path } => self.ask(&question::config(path), value),
             Query::Collectors => self.ask(&question::data_collectors(), collectors),
             Query::Ping => self.ask(&question::ping(), |number| line(version(number))),
@@ -76,7 +79,7 @@ impl QueryRun<'_> {
         let mut settings = Settings::default();
         if self.options.all {
             settings.coverage = Coverage::All;
-            settings.patience = WaitFor::All;
+            settings.wait_for = WaitFor::All;
         }
         settings.deadline = self.common.timeout.unwrap_or(settings.deadline);
         settings
@@ -140,10 +143,10 @@ impl QueryRun<'_> {
 
     /// The error that was answered, with the argument of the query.
     fn describe(&self, error: &Error) -> String {
-        let error = error.to_string();
-        if let Some(details) = details(&error) {
-            return details.to_owned();
+        if let Error::Answered(AnsweredError::NotFound(Some(details))) = error {
+            return details.clone();
         }
+        let error = error.to_string();
         match &self.options.query {
             Query::Role { node } | Query::InstancesOn { node } | Query::Drbd { node } => {
                 format!("node {node:?}: {error}")
@@ -162,16 +165,6 @@ impl QueryRun<'_> {
             Query::Master { .. } | Query::Role { .. } | Query::Ping
         )
     }
-}
-
-/// The part of the reference's error about an unknown name that is worth printing. `Ganeti.Config`
-/// shows such an error in two ways.
-fn details(error: &str) -> Option<&str> {
-    let details = error.split_once("error details:\n");
-    details.map(|(_, rest)| rest).or_else(|| {
-        let (_, shown) = error.split_once("OpPrereqError \"")?;
-        shown.split_once("\" ECode").map(|(details, _)| details)
-    })
 }
 
 /// The results in the order in which the candidates were named.
@@ -241,6 +234,9 @@ fn side_by_side(results: &[&CandidateResult]) -> Table {
                     milliseconds(*round_trip),
                     answer,
                 ]
+            }
+            CandidateStatus::Malformed(why) => {
+                [name, dash(), dash(), format!("malformed reply: {why}")]
             }
             CandidateStatus::Unreachable(why) => [name, dash(), dash(), diagnose::reason(why)],
             CandidateStatus::Silent => [name, dash(), dash(), "no answer".to_owned()],
@@ -324,6 +320,7 @@ fn candidate_json(result: &CandidateResult) -> CandidateJson<'_> {
             };
             (status, Some(round_trip.as_secs_f64() * 1000.0), None)
         }
+        CandidateStatus::Malformed(why) => ("malformed", None, Some(why.clone())),
         CandidateStatus::Unreachable(why) => ("unreachable", None, Some(diagnose::reason(why))),
         CandidateStatus::Silent => ("silent", None, None),
     };
@@ -343,8 +340,8 @@ fn line(text: String) -> String {
     text + "\n"
 }
 
-fn lines(texts: Vec<String>) -> String {
-    texts.into_iter().map(line).collect()
+fn ip_lines(ips: Vec<IpAddr>) -> String {
+    ips.into_iter().map(|ip| line(ip.to_string())).collect()
 }
 
 /// A string as it is, anything else as indented JSON.
@@ -357,14 +354,16 @@ fn value(value: Value) -> String {
 
 fn master(master: Master) -> String {
     let mut table = Table::new(["NAME", "CLUSTER IP", "PRIMARY IP"]);
-    table.push([master.name, master.cluster_ip, master.primary_ip]);
+    let [cluster_ip, primary_ip] = [master.cluster_ip, master.primary_ip].map(|ip| ip.to_string());
+    table.push([master.name, cluster_ip, primary_ip]);
     table.for_stdout()
 }
 
-fn nodes_of(ips: &[&str], nodes: Vec<NodeOfIp>) -> String {
+fn nodes_of(ips: &[&str], nodes: Vec<Option<IpAddr>>) -> String {
     let mut table = Table::new(["INSTANCE IP", "NODE IP"]);
-    for (ip, NodeOfIp(node)) in ips.iter().zip(nodes) {
-        table.push([(*ip).to_owned(), node.unwrap_or_else(dash)]);
+    for (ip, node) in ips.iter().zip(nodes) {
+        let node = node.map_or_else(dash, |node| node.to_string());
+        table.push([(*ip).to_owned(), node]);
     }
     table.for_stdout()
 }
@@ -372,13 +371,13 @@ fn nodes_of(ips: &[&str], nodes: Vec<NodeOfIp>) -> String {
 fn instances(instances: NodeInstances) -> String {
     let mut table = Table::new(["INSTANCE", "ROLE", "STATE", "HYPERVISOR"]);
     let mut push = |role: &str, instance: &Instance| {
-        let cells = [
-            instance.name(),
-            role,
-            instance.admin_state(),
-            instance.hypervisor(),
-        ];
-        table.push(cells.map(str::to_owned));
+        let state = instance.admin_state.as_ref().map(AdminState::to_string);
+        table.push([
+            instance.name.clone().unwrap_or_default(),
+            role.to_owned(),
+            state.unwrap_or_default(),
+            instance.hypervisor.clone().unwrap_or_default(),
+        ]);
     };
     instances
         .primary
@@ -396,36 +395,14 @@ fn disks(disks: Vec<Disk>) -> String {
     for (index, disk) in disks.iter().enumerate() {
         table.push([
             format!("disk/{index}"),
-            disk.dev_type().to_owned(),
-            disk.size_mebibytes().to_string(),
-            disk.mode().to_owned(),
-            disk.uuid().to_owned(),
-            location(disk),
+            disk.kind.dev_type().to_owned(),
+            disk.size_mebibytes.unwrap_or_default().to_string(),
+            disk.mode.clone().unwrap_or_default(),
+            disk.uuid.clone(),
+            disk.kind.to_string(),
         ]);
     }
     table.for_stdout()
-}
-
-/// The logical ID without the shared secret of DRBD, which is the last of its six members.
-fn location(disk: &Disk) -> String {
-    const DRBD_MEMBERS_PUBLIC: usize = 5;
-    let Some(members) = disk.logical_id().as_array() else {
-        return disk.logical_id().to_string();
-    };
-    let public = if disk.dev_type() == "drbd" {
-        DRBD_MEMBERS_PUBLIC
-    } else {
-        members.len()
-    };
-    let texts: Vec<String> = members.iter().take(public).map(text).collect();
-    texts.join(" ")
-}
-
-/// A string as it is, anything else as JSON.
-fn text(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn minors(minors: Vec<DrbdMinor>) -> String {
@@ -461,32 +438,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_details_of_an_error_are_found() {
-        for text in [
-            "Failure: prerequisites not met for this operation:\nerror type: ECodeNoEnt, error details:\nNo a",
-            "Instance not found in the configuration: OpPrereqError \"No a\" ECodeNoEnt",
-        ] {
-            assert_eq!(details(text), Some("No a"));
-        }
-        assert_eq!(details("No config path"), None);
-    }
-
-    #[test]
     fn strings_are_printed_without_quotes_and_the_rest_as_json() {
         assert_eq!(value(json!("a \"b\"")), "a \"b\"\n");
         assert_eq!(value(json!(["a"])), "[\n  \"a\"\n]\n");
         assert_eq!(value(json!(null)), "null\n");
         assert_eq!(bare("\"a\""), "a");
         assert_eq!(bare("[1]"), "[1]");
-    }
-
-    #[test]
-    fn the_secret_of_a_drbd_disk_is_not_shown() {
-        let disk = |kind: &str, id: Value| Disk(json!({"dev_type": kind, "logical_id": id}));
-        let drbd = disk("drbd", json!(["a", "b", 11000, 0, 1, "secret"]));
-        assert_eq!(location(&drbd), "a b 11000 0 1");
-        assert_eq!(location(&disk("plain", json!(["vg", "lv"]))), "vg lv");
-        assert_eq!(location(&disk("odd", json!(null))), "null");
     }
 
     #[test]

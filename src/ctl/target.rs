@@ -112,7 +112,7 @@ impl Target {
     /// No socket can be opened.
     pub(super) fn client(&self) -> Result<ConfdClient, CommandError> {
         let (candidates, key) = self.candidates_and_key();
-        ConfdClient::with_key(key, candidates).map_err(|error| CommandError::of_client(&error))
+        ConfdClient::new(key, candidates).map_err(|error| CommandError::of_client(&error))
     }
 }
 

@@ -1,4 +1,4 @@
-//! A sample cluster's confd inside the calling process: the responder and an engine, without the daemon round them.
+//! A server for a sample cluster: the responder and an engine, without the daemon.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::{SEED, configuration};
+use super::SEED;
+use super::configuration::configuration;
 use crate::client::{self, Candidate, ConfdClient};
 use crate::engine::{self, Choice, Workers};
 use crate::protocol::Key;
 use crate::responder::{Responder, Served};
 use crate::snapshot::Snapshot;
 
-/// Serves a sample cluster on a free port of the loopback interface until it is dropped.
+/// Serves a sample cluster on the loopback interface until it is dropped.
 ///
 /// ```
 /// let demo = ganeti_confd::demo::Server::start(3, 10)?;
@@ -23,57 +24,74 @@ use crate::snapshot::Snapshot;
 #[derive(Debug)]
 pub struct Server {
     key: Vec<u8>,
-    address: SocketAddr,
-    _workers: Workers,
+    /// One for each candidate, at least one.
+    workers: Vec<Workers>,
 }
 
 impl Server {
-    /// Starts serving a cluster of `nodes` nodes and `instances` instances, with a new key.
+    /// Starts a cluster of `nodes` nodes and `instances` instances, with a new key. One candidate
+    /// serves it, on a free port.
     ///
     /// # Errors
     ///
     /// The kernel refuses a socket, a thread or random bytes.
     pub fn start(nodes: usize, instances: usize) -> io::Result<Self> {
+        Self::with_candidates(nodes, instances, 1)
+    }
+
+    /// Like [`Server::start`], with several candidates (at least one), each on a port of its own.
+    ///
+    /// # Errors
+    ///
+    /// See [`Server::start`].
+    pub fn with_candidates(nodes: usize, instances: usize, candidates: usize) -> io::Result<Self> {
         let mut key = [0; 20];
         getrandom::fill(&mut key)?;
         let text = configuration(nodes, instances, SEED);
         let loaded = Snapshot::load(text.as_bytes()).expect("a sample cluster is valid");
-        let served = Served {
+        let served = Arc::new(ArcSwap::from_pointee(Served {
             key: Arc::new(Key::new(&key).expect("20 bytes are not empty")),
             snapshot: Arc::new(loaded.snapshot),
+        }));
+        let start = |_| {
+            let sockets = engine::bind((Ipv4Addr::LOCALHOST, 0).into(), 1)?;
+            engine::start(sockets, Choice::Auto, &served, Responder::new).map_err(io::Error::other)
         };
-        let sockets = engine::bind((Ipv4Addr::LOCALHOST, 0).into(), 1)?;
-        let served = Arc::new(ArcSwap::from_pointee(served));
-        let workers = engine::start(sockets, Choice::Auto, &served, Responder::new)
-            .map_err(io::Error::other)?;
         Ok(Self {
             key: key.to_vec(),
-            address: workers.local_addr(),
-            _workers: workers,
+            workers: (0..candidates.max(1))
+                .map(start)
+                .collect::<Result<_, _>>()?,
         })
     }
 
-    /// The key.
+    /// The bytes of the key.
     pub fn key(&self) -> &[u8] {
         &self.key
     }
 
-    /// Where it answers.
+    /// The address of the first candidate.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.workers[0].local_addr()
     }
 
-    /// Where it answers, for a client.
+    /// The first candidate.
     pub fn candidate(&self) -> Candidate {
-        self.address.into()
+        self.address().into()
     }
 
-    /// A client that asks it.
+    /// All candidates.
+    pub fn candidates(&self) -> Vec<Candidate> {
+        let address = |workers: &Workers| workers.local_addr().into();
+        self.workers.iter().map(address).collect()
+    }
+
+    /// A client for all candidates.
     ///
     /// # Errors
     ///
-    /// The kernel refuses a socket.
+    /// [`client::Error::Socket`].
     pub fn client(&self) -> Result<ConfdClient, client::Error> {
-        ConfdClient::new(&self.key, [self.candidate()])
+        ConfdClient::new(self.key(), self.candidates())
     }
 }

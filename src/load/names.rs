@@ -109,7 +109,7 @@ impl Names {
         if needs_addresses {
             let ips = client.inner.instance_ips(None);
             let ips = ips.map_err(|_| client.unknown("the addresses of instances"))?;
-            names.addresses = ips.into_iter().map(|ip| (None, ip)).collect();
+            names.addresses = ips.iter().map(|ip| (None, ip.to_string())).collect();
         }
         names.add_paths(objects(&node_objects).map(|(uuid, _)| uuid));
         Ok(names)
@@ -173,7 +173,7 @@ struct NameClient {
 
 impl NameClient {
     fn new(server: SocketAddr, key: &Key) -> Result<Self, Error> {
-        let client = ConfdClient::with_key(key.clone(), [server.into()]);
+        let client = ConfdClient::new(key, [server]);
         let client = client.map_err(|error| Error::new(format!("{server}: {error}")))?;
         let settings = Settings {
             deadline: TIMEOUT,
@@ -187,7 +187,7 @@ impl NameClient {
 
     /// Whether the server answers requests signed with this key.
     fn answers(&self) -> bool {
-        !matches!(self.inner.ping(), Err(client::Error::Silence(_)))
+        !matches!(self.inner.ping(), Err(client::Error::NoReply(_)))
     }
 
     fn unknown(&self, what: &str) -> Error {
@@ -221,7 +221,7 @@ impl NameClient {
         for node in nodes.iter().take(WALK_NODES_MAX) {
             if let Ok(lists) = self.inner.node_instances(node) {
                 let both = lists.primary.iter().chain(&lists.secondary);
-                instances.extend(both.map(|instance| instance.name().to_owned()));
+                instances.extend(both.filter_map(|instance| instance.name.clone()));
             }
         }
         // Instances without a name cannot be asked about.

@@ -37,6 +37,48 @@ impl PartialEq for Key {
 
 impl Eq for Key {}
 
+impl From<&Self> for Key {
+    fn from(key: &Self) -> Self {
+        key.clone()
+    }
+}
+
+/// See [`Key::new`].
+impl TryFrom<&[u8]> for Key {
+    type Error = EmptyKey;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, EmptyKey> {
+        Self::new(bytes)
+    }
+}
+
+/// See [`Key::new`].
+impl<const N: usize> TryFrom<&[u8; N]> for Key {
+    type Error = EmptyKey;
+
+    fn try_from(bytes: &[u8; N]) -> Result<Self, EmptyKey> {
+        Self::new(bytes)
+    }
+}
+
+/// See [`Key::new`].
+impl TryFrom<Vec<u8>> for Key {
+    type Error = EmptyKey;
+
+    fn try_from(bytes: Vec<u8>) -> Result<Self, EmptyKey> {
+        Self::new(&bytes)
+    }
+}
+
+/// See [`Key::new`].
+impl TryFrom<&Vec<u8>> for Key {
+    type Error = EmptyKey;
+
+    fn try_from(bytes: &Vec<u8>) -> Result<Self, EmptyKey> {
+        Self::new(bytes)
+    }
+}
+
 impl Key {
     /// Prepares a key from the bytes of `hmac.key`.
     ///

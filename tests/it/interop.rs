@@ -47,7 +47,7 @@ json.dump(answers, sys.stdout)
 "#;
 
 /// A question of any type.
-struct Asked {
+struct AnyQuestion {
     kind: u8,
     query: Value,
     ask: Box<dyn Fn(&ConfdClient) -> Outcome>,
@@ -57,11 +57,11 @@ struct Asked {
     ask_async: Box<dyn Fn(&Tokio) -> Outcome>,
 }
 
-fn asked<T: 'static>(question: Question<T>) -> Asked {
+fn asked<T: 'static>(question: Question<T>) -> AnyQuestion {
     let reader = question.clone();
     #[cfg(feature = "async")]
     let on_tokio = question.clone();
-    Asked {
+    AnyQuestion {
         kind: question.kind() as u8,
         query: question.query().clone(),
         ask: Box::new(move |client| client.query_all(&question).expect("loopback works")),
@@ -78,7 +78,7 @@ fn asked<T: 'static>(question: Question<T>) -> Asked {
 }
 
 /// All twelve queries in all forms, and queries that are answered with an error.
-fn questions() -> Vec<Asked> {
+fn questions() -> Vec<AnyQuestion> {
     let (node, instance) = (demo::node_name(1), demo::instance_name(1));
     let config: Value =
         serde_json::from_str(&demo::configuration(5, 20, demo::SEED)).expect("it is JSON");
@@ -123,7 +123,7 @@ fn answer(outcome: &Outcome) -> Value {
 }
 
 /// The answers to Ganeti's client; `None` if it is not available.
-fn python(daemon: &Subject, questions: &[Asked]) -> Option<Vec<Value>> {
+fn python(daemon: &Subject, questions: &[AnyQuestion]) -> Option<Vec<Value>> {
     let Some(root) = std::env::var_os("GANETI_PYTHON_ROOT") else {
         skip("GANETI_PYTHON_ROOT does not name Ganeti's Python files");
         return None;
@@ -167,7 +167,7 @@ impl Tokio {
             .build()
             .expect("a runtime");
         let guard = runtime.enter();
-        let client = ganeti_confd::client::AsyncConfdClient::new(KEY, [daemon.address().into()]);
+        let client = ganeti_confd::client::AsyncConfdClient::new(KEY, [daemon.address()]);
         drop(guard);
         Self {
             client: client.expect("a socket"),
@@ -186,7 +186,7 @@ fn all_clients_get_the_same_answers_from_all_daemons() {
             continue;
         }
         let daemon = Subject::start(kind, Some(config.as_bytes()), KEY);
-        let client = ConfdClient::new(KEY, [daemon.address().into()]).expect("a socket");
+        let client = ConfdClient::new(KEY, [daemon.address()]).expect("a socket");
         let outcomes: Vec<Outcome> = questions.iter().map(|asked| (asked.ask)(&client)).collect();
         for (asked, outcome) in questions.iter().zip(&outcomes) {
             assert!((asked.reads)(outcome), "{kind:?}: {outcome:?}");
@@ -232,7 +232,7 @@ fn all_clients_get_the_same_answers_from_all_daemons() {
     );
 }
 
-fn compare(who: &str, questions: &[Asked], answers: &[Value], expected: &[Value]) {
+fn compare(who: &str, questions: &[AnyQuestion], answers: &[Value], expected: &[Value]) {
     assert_eq!(answers.len(), questions.len(), "{who}");
     for ((asked, answer), expected) in questions.iter().zip(answers).zip(expected) {
         let (kind, query) = (asked.kind, &asked.query);
@@ -249,7 +249,7 @@ fn compare(who: &str, questions: &[Asked], answers: &[Value], expected: &[Value]
 
 /// Whether Ganeti's library gives up: its list of query types lacks one, and the reference sends
 /// Latin-1, which the library reads as UTF-8.
-fn python_gives_up(asked: &Asked) -> bool {
+fn python_gives_up(asked: &AnyQuestion) -> bool {
     let is_ascii = asked.query.as_str().is_none_or(str::is_ascii);
     asked.kind == RequestType::NodeInstances as u8 || !is_ascii
 }

@@ -49,6 +49,7 @@ impl From<&CandidateResult> for HostResult {
             CandidateStatus::Answered { .. } => Self::Error,
             CandidateStatus::Unreachable(_) => Unreachable,
             CandidateStatus::Silent => Silent,
+            other => panic!("no host sends such a reply: {other:?}"),
         }
     }
 }
@@ -132,11 +133,10 @@ fn settle(network: &Network, expected: [HostResult; HOSTS]) {
 
 /// Settings that query all candidates and wait for all.
 fn all_hosts() -> Settings {
-    Settings {
-        coverage: Coverage::All,
-        patience: WaitFor::All,
-        deadline: DEADLINE,
-    }
+    Settings::default()
+        .with_coverage(Coverage::All)
+        .with_wait_for(WaitFor::All)
+        .with_deadline(DEADLINE)
 }
 
 /// Each host's result, in the hosts' order. The client uses any order.
@@ -336,10 +336,7 @@ fn disconnected_hosts() {
     query_both_ways("one cut off, one behind a firewall", &network, expected);
 
     network.hosts[2].disconnect();
-    let settings = Settings {
-        deadline: DEADLINE,
-        ..Settings::default()
-    };
+    let settings = Settings::default().with_deadline(DEADLINE);
     let client = network.client().with_settings(settings);
     let Err(Error::TooFewReplies(outcome)) = client.ask(&cluster_name()) else {
         panic!("two answers of five are too few");
@@ -351,7 +348,7 @@ fn disconnected_hosts() {
 
     network.hosts[1].disconnect();
     network.hosts[3].disconnect();
-    let Err(Error::Silence(outcome)) = client.ask(&cluster_name()) else {
+    let Err(Error::NoReply(outcome)) = client.ask(&cluster_name()) else {
         panic!("nobody can answer");
     };
     report("all cut off", &network, &outcome);
@@ -377,10 +374,7 @@ fn a_host_that_has_been_off_for_some_time() {
     let expected = [Unreachable, Serial(7), Serial(8), Serial(7), Serial(7)];
     let outcome = network.client().query_all_with(
         &cluster_name(),
-        Settings {
-            deadline: Duration::from_secs(20),
-            ..all_hosts()
-        },
+        all_hosts().with_deadline(Duration::from_secs(20)),
     );
     let outcome = outcome.expect("sockets");
     report("one off for long, waiting for all", &network, &outcome);
@@ -468,10 +462,7 @@ fn a_lossy_network() {
     assert!(sent > QUERIES * HOSTS, "nothing was lost");
 
     // Thirteen requests; the probability that the newest host answers none of them is 1 in 600,000.
-    let settings = Settings {
-        deadline: Duration::from_secs(20),
-        ..all_hosts()
-    };
+    let settings = all_hosts().with_deadline(Duration::from_secs(20));
     let outcome = client.query_all_with(&cluster_name(), settings);
     let outcome = outcome.expect("sockets");
     report("lossy, waiting for all", &network, &outcome);
@@ -671,7 +662,7 @@ fn the_candidate_list_is_followed() {
     }
     let silence = client.cluster_master().expect_err("nobody is there");
     println!("candidates: {silence}");
-    assert!(matches!(silence, Error::Silence(_)));
+    assert!(matches!(silence, Error::NoReply(_)));
     assert_eq!(refreshed(&client), candidates);
 }
 

@@ -1,10 +1,12 @@
 //! The queries of `--checks`: those that Ganeti's `confd-client` runs.
 
+use std::net::IpAddr;
+
 use super::super::exit::CommandError;
 use super::super::format::version;
 use super::health::Check;
 use super::prober::TIMEOUT_DEFAULT;
-use crate::client::{ConfdClient, NodeOfIp, NodeRole, Question, Settings, WaitFor, question};
+use crate::client::{ConfdClient, NodeRole, Question, Settings, WaitFor, question};
 
 /// Addresses in one query; request and answer must fit a datagram.
 const ADDRESSES_MAX: usize = 50;
@@ -69,10 +71,10 @@ impl Checks<'_> {
             |ips| Ok(shortened(ips)),
         )?;
         let ips = ips.unwrap_or_default();
-        let ips: Vec<&str> = ips.iter().map(String::as_str).take(ADDRESSES_MAX).collect();
+        let ips = &ips[..ips.len().min(ADDRESSES_MAX)];
         self.check(
             "nodes of these addresses",
-            &question::nodes_of_ips(&ips, None),
+            &question::nodes_of_ips(ips, None),
             |nodes| all_found(nodes, ips.len()),
         )?;
         Ok(())
@@ -86,7 +88,7 @@ impl Checks<'_> {
         judge: impl FnOnce(&T) -> Result<String, String>,
     ) -> Result<Option<T>, CommandError> {
         let settings = Settings {
-            patience: WaitFor::Enough,
+            wait_for: WaitFor::Enough,
             deadline: TIMEOUT_DEFAULT,
             ..Settings::default()
         };
@@ -107,8 +109,8 @@ impl Checks<'_> {
 }
 
 /// Whether there is a node for each of `expected` addresses.
-fn all_found(nodes: &[NodeOfIp], expected: usize) -> Result<String, String> {
-    let found = nodes.iter().filter(|node| node.0.is_some()).count();
+fn all_found(nodes: &[Option<IpAddr>], expected: usize) -> Result<String, String> {
+    let found = nodes.iter().flatten().count();
     if found == nodes.len() && found == expected {
         Ok(format!("{found} found"))
     } else {
@@ -117,8 +119,9 @@ fn all_found(nodes: &[NodeOfIp], expected: usize) -> Result<String, String> {
 }
 
 /// The first entries of a list, and how many more there are.
-fn shortened(texts: &[String]) -> String {
-    match texts {
+fn shortened(ips: &[IpAddr]) -> String {
+    let texts: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
+    match texts.as_slice() {
         [] => "none".to_owned(),
         texts if texts.len() > SHOWN_MAX => {
             let more = texts.len() - SHOWN_MAX;

@@ -325,6 +325,7 @@ fn probe_state(
     newest: i64,
 ) -> ProbeState {
     match &result.state {
+        CandidateStatus::Malformed(why) => ProbeState::Error(format!("malformed reply: {why}")),
         CandidateStatus::Unreachable(why) => ProbeState::Unreachable(diagnose::reason(why)),
         CandidateStatus::Silent => ProbeState::Silent,
         CandidateStatus::Answered {

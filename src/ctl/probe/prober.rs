@@ -44,8 +44,9 @@ impl Prober {
         let target = Target::find(common)?;
         let settings = Settings {
             coverage: Coverage::All,
-            patience: WaitFor::All,
+            wait_for: WaitFor::All,
             deadline: common.timeout.unwrap_or(TIMEOUT_DEFAULT),
+            ..Settings::default()
         };
         let client = target.client()?.with_settings(settings);
         Ok(Self {
@@ -92,8 +93,9 @@ impl Prober {
         thread::sleep(delay);
         let settings = Settings {
             coverage: Coverage::All,
-            patience: WaitFor::All,
+            wait_for: WaitFor::All,
             deadline: RETRY_DELAY,
+            ..Settings::default()
         };
         let again = self
             .client

@@ -1,31 +1,35 @@
-//! The sockets behind [`super::skew`]: pings with wrong clocks to all candidates at once.
+//! Sends and receives the pings that [`super::skew`] plans, to all candidates at the same time.
 //!
-//! One connected socket per address: the kernel drops what others send, and says at once if nobody listens. Bursts are sent in
-//! slices, so that they fit the receive buffer of a daemon that is busy.
+//! There is one connected socket per address: the kernel drops datagrams from elsewhere, and reports
+//! at once if nothing listens. Bursts are sent in slices, so that they fit the receive buffer of a
+//! busy daemon.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use super::calls::nonce;
-use super::question;
+use super::call::nonce;
+use super::candidate::Candidate;
 use super::skew::{Skew, SkewSearch};
-use super::{Candidate, reply, socket};
+use super::{question, reply, socket};
 use crate::clock;
 use crate::protocol::{Key, envelope};
 
-/// Pings to one address at once, and the time between two such slices.
+/// The number of pings in a slice to one address, and the time between two slices.
 const SLICE: usize = 8;
 const SLICE_INTERVAL: Duration = Duration::from_millis(5);
-/// How long answers to a burst are waited for: some round trips as seen, within these bounds. Later ones still count.
+/// The time to wait for answers to a burst: this many round trips, within these bounds. Later
+/// answers still count.
+const WINDOW_ROUND_TRIPS: u32 = 6;
 const WINDOW_MIN: Duration = Duration::from_millis(20);
 const WINDOW_MAX: Duration = Duration::from_millis(250);
-const WINDOW_ROUND_TRIPS: u32 = 6;
-/// As often must an address be found unreachable to be believed so.
+/// The number of errors after which an address counts as unreachable.
 const UNREACHABLE_FINAL: usize = 2;
-/// A ping's reply is much shorter.
+/// More than the length of a ping's reply, in bytes.
 const REPLY_BYTES: usize = 2048;
+/// Datagrams received from one address before the next address is looked at.
+const RECEIVE_MAX: usize = 1024;
 
 /// An address of a candidate.
 struct Address {
@@ -33,17 +37,17 @@ struct Address {
     refused: usize,
 }
 
-/// A candidate under search.
+/// A candidate and the search for its clock.
 struct Clock {
     addresses: Vec<Address>,
     search: SkewSearch,
-    /// What is to be sent of the current burst.
+    /// The offsets of the current burst that are not sent yet, in reverse order.
     burst: Vec<i64>,
 }
 
 impl Clock {
     fn new(candidate: &Candidate) -> Self {
-        // An address that no socket can be had for is one that does not answer.
+        // An address without a socket is one that does not answer.
         let addresses = candidate.addresses().iter().copied();
         let addresses = addresses.filter_map(|address| Address::connect(address).ok());
         Self {
@@ -56,6 +60,10 @@ impl Clock {
     fn is_reachable(&self) -> bool {
         let refused = |address: &Address| address.refused >= UNREACHABLE_FINAL;
         !self.addresses.iter().all(refused)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.search.is_sharp() || !self.is_reachable()
     }
 }
 
@@ -71,9 +79,36 @@ impl Address {
         socket.connect(to)?;
         Ok(Self { socket, refused: 0 })
     }
+
+    fn send(&mut self, datagram: &[u8]) {
+        if let Err(error) = self.socket.send(datagram) {
+            self.failed(&error);
+        }
+    }
+
+    /// Receives a datagram; `None` if none is there.
+    fn receive<'b>(&mut self, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+        match self.socket.recv(buffer) {
+            Ok(len) => Some(&buffer[..len]),
+            Err(error) => {
+                self.failed(&error);
+                None
+            }
+        }
+    }
+
+    /// Counts an error if it means that nothing answers there.
+    fn failed(&mut self, error: &io::Error) {
+        self.refused += usize::from(matches!(
+            error.kind(),
+            ErrorKind::ConnectionRefused
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable
+        ));
+    }
 }
 
-/// All candidates under search.
+/// The searches for the clocks of all candidates.
 struct Clocks<'a> {
     key: &'a Key,
     nonce: String,
@@ -81,11 +116,11 @@ struct Clocks<'a> {
     round_trip_max: Option<Duration>,
 }
 
-/// Finds the skew of each candidate's clock; none for those that do not answer.
+/// Estimates the skew of each candidate's clock; `None` for those that do not answer.
 ///
 /// # Errors
 ///
-/// The kernel gives no random bytes; as of poll(2).
+/// The kernel has no random bytes; the errors of poll(2).
 pub(super) fn estimate(key: &Key, candidates: &[Candidate]) -> io::Result<Vec<Option<Skew>>> {
     let mut all = Clocks {
         key,
@@ -100,19 +135,18 @@ pub(super) fn estimate(key: &Key, candidates: &[Candidate]) -> io::Result<Vec<Op
 }
 
 impl Clocks<'_> {
-    /// Lets every search say what it sends next; whether any does.
+    /// Plans the next burst. Returns whether there is anything to send.
     fn begin_burst(&mut self) -> bool {
         for clock in &mut self.clocks {
             if clock.is_reachable() {
                 clock.burst = clock.search.next_burst();
-                // The nearest are sent first.
                 clock.burst.reverse();
             }
         }
         self.clocks.iter().any(|clock| !clock.burst.is_empty())
     }
 
-    /// Sends the burst, slice by slice, and waits for what comes of it.
+    /// Sends the burst, slice by slice, and waits for the answers.
     fn run_burst(&mut self) -> io::Result<()> {
         let started = Instant::now();
         let mut last_sent = started;
@@ -137,36 +171,30 @@ impl Clocks<'_> {
     }
 
     fn is_settled(&self) -> bool {
-        let settled = |clock: &Clock| clock.search.is_sharp() || !clock.is_reachable();
-        self.clocks.iter().all(settled)
+        self.clocks.iter().all(Clock::is_settled)
     }
 
-    /// Sends a slice of what is left; whether there was anything.
+    /// Sends a slice to each candidate. Returns whether there was anything to send.
     fn send_slice(&mut self) -> bool {
         let mut any = false;
         let now = clock::unix_seconds();
         for clock in &mut self.clocks {
-            if clock.search.is_sharp() || !clock.is_reachable() {
+            if clock.is_settled() {
                 clock.burst.clear();
             }
             let rest = clock.burst.len().saturating_sub(SLICE);
             for offset in clock.burst.split_off(rest).into_iter().rev() {
                 any = true;
-                let rsalt = format!("{}.{offset}", self.nonce);
-                let message = question::ping().raw().message(&rsalt);
-                let salt = now.saturating_add_signed(offset);
-                let datagram = envelope::request(self.key, salt, &message);
+                let datagram = ping(self.key, &self.nonce, now, offset);
                 for address in &mut clock.addresses {
-                    if let Err(error) = address.socket.send(&datagram) {
-                        address.refused += usize::from(is_refusal(&error));
-                    }
+                    address.send(&datagram);
                 }
             }
         }
         any
     }
 
-    /// Takes what comes until `until`, or until nothing more is needed.
+    /// Receives until the time `until`, or until nothing more is needed.
     fn receive_until(&mut self, until: Instant, started: Instant) -> io::Result<()> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -179,42 +207,37 @@ impl Clocks<'_> {
         }
     }
 
-    /// Takes what has come, as many datagrams as the kernel holds for each address.
+    /// Receives what is there, at most [`RECEIVE_MAX`] datagrams from each address.
     fn receive(&mut self, started: Instant) {
         let mut buffer = [0; REPLY_BYTES];
         for clock in &mut self.clocks {
             for address in &mut clock.addresses {
-                // Bounded by the socket's buffer, as long as nobody floods; the next turn takes the rest.
-                for _ in 0..1024 {
-                    match address.socket.recv(&mut buffer) {
-                        Ok(len) => {
-                            if let Some(offset) = offset(self.key, &self.nonce, &buffer[..len]) {
-                                clock.search.answered(offset);
-                                let trip = started.elapsed();
-                                self.round_trip_max = self.round_trip_max.max(Some(trip));
-                            }
-                        }
-                        Err(error) => {
-                            address.refused += usize::from(is_refusal(&error));
-                            break;
-                        }
-                    }
+                for _ in 0..RECEIVE_MAX {
+                    let Some(datagram) = address.receive(&mut buffer) else {
+                        break;
+                    };
+                    let Some(offset) = offset(self.key, &self.nonce, datagram) else {
+                        continue;
+                    };
+                    clock.search.answered(offset);
+                    self.round_trip_max = self.round_trip_max.max(Some(started.elapsed()));
                 }
             }
         }
     }
 }
 
-/// The offset of the ping that a datagram answers.
-fn offset(key: &Key, nonce: &str, datagram: &[u8]) -> Option<i64> {
-    let (rsalt, _) = reply::open(key, datagram).ok()?;
-    let offset = rsalt.strip_prefix(nonce)?.strip_prefix('.')?;
-    offset.parse().ok()
+/// A ping whose clock is `offset` seconds from `now`. Its `rsalt` is `NONCE.OFFSET`.
+fn ping(key: &Key, nonce: &str, now: u64, offset: i64) -> Vec<u8> {
+    let message = question::ping()
+        .untyped()
+        .message(&format!("{nonce}.{offset}"));
+    envelope::request(key, now.saturating_add_signed(offset), &message)
 }
 
-fn is_refusal(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable
-    )
+/// The offset of the ping that a datagram answers.
+fn offset(key: &Key, nonce: &str, datagram: &[u8]) -> Option<i64> {
+    let signed = reply::open(key, datagram).ok()?;
+    let offset = signed.rsalt.strip_prefix(nonce)?.strip_prefix('.')?;
+    offset.parse().ok()
 }
