@@ -2,8 +2,8 @@
 //!
 //!     cargo run --example follow_master -- [KEY_FILE SERVER... | node]
 //!
-//! It refreshes its list of candidates too, so that it continues to work when all candidates that it
-//! started with are gone.
+//! It refreshes its list of candidates too, so that it continues to work when all candidates that
+//! it started with are gone.
 
 mod connect;
 

@@ -1,4 +1,5 @@
-//! A monitoring probe: prints a line for each candidate, and exits with the status of a Nagios plugin.
+//! A monitoring probe: prints a line for each candidate, and exits with the status of a Nagios
+//! plugin.
 //!
 //!     cargo run --example monitor -- [KEY_FILE SERVER... | node]
 //!

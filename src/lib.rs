@@ -45,10 +45,10 @@
 //! one datagram                                  one configuration
 //! ------------                                  -----------------
 //! kernel                                        config.data (replaced by rename)
-//!   | multishot recvmsg, provided buffers         | inotify on the directory, one load a second at most
+//!   | multishot recvmsg, provided buffers         | inotify; one load a second at most
 //! engine      a batch of completions            reader      read the file through tokio-uring
 //!   |                                             |
-//! responder   respond(datagram, now, served)    config      parse (simd-json), check, print canonically
+//! responder   respond(datagram, now, served)    config      parse, check, print canonically
 //!   protocol    fourcc, envelope, HMAC, clock     |
 //!   snapshot    look up the prepared answer     snapshot    index the canonical text
 //!   protocol    sign, write the reply             |
@@ -58,8 +58,8 @@
 //! kernel
 //! ```
 //!
-//! Everything between receiving and sending is pure: datagram, clock value and snapshot in; reply or
-//! drop reason out. That code does no I/O, reads no clock, takes no lock, allocates nothing per
+//! Everything between receiving and sending is pure: datagram, clock value and snapshot in; reply
+//! or drop reason out. That code does no I/O, reads no clock, takes no lock, allocates nothing per
 //! datagram, and has no unsafe code.
 //!
 //! # Modules

@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::answer::{DataCollector, Disk, DrbdMinor, Master, NodeInstances, NodeRole};
+use super::answer::{DataCollector, DrbdMinor, Master, NodeInstances, NodeRole};
 use super::calls::{Calls, Id};
 use super::candidate::Candidate;
 use super::candidates::{self, Candidates};
+use super::disk::Disk;
 use super::error::Error;
 use super::outcome::Outcome;
 use super::queries::for_each_query;
@@ -25,8 +26,8 @@ use crate::protocol::Key;
 
 /// Asks a cluster's master candidates and waits for the answer.
 ///
-/// All methods take `&self`: threads share one client, and their calls run at the same time over the
-/// same sockets. One of the waiting threads receives the datagrams for all of them.
+/// All methods take `&self`: threads share one client, and their calls run at the same time over
+/// the same sockets. One of the waiting threads receives the datagrams for all of them.
 ///
 /// The rules for asking, and for choosing one of several answers, are in the
 /// [module's documentation](super).
@@ -110,8 +111,8 @@ impl ConfdClient {
         self.candidates.list()
     }
 
-    /// Refreshes the list of candidates from the cluster, keeping the port. If no candidate replies,
-    /// asks the candidates that the client was made with.
+    /// Refreshes the list of candidates from the cluster, keeping the port. If no candidate
+    /// replies, asks the candidates that the client was made with.
     ///
     /// # Errors
     ///
@@ -130,8 +131,8 @@ impl ConfdClient {
     /// # Errors
     ///
     /// * [`Error::NoReply`], [`Error::TooFewReplies`]: time is up.
-    /// * [`Error::Answered`]: the best answer is an error. [`Error::is_not_found`] recognizes unknown
-    ///   names.
+    /// * [`Error::Answered`]: the best answer is an error. [`Error::is_not_found`] recognizes
+    ///   unknown names.
     /// * [`Error::Unreadable`]: the answer does not have the expected type.
     /// * [`Error::RequestTooLarge`], [`Error::Socket`].
     pub fn ask<T>(&self, question: &Question<T>) -> Result<T, Error> {
@@ -142,8 +143,8 @@ impl ConfdClient {
     ///
     /// # Errors
     ///
-    /// [`Error::RequestTooLarge`], [`Error::Socket`]. Candidates that do not reply, or reply with an
-    /// error, are part of the outcome.
+    /// [`Error::RequestTooLarge`], [`Error::Socket`]. Candidates that do not reply, or reply with
+    /// an error, are part of the outcome.
     pub fn query_all<T>(&self, question: &Question<T>) -> Result<Outcome, Error> {
         self.query_all_with(question, self.settings)
     }
@@ -185,9 +186,9 @@ impl ConfdClient {
     /// does not answer.
     ///
     /// Confd answers only requests whose clock is within five minutes of its own, and drops others
-    /// silently. So the candidates are sent pings with other times: at most about 150 to a candidate
-    /// that answers and 700 to one that does not, within about two seconds. Clocks up to 26 hours
-    /// off are found, so that a wrong clock can be told from a wrong key.
+    /// silently. So the candidates are sent pings with other times: at most about 150 to a
+    /// candidate that answers and 700 to one that does not, within about two seconds. Clocks up to
+    /// 26 hours off are found, so that a wrong clock can be told from a wrong key.
     ///
     /// # Errors
     ///

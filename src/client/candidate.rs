@@ -110,8 +110,8 @@ impl fmt::Display for Candidate {
 impl Candidate {
     /// A candidate by its address or name, with or without a port: `192.0.2.1`, `192.0.2.1:1814`,
     /// `2001:db8::1`, `[2001:db8::1]:1814`, `fe80::1%eth0`, `[fe80::1%eth0]:1814`,
-    /// `node1.example.com`, `node1.example.com:1814`. The default port is that of `ganeti-confd/udp`
-    /// in `/etc/services`, or 1814.
+    /// `node1.example.com`, `node1.example.com:1814`. The default port is that of
+    /// `ganeti-confd/udp` in `/etc/services`, or 1814.
     ///
     /// A name is looked up on the calling thread, which can take seconds. If it has no address, the
     /// candidate has none either, and every call finds it unreachable; see

@@ -273,7 +273,8 @@ mod tests {
         Reply::for_test(status, "null", 1)
     }
 
-    /// A call to the first `candidates` of 127.0.0.1, 127.0.0.2 ... that has sent its first requests.
+    /// A call to the first `candidates` of 127.0.0.1, 127.0.0.2 ... that has sent its first
+    /// requests.
     fn call(candidates: u8, settings: Settings) -> (Exchange, Instant) {
         let now = Instant::now();
         let candidates = (1..=candidates)

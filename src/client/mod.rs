@@ -33,8 +33,8 @@
 //! * A candidate that does not reply is asked again, at growing intervals. One that is reported
 //!   unreachable twice is not.
 //! * Once there is a quorum, the call waits for the other candidates as long again as the slowest
-//!   reply took, so that a newer answer on its way still counts; for half a second while all replies
-//!   are errors, which former candidates send. [`WaitFor::All`] waits for all candidates.
+//!   reply took, so that a newer answer on its way still counts; for half a second while all
+//!   replies are errors, which former candidates send. [`WaitFor::All`] waits for all candidates.
 //! * A reply is accepted only from the address that the request was sent to, unless
 //!   [`Settings::any_source`] is set.
 //! * Different answers with the same serial are reported ([`Outcome::is_consistent`]).
@@ -51,12 +51,12 @@
 //! the answers. Without the key, nobody can make a reply, change one, or use a reply for another
 //! request: each request has its own random `rsalt`, which its reply must contain.
 //!
-//! The protocol does not name the candidate, in neither direction. Someone who can intercept packets
-//! can therefore deliver a request to another candidate than it was addressed to, and return that
-//! reply under the address that was asked. One candidate with an old configuration can thus answer
-//! for all of a quorum. A quorum protects against candidates that are out of date, not against such
-//! an attacker. He can also drop or delay packets; a delayed reply is accepted until the call's
-//! deadline.
+//! The protocol does not name the candidate, in neither direction. Someone who can intercept
+//! packets can therefore deliver a request to another candidate than it was addressed to, and
+//! return that reply under the address that was asked. One candidate with an old configuration can
+//! thus answer for all of a quorum. A quorum protects against candidates that are out of date, not
+//! against such an attacker. He can also drop or delay packets; a delayed reply is accepted until
+//! the call's deadline.
 //!
 //! # Example
 //!
@@ -77,12 +77,13 @@
 //! ```
 #![forbid(unsafe_code)]
 
-pub mod answer;
+mod answer;
 mod blocking;
 pub mod call;
 mod calls;
 mod candidate;
 mod candidates;
+mod disk;
 mod error;
 mod exchange;
 #[cfg(feature = "async")]
@@ -97,11 +98,11 @@ mod skew_pings;
 mod socket;
 
 pub use answer::{
-    AdminState, DataCollector, Disk, DiskKind, DrbdMinor, DrbdRole, Instance, Master, Nic,
-    NodeInstances, NodeRole,
+    AdminState, DataCollector, DrbdMinor, DrbdRole, Instance, Master, Nic, NodeInstances, NodeRole,
 };
 pub use blocking::ConfdClient;
 pub use candidate::{Candidate, InvalidAddress};
+pub use disk::{Disk, DiskKind};
 pub use error::Error;
 #[cfg(feature = "async")]
 pub use nonblocking::AsyncConfdClient;

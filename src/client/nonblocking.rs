@@ -15,10 +15,11 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::answer::{DataCollector, Disk, DrbdMinor, Master, NodeInstances, NodeRole};
+use super::answer::{DataCollector, DrbdMinor, Master, NodeInstances, NodeRole};
 use super::calls::{Calls, Id};
 use super::candidate::Candidate;
 use super::candidates::{self, Candidates};
+use super::disk::Disk;
 use super::error::Error;
 use super::outcome::Outcome;
 use super::queries::for_each_query;
@@ -149,8 +150,8 @@ impl AsyncConfdClient {
         self.candidates.list()
     }
 
-    /// Refreshes the list of candidates from the cluster, keeping the port. If no candidate replies,
-    /// asks the candidates that the client was made with.
+    /// Refreshes the list of candidates from the cluster, keeping the port. If no candidate
+    /// replies, asks the candidates that the client was made with.
     ///
     /// # Errors
     ///

@@ -27,8 +27,8 @@ pub struct CandidateResult {
     pub sent: usize,
     /// What came back.
     pub state: CandidateStatus,
-    /// Another address than the one that was asked, if a reply to this candidate's request came from
-    /// there, with the right signature. The reply counts only with
+    /// Another address than the one that was asked, if a reply to this candidate's request came
+    /// from there, with the right signature. The reply counts only with
     /// [`Settings::any_source`](super::Settings::any_source).
     ///
     /// A daemon that is bound to 0.0.0.0 on a host with several addresses causes this, as does

@@ -12,7 +12,8 @@ use std::net::IpAddr;
 use serde::de::{DeserializeOwned, Error as _};
 use serde_json::{Value, json};
 
-use super::answer::{DataCollector, Disk, DrbdMinor, DrbdRole, Master, NodeInstances, NodeRole};
+use super::answer::{DataCollector, DrbdMinor, DrbdRole, Master, NodeInstances, NodeRole};
+use super::disk::Disk;
 use super::error::Error;
 use super::outcome::{CandidateResult, Outcome};
 use super::reply::Reply;
@@ -354,7 +355,8 @@ pub fn config(path: &str) -> Question<Value> {
     Question::new(RequestType::ConfigQuery, path.into())
 }
 
-/// Asks which data collectors of the monitoring daemon run, and how often. The keys are their names.
+/// Asks which data collectors of the monitoring daemon run, and how often. The keys are their
+/// names.
 ///
 /// ```
 /// # let demo = ganeti_confd::demo::Server::start(3, 10)?;

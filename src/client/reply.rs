@@ -58,8 +58,8 @@ impl std::error::Error for RejectedReply {}
 #[non_exhaustive]
 pub enum AnsweredError {
     /// The cluster has no node, instance or address of that name; or several, if the name was
-    /// abbreviated. The text is the candidate's, such as `Node name n1 not found`; `None` if it sent
-    /// only a code.
+    /// abbreviated. The text is the candidate's, such as `Node name n1 not found`; `None` if it
+    /// sent only a code.
     NotFound(Option<String>),
     /// The answer is too large for a datagram, or the cluster lacks what the query is about.
     Internal,

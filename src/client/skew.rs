@@ -1,12 +1,13 @@
-//! The search for the skew of a candidate's clock: which pings to send, and what their answers prove.
+//! The search for the skew of a candidate's clock: which pings to send, and what their answers
+//! prove.
 //!
 //! A reply does not contain the candidate's time. But a candidate answers a request only if its
 //! salt, the sender's clock, is at most [`SKEW_SECONDS_MAX`] from its own clock. So a ping whose
 //! salt is `offset` seconds off is answered if and only if `|offset - skew| <= 300`. The answered
 //! offsets are a range of width 600 with the skew in the middle; the search finds its two ends.
 //!
-//! Only answers count. Each one proves a bound; no answer proves nothing. So a lost datagram makes an
-//! estimate later or less precise, but not wrong.
+//! Only answers count. Each one proves a bound; no answer proves nothing. So a lost datagram makes
+//! an estimate later or less precise, but not wrong.
 //!
 //! Pure: it uses no socket and no clock. Source: `Ganeti.Confd.Utils.parseRequest`
 //! (`maxClockSkew`).
@@ -40,8 +41,8 @@ const BURSTS_MAX: usize = 12;
 pub struct Skew {
     /// Seconds; positive if the candidate's clock is ahead.
     pub seconds: i64,
-    /// The skew is at most this far from `seconds`, in seconds. Clocks are read in whole seconds, which
-    /// adds an error of less than one.
+    /// The skew is at most this far from `seconds`, in seconds. Clocks are read in whole seconds,
+    /// which adds an error of less than one.
     pub within: u64,
 }
 
@@ -54,8 +55,8 @@ pub(super) struct SkewSearch {
 }
 
 impl SkewSearch {
-    /// The offsets of the next pings, in seconds to add to this host's clock, nearest first. Empty: the
-    /// search is over.
+    /// The offsets of the next pings, in seconds to add to this host's clock, nearest first. Empty:
+    /// the search is over.
     pub(super) fn next_burst(&mut self) -> Vec<i64> {
         self.bursts += 1;
         match self.answered {
@@ -88,8 +89,8 @@ impl SkewSearch {
 
     /// Whether the estimate cannot become more precise.
     pub(super) fn is_sharp(&self) -> bool {
-        // Clocks are read in whole seconds that change at different moments: the bounds can cross by
-        // one.
+        // Clocks are read in whole seconds that change at different moments: the bounds can cross
+        // by one.
         self.bounds()
             .is_some_and(|(at_least, at_most)| at_least >= at_most)
     }

@@ -1,8 +1,8 @@
 //! Sends and receives the pings that [`super::skew`] plans, to all candidates at the same time.
 //!
-//! There is one connected socket per address: the kernel drops datagrams from elsewhere, and reports
-//! at once if nothing listens. Bursts are sent in slices, so that they fit the receive buffer of a
-//! busy daemon.
+//! There is one connected socket per address: the kernel drops datagrams from elsewhere, and
+//! reports at once if nothing listens. Bursts are sent in slices, so that they fit the receive
+//! buffer of a busy daemon.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

@@ -73,7 +73,8 @@ impl FamilySocket {
         tokio::net::UdpSocket::from_std(self.socket.try_clone()?)
     }
 
-    /// Passes datagrams and errors from the socket to `calls`, and the call of each reply to `arrived`.
+    /// Passes datagrams and errors from the socket to `calls`, and the call of each reply to
+    /// `arrived`.
     ///
     /// # Errors
     ///
@@ -123,8 +124,8 @@ impl FamilySocket {
         any
     }
 
-    /// The next entry of the error queue: the datagram's destination, and the error if it means that
-    /// nothing can be reached there.
+    /// The next entry of the error queue: the datagram's destination, and the error if it means
+    /// that nothing can be reached there.
     fn next_error(&self) -> Option<(Option<SocketAddr>, Option<io::Error>)> {
         let mut returned = [0; RETURNED_BYTES];
         let mut slices = [IoSliceMut::new(&mut returned)];
@@ -231,8 +232,8 @@ impl Sockets {
             .as_ref()
             .ok_or_else(|| io::Error::from(ErrorKind::Unsupported))?;
         match socket.socket.send_to(datagram, to) {
-            // The error may be about an earlier datagram. It is reported once, and this datagram was
-            // not sent.
+            // The error may be about an earlier datagram. It is reported once, and this datagram
+            // was not sent.
             Err(error) if is_about_a_datagram(&error) => {
                 socket.socket.send_to(datagram, to).map(drop)
             }

@@ -1,39 +1,42 @@
-//! A `config.data` of any size, as `ganeti-wconfd` 3.0 would have written it.
+//! Generates a `config.data` of any size, in the form that `ganeti-wconfd` 3.0 writes.
 //!
-//! The text is a function of its arguments alone, so that two hosts see the same
-//! cluster; it takes time and memory linear in its length (about 1.85 KB per instance, disks included). Fields stand
-//! in the order of `Ganeti.Objects`, and maps are sorted by key, as there. All addresses are private ones, all names
-//! end in `example.com`. It does no I/O.
+//! The text is a function of the arguments, so that two hosts can have the same cluster. Time and
+//! memory are linear in its length, about 1.85 KB for each instance with its disks. Fields are in
+//! the order of `Ganeti.Objects`, and maps in key order, as there. All addresses are private, and
+//! all names end in `example.com`. It does no I/O.
 
 use std::fmt::Write as _;
 
-/// Nodes in one node group.
-const GROUP_NODES: usize = 40;
-/// `candidate_pool_size`, and so the most master candidates.
-const CANDIDATES_MAX: usize = 10;
-/// Disks of one instance at most; disk uuids are cut from this many per instance.
-const INSTANCE_DISKS_MAX: usize = 2;
-/// 2023-11-14, the moment the sample cluster was set up, in seconds since the epoch.
-const BIRTH_SECONDS: u64 = 1_700_000_000;
+use super::cluster_fields;
+use super::random::Random;
 
-/// The name of a sample cluster's node, counted from 1; node 1 is the master.
+/// The number of nodes in a node group.
+const GROUP_NODES: usize = 40;
+/// The most master candidates, `candidate_pool_size`.
+const CANDIDATES_MAX: usize = 10;
+/// The most disks of an instance.
+const INSTANCE_DISKS_MAX: usize = 2;
+/// The earliest creation time in a sample cluster, 2023-11-14, in seconds since the epoch.
+const CREATED_SECONDS: u64 = 1_700_000_000;
+
+/// The name of a node of a sample cluster. Numbers start at 1; node 1 is the master.
 pub fn node_name(number: usize) -> String {
     format!("node{number}.example.com")
 }
 
-/// The name of a sample cluster's instance, counted from 1.
+/// The name of an instance of a sample cluster. Numbers start at 1.
 pub fn instance_name(number: usize) -> String {
     format!("instance{number}.example.com")
 }
 
-/// A whole `config.data` of `nodes` nodes (at least one is made) and `instances` instances.
+/// Returns a `config.data` of `nodes` nodes (at least one) and `instances` instances.
 ///
-/// Equal arguments give equal text.
+/// Equal arguments result in equal texts.
 pub fn configuration(nodes: usize, instances: usize, seed: u64) -> String {
     Cluster::new(nodes.max(1), instances, seed).write()
 }
 
-/// What the parts of the text have to agree on, and the text so far.
+/// The values that several parts of the text contain, and the text so far.
 struct Cluster {
     random: Random,
     nodes: Vec<Node>,
@@ -49,7 +52,7 @@ struct Node {
     minor: usize,
 }
 
-/// One instance, as far as its disks must know it.
+/// The part of an instance that its disks depend on.
 struct Placement {
     primary: usize,
     secondary: usize,
@@ -65,10 +68,10 @@ enum Template {
     Rbd,
 }
 
-/// Writes formatted text; a `String` takes all there is.
+/// Appends formatted text to a `String`.
 macro_rules! put {
     ($out:expr, $($arg:tt)*) => {
-        write!($out, $($arg)*).expect("a String takes any text")
+        write!($out, $($arg)*).expect("writing to a String cannot fail")
     };
 }
 
@@ -140,7 +143,7 @@ impl Cluster {
 
     /// `ctime` and `mtime`, in seconds with microseconds.
     fn times(&mut self) {
-        let created = BIRTH_SECONDS + self.random.below(50_000_000);
+        let created = CREATED_SECONDS + self.random.below(50_000_000);
         let changed = created + self.random.below(20_000_000);
         let micros = [self.random.below(1_000_000), self.random.below(1_000_000)];
         put!(
@@ -172,7 +175,7 @@ impl Cluster {
             self.out,
             r#""master_node":"{master}","master_ip":"10.0.0.1","master_netdev":"eth0","master_netmask":32,"#
         );
-        self.out.push_str(CLUSTER_MIDDLE);
+        self.out.push_str(cluster_fields::MIDDLE);
         self.out.push_str(r#","candidate_certs":{"#);
         for i in 0..self.candidates() {
             self.comma(i);
@@ -180,7 +183,7 @@ impl Cluster {
             put!(self.out, r#""{}":"{digest}""#, self.nodes[i].uuid);
         }
         self.out.push_str("},");
-        self.out.push_str(CLUSTER_END);
+        self.out.push_str(cluster_fields::END);
         self.times();
         put!(
             self.out,
@@ -195,7 +198,7 @@ impl Cluster {
         let name = node_name(i + 1);
         let (high, low) = (i / 250, i % 250 + 1);
         let candidate = i < self.candidates();
-        // Every 25th node is broken, every 20th is being emptied; never a candidate.
+        // Every 25th node is offline and every 20th drained, except candidates.
         let offline = !candidate && i % 25 == 24;
         let drained = !candidate && !offline && i % 20 == 19;
         put!(
@@ -244,7 +247,7 @@ impl Cluster {
         put!(self.out, r#","uuid":"{uuid}","serial_no":2,"tags":[]}}"#);
     }
 
-    /// Chooses nodes and disks of an instance; the secondary node is in the primary one's group.
+    /// Chooses an instance's nodes and disks. Both nodes are in the same group.
     fn place(&mut self, i: usize) -> Placement {
         let primary = self.random.index(self.nodes.len());
         let first = primary / GROUP_NODES * GROUP_NODES;
@@ -319,7 +322,8 @@ impl Cluster {
         );
     }
 
-    /// The first NIC is on `br0`, the cluster's default; the second, of every fourth instance, on `br1`.
+    /// The first NIC is on the default link `br0`. The second, which a quarter of the instances
+    /// have, is on `br1`.
     fn nic(&mut self, i: usize, nic: usize) {
         let uuid = self.random.uuid(0, 1);
         let (a, b, c) = (i >> 16, i >> 8 & 0xff, i & 0xff);
@@ -416,7 +420,7 @@ impl Cluster {
         );
     }
 
-    /// A logical volume under a DRBD disk.
+    /// A logical volume of a DRBD disk.
     fn child(&mut self, lv: &str, name: &str, size: u64, nodes: [usize; 2]) {
         let uuid = self.random.uuid(0, 1);
         put!(
@@ -456,94 +460,10 @@ impl Cluster {
         );
         put!(
             self.out,
-            r#""reason_trail":[["gnt:client","demo",{BIRTH_SECONDS}000000000]],"uuid":"{uuid}"}}"#
+            r#""reason_trail":[["gnt:client","demo",{CREATED_SECONDS}000000000]],"uuid":"{uuid}"}}"#
         );
     }
 }
-
-/// SplitMix64 (Steele, Lea, Flood 2014): the text must not depend on the version of a crate.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    /// A number below `bound`, which is far below 2^64: the bias does not matter.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn index(&mut self, count: usize) -> usize {
-        self.below(count as u64) as usize
-    }
-
-    /// A version 4 UUID that sorts as number `i` of `n`, so that maps are written sorted without sorting.
-    fn uuid(&mut self, i: usize, n: usize) -> String {
-        let share = (1 << 32) / n as u64;
-        let first = i as u64 * share + self.below(share);
-        let (a, b) = (self.next(), self.next());
-        format!(
-            "{first:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
-            a & 0xffff,
-            a >> 16 & 0xfff,
-            0x8000 | a >> 28 & 0x3fff,
-            b & 0xffff_ffff_ffff
-        )
-    }
-
-    /// `digits` random hexadecimal digits.
-    fn hex(&mut self, digits: usize) -> String {
-        (0..digits)
-            .map(|_| char::from(b"0123456789abcdef"[self.index(16)]))
-            .collect()
-    }
-}
-
-/// From `use_external_mip_script` to `enabled_disk_templates`, the same in every sample cluster.
-const CLUSTER_MIDDLE: &str = concat!(
-    r#""use_external_mip_script":false,"cluster_name":"demo.example.com","#,
-    r#""file_storage_dir":"/srv/ganeti/file-storage","shared_file_storage_dir":"/srv/ganeti/shared-file-storage","#,
-    r#""gluster_storage_dir":"/var/run/ganeti/gluster","enabled_hypervisors":["kvm"],"#,
-    r#""hvparams":{"kvm":{"acpi":true,"boot_order":"disk","disk_cache":"default","disk_type":"paravirtual","#,
-    r#""kernel_args":"ro","kernel_path":"/boot/vmlinuz-3-kvmU","kvm_path":"/usr/bin/kvm","migration_bandwidth":32,"#,
-    r#""migration_downtime":30,"migration_port":8102,"nic_type":"paravirtual","root_path":"/dev/vda1","#,
-    r#""serial_console":true,"serial_speed":38400,"vhost_net":false,"vnc_bind_address":""}},"#,
-    r#""os_hvp":{},"beparams":{"default":{"minmem":128,"maxmem":128,"vcpus":1,"auto_balance":true,"#,
-    r#""always_failover":false,"spindle_use":1}},"osparams":{},"osparams_private_cluster":{},"#,
-    r#""nicparams":{"default":{"mode":"bridged","link":"br0","vlan":""}},"#,
-    r#""ndparams":{"oob_program":"","spindle_count":1,"exclusive_storage":false,"ovs":false,"ovs_name":"switch1","#,
-    r#""ovs_link":"","ssh_port":22,"cpu_speed":1},"#,
-    r#""diskparams":{"blockdev":{},"diskless":{},"drbd":{"c-delay-target":1,"c-fill-target":0,"c-max-rate":61440,"#,
-    r#""c-min-rate":4096,"c-plan-ahead":20,"data-stripes":1,"disk-barriers":"n","disk-custom":"","#,
-    r#""dynamic-resync":false,"meta-barriers":false,"meta-stripes":1,"metavg":"xenvg","net-custom":"","#,
-    r#""protocol":"C","resync-rate":61440},"ext":{"access":"kernelspace"},"file":{},"#,
-    r#""gluster":{"access":"kernelspace","host":"127.0.0.1","port":24007,"volume":"gv0"},"plain":{"stripes":1},"#,
-    r#""rbd":{"access":"kernelspace","pool":"rbd"},"sharedfile":{}},"#,
-    r#""candidate_pool_size":10,"modify_etc_hosts":true,"modify_ssh_setup":true,"maintain_node_health":false,"#,
-    r#""uid_pool":[],"default_iallocator":"hail","default_iallocator_params":{},"hidden_os":[],"#,
-    r#""blacklisted_os":[],"primary_ip_family":2,"prealloc_wipe_disks":false,"#,
-    r#""ipolicy":{"minmax":[{"min":{"memory-size":128,"cpu-count":1,"disk-size":1024,"disk-count":1,"nic-count":1,"#,
-    r#""spindle-use":1},"max":{"memory-size":32768,"cpu-count":8,"disk-size":1048576,"disk-count":16,"#,
-    r#""nic-count":8,"spindle-use":12}}],"std":{"memory-size":128,"cpu-count":1,"disk-size":1024,"#,
-    r#""disk-count":1,"nic-count":1,"spindle-use":1},"spindle-ratio":32,"vcpu-ratio":4,"#,
-    r#""disk-templates":["drbd","plain","file","rbd"]},"hv_state_static":{},"disk_state_static":{},"#,
-    r#""enabled_disk_templates":["drbd","plain","file","rbd"]"#,
-);
-
-/// From `max_running_jobs` to `ssh_key_bits`, the same in every sample cluster.
-const CLUSTER_END: &str = concat!(
-    r#""max_running_jobs":20,"max_tracked_jobs":25,"install_image":"","instance_communication_network":"","#,
-    r#""zeroing_image":"","compression_tools":["gzip","gzip-fast","gzip-slow"],"enabled_user_shutdown":false,"#,
-    r#""data_collectors":{"cpu-avg-load":{"active":true,"interval":5000000},"#,
-    r#""diskstats":{"active":true,"interval":5000000},"drbd":{"active":true,"interval":5000000},"#,
-    r#""inst-status-xen":{"active":true,"interval":5000000},"lv":{"active":true,"interval":5000000},"#,
-    r#""xen-cpu-avg-load":{"active":true,"interval":5000000}},"ssh_key_type":"rsa","ssh_key_bits":2048,"#,
-);
 
 #[cfg(test)]
 mod tests {
@@ -555,13 +475,13 @@ mod tests {
     }
 
     #[test]
-    fn equal_arguments_give_equal_text() {
+    fn equal_arguments_result_in_equal_texts() {
         assert_eq!(configuration(3, 10, 7), configuration(3, 10, 7));
         assert_ne!(configuration(3, 10, 7), configuration(3, 10, 8));
     }
 
     #[test]
-    fn everything_asked_for_is_there_and_sorted() {
+    fn maps_have_the_requested_size_and_are_sorted() {
         for (nodes, instances) in [(1, 0), (1, 3), (3, 10), (50, 500), (81, 700)] {
             let config = parse(nodes, instances);
             for (map, count) in [("nodes", nodes), ("instances", instances), ("filters", 2)] {
@@ -574,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn references_hold() {
+    fn references_lead_to_objects() {
         let config = parse(81, 700);
         for instance in config["instances"].as_object().unwrap().values() {
             assert!(config["nodes"][instance["primary_node"].as_str().unwrap()].is_object());
@@ -598,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_takes_its_share_of_the_file() {
+    fn the_documented_length_of_an_instance_is_right() {
         let bytes = configuration(50, 1_000, 1).len();
         let per_instance = (bytes - configuration(50, 0, 1).len()) / 1_000;
         assert!(
