@@ -24,6 +24,7 @@ mod check;
 mod demo;
 mod detach;
 mod error;
+mod listen_fds;
 mod log;
 mod options;
 mod pid_file;
@@ -111,6 +112,7 @@ fn execute(options: &Options) -> Result<Exit, Error> {
     if options.check {
         return Ok(Exit::Exit(check::check(&paths.files)));
     }
+    let passed = listen_fds::take(options)?;
     if let Some(size) = options.demo {
         let demo = Demo::create(size, options)?;
         let log = Log::open(log_settings(options, None, true))?;
@@ -119,7 +121,10 @@ fn execute(options: &Options) -> Result<Exit, Error> {
     if !options.no_user_checks {
         accounts::check()?;
     }
-    let address = address::choose(options.bind, options.port, &paths.family)?;
+    let address = match &passed {
+        Some(sockets) => sockets.local_addr(),
+        None => address::choose(options.bind, options.port, &paths.family)?,
+    };
     let child = detach::is_child();
     if !options.foreground && !child {
         return detach::start().map(Exit::Exit);
@@ -128,7 +133,9 @@ fn execute(options: &Options) -> Result<Exit, Error> {
         detach::enter_background()?;
     }
     let log = Log::open(log_settings(options, Some(paths.log.clone()), !child))?;
-    on_control_plane(&log, |io| serve_cluster(&paths, address, options, &log, io))
+    on_control_plane(&log, |io| {
+        serve_cluster(&paths, address, passed, options, &log, io)
+    })
 }
 
 /// Where everything is.
@@ -213,6 +220,7 @@ async fn serve_demo(demo: &Demo, options: &Options, log: &Log, io: Io) -> Result
 async fn serve_cluster(
     paths: &Paths,
     address: SocketAddr,
+    passed: Option<Sockets>,
     options: &Options,
     log: &Log,
     io: Io,
@@ -220,7 +228,13 @@ async fn serve_cluster(
     let signals = Signals::catch()?;
     let pid_file = PidFile::create(&paths.pid)?;
     info!(target: NOTICE, "ganeti-confd daemon startup");
-    let sockets = bound(engine::bind(address, options.workers()), address)?;
+    let sockets = match passed {
+        Some(sockets) => {
+            info!("Using {} sockets of the service manager", sockets.count());
+            sockets
+        }
+        None => bound(engine::bind(address, options.workers()), address)?,
+    };
     let service = Service::start(sockets, options.engine(), paths.files.clone(), io).await?;
     log.leave_terminal();
     let ending = service.run(signals, log).await;

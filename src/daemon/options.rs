@@ -214,6 +214,11 @@ impl Options {
         }
     }
 
+    /// The value of `--workers`.
+    pub(super) fn workers_asked_for(&self) -> Option<usize> {
+        self.workers
+    }
+
     /// How many workers to start.
     pub(super) fn workers(&self) -> usize {
         let available = || std::thread::available_parallelism().map_or(1, |cores| cores.get());

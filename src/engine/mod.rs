@@ -35,6 +35,7 @@
 //! | `uring::recv_buffers` | bytes of a buffer as a slice; entries and tail of the buffer ring, and making them known | only under a lease: `ours`; entries are rewritten only before they are published, and outlive the ring: the drop order above |
 //! | `uring` | queueing receive, send and poll | what they point to is pinned until the kernel is done with it, which it tells by a completion, or for a silent send by having taken the submission queue: `slots` invariant 2, `recv_buffers` invariant 3, and the drop order above |
 //! | `mmsg` | recvmmsg, sendmmsg, poll; bytes of a datagram as a slice; copies of the slots' messages | the kernel is done with everything when the call returns |
+//! | `passed` | owning the service manager's descriptors | opened for this process and taken once: `take_passed` |
 //! | `socket`, `event` | setsockopt, eventfd | one live integer; a descriptor nobody else has |
 //! | `testing`, `uring::recv_buffers` | for `fuzz/` and tests: the kernel's part, reading what it is pointed to, writing to buffers | no kernel knows this memory; what is read of a send is pinned: `slots` invariant 2, asked of `states` |
 
@@ -46,6 +47,8 @@ mod errno;
 mod event;
 mod memory;
 mod mmsg;
+#[cfg(feature = "daemon")]
+mod passed;
 mod peer;
 mod slots;
 mod socket;
@@ -66,6 +69,8 @@ use arc_swap::ArcSwap;
 
 pub use counters::{Counters, Totals};
 pub use memory::release_freed_memory;
+#[cfg(feature = "daemon")]
+pub(crate) use passed::take_passed;
 pub use socket::{Sockets, bind};
 
 use crate::protocol::Reject;

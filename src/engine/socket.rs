@@ -34,6 +34,11 @@ impl Sockets {
         self.local_addr
     }
 
+    /// How many sockets there are: one for each worker.
+    pub fn count(&self) -> usize {
+        self.sockets.len()
+    }
+
     /// The same sockets, whose replies are sent one by one even if several go to one peer: to measure what trains gain.
     #[must_use]
     pub fn without_gso(mut self) -> Self {
@@ -99,22 +104,33 @@ fn open(addr: SocketAddr) -> io::Result<Socket> {
     if addr.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    // The kernel cuts these silently; what it grants is enough to work with.
-    socket.set_recv_buffer_size(RECEIVE_QUEUE_BYTES)?;
-    socket.set_send_buffer_size(SEND_QUEUE_BYTES)?;
-    set_flag(&socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
-    if addr.ip().is_unspecified() {
-        // Replies must leave from the address that was asked, so the kernel has to say which one it was.
-        match addr {
-            SocketAddr::V4(_) => set_flag(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
-            SocketAddr::V6(_) => set_flag(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?,
-        }
-    }
+    configure(&socket, addr)?;
     Ok(socket)
 }
 
+/// Sets the options that do not decide about binding.
+pub(super) fn configure(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
+    // The kernel cuts these silently; what it grants is enough to work with. A service manager may
+    // have asked for more, as root. The kernel reports twice what was set.
+    if socket.recv_buffer_size()? < 2 * RECEIVE_QUEUE_BYTES {
+        socket.set_recv_buffer_size(RECEIVE_QUEUE_BYTES)?;
+    }
+    if socket.send_buffer_size()? < 2 * SEND_QUEUE_BYTES {
+        socket.set_send_buffer_size(SEND_QUEUE_BYTES)?;
+    }
+    set_flag(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
+    if addr.ip().is_unspecified() {
+        // Replies must leave from the address that was asked, so the kernel has to say which one it was.
+        match addr {
+            SocketAddr::V4(_) => set_flag(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
+            SocketAddr::V6(_) => set_flag(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?,
+        }
+    }
+    Ok(())
+}
+
 /// Whether the kernel knows `UDP_SEGMENT`; 0 is its default, no segmentation.
-fn supports_segmentation(socket: &Socket) -> bool {
+pub(super) fn supports_segmentation(socket: &Socket) -> bool {
     set_flag(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok()
 }
 

@@ -24,3 +24,4 @@ mod properties;
 mod reload;
 mod reload_under_load;
 mod simulation;
+mod systemd;

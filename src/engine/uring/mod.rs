@@ -195,6 +195,25 @@ impl<A: Handler> Worker<A> {
                 return Err(error);
             }
         }
+        self.finish()
+    }
+
+    /// Ends the receive and answers everything that was received, within a bounded time.
+    ///
+    /// Later datagrams stay in the socket's queue: for the next process, if the service manager
+    /// holds the socket too.
+    fn finish(&mut self) -> io::Result<()> {
+        self.ring.cancel(UserData::Receive, QUIET_PAUSE);
+        for _ in 0..QUIET_ATTEMPTS {
+            self.sort_completions()?;
+            self.answer()?;
+            self.ring.submit()?;
+            self.settle();
+            if !self.receiving && self.receipts.is_empty() && self.slots.is_idle() {
+                break;
+            }
+            self.ring.wait_for(QUIET_PAUSE);
+        }
         Ok(())
     }
 

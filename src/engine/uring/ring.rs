@@ -122,6 +122,15 @@ impl Ring {
         let _ = self.0.submitter().submit_with_args(1, &args);
     }
 
+    /// Cancels the operation `data`; its last completion follows.
+    pub(super) fn cancel(&self, data: UserData, timeout: Duration) {
+        // ENOENT if there is none, ETIME if it takes longer: the caller counts the completions.
+        let _ = self.0.submitter().register_sync_cancel(
+            Some(timeout.into()),
+            CancelBuilder::user_data(data.encode()),
+        );
+    }
+
     /// Cancels every operation in flight; their completions follow.
     pub(super) fn cancel_all(&self, timeout: Duration) {
         // ENOENT if there was none, ETIME if it takes longer: the caller counts the completions.
