@@ -4,55 +4,114 @@
 //! distinguish these from a daemon that is not running. The text lists the possible causes.
 
 use super::target::KeySource;
-use crate::client::{CandidateResult, CandidateStatus, Outcome};
-use crate::protocol::PORT_DEFAULT;
+use crate::client::{Candidate, CandidateResult, CandidateStatus, Outcome, Skew};
+use crate::protocol::{PORT_DEFAULT, SKEW_SECONDS_MAX};
 
-/// Lists the possible causes, the most likely first.
-///
-/// `may_be_large`: the size of the answer grows with the cluster, so it may not fit a datagram.
-pub(super) fn explain(
-    outcome: &Outcome,
-    results: &[&CandidateResult],
-    key: &KeySource,
-    may_be_large: bool,
-) -> String {
-    let port = results
-        .iter()
-        .find_map(|result| result.candidate.addresses().first())
-        .map_or(PORT_DEFAULT, |address| address.port());
-    let is_silent = |result: &&CandidateResult| matches!(result.state, CandidateStatus::Silent);
-    let mut causes = vec![
-        "ganeti-confd is not running there, or the host is not a master candidate (any more).\n\
-         On that host: /usr/lib/ganeti/daemon-util check ganeti-confd. \
-         On the master: gnt-node list -o name,pip,role"
-            .to_owned(),
-    ];
-    if results.iter().any(is_silent) {
-        causes.push(wrong_key(key));
-        causes.push(
-            "The clocks differ by more than 5 minutes. \"confdctl probe\" compares them."
-                .to_owned(),
+/// What is known about a query without an answer.
+pub(super) struct Silence<'a> {
+    pub(super) outcome: &'a Outcome,
+    pub(super) results: &'a [&'a CandidateResult],
+    /// The clocks of the candidates, where they answer pings with another time.
+    pub(super) skews: &'a [(Candidate, Option<Skew>)],
+    pub(super) key: &'a KeySource,
+    /// The size of the answer grows with the cluster, so it may not fit a datagram.
+    pub(super) may_be_large: bool,
+}
+
+impl Silence<'_> {
+    /// Lists the causes, the most likely first. A clock that is wrong for certain is the only one.
+    pub(super) fn explain(&self) -> String {
+        let mut text = format!(
+            "no answer within {:.1} s{}",
+            self.outcome.elapsed().as_secs_f64(),
+            unanswered(self.results)
         );
+        if let Some(clocks) = self.wrong_clocks() {
+            return text + &clocks;
+        }
+        text += "\nPossible causes, the most likely first:";
+        for (number, cause) in (1..).zip(self.causes()) {
+            text += &format!("\n {number}. {}", cause.replace('\n', "\n    "));
+        }
+        text
     }
-    causes.push(format!(
-        "A firewall here, there or in between drops udp/{port} or its replies."
-    ));
-    if may_be_large && results.iter().any(is_silent) {
-        causes.push(
-            "The answer is too large for a datagram: Ganeti's own ganeti-confd does not reply then.\n\
-             Try \"confdctl query ping\"; if that is answered, ask for less at once."
-                .to_owned(),
-        );
+
+    fn wrong_clocks(&self) -> Option<String> {
+        let mut text = String::new();
+        for (candidate, skew) in self.skews {
+            let Some(skew) = skew else { continue };
+            let seconds = skew.seconds.unsigned_abs();
+            if seconds + skew.within >= SKEW_SECONDS_MAX {
+                let side = if skew.seconds < 0 { "behind" } else { "ahead" };
+                text += &format!("\nThe clock of {candidate} is {seconds} s {side}.");
+            }
+        }
+        (!text.is_empty()).then(|| {
+            text + &format!(
+                "\nThe key is correct, but confd answers only if the clocks differ by at most \
+                 {SKEW_SECONDS_MAX} s: set the time there, or here."
+            )
+        })
     }
-    let mut text = format!(
-        "no answer within {:.1} s{}\nPossible causes, the most likely first:",
-        outcome.elapsed().as_secs_f64(),
-        unanswered(results)
-    );
-    for (number, cause) in (1..).zip(causes) {
-        text += &format!("\n {number}. {}", cause.replace('\n', "\n    "));
+
+    fn causes(&self) -> Vec<String> {
+        let is_any_silent = self.results.iter().any(|result| is_silent(result));
+        // Candidates that answer pings only are running, with the right key and clock.
+        let answers_pings = self.skews.iter().any(|(_, skew)| skew.is_some());
+        let mut causes = Vec::new();
+        if !answers_pings && self.results.iter().any(|result| !is_listening(result)) {
+            causes.push(
+                "ganeti-confd is not running there, or the host is not a master candidate (any \
+                 more).\n\
+                 On that host: /usr/lib/ganeti/daemon-util check ganeti-confd. \
+                 On the master: gnt-node list -o name,pip,role"
+                    .to_owned(),
+            );
+        }
+        if is_any_silent && !answers_pings {
+            causes.push(wrong_key(self.key));
+            causes.push(
+                "The clocks differ by more than a day. \"confdctl probe\" compares them."
+                    .to_owned(),
+            );
+        }
+        let mut addresses = self.results.iter().flat_map(|it| it.candidate.addresses());
+        let port = addresses
+            .next()
+            .map_or(PORT_DEFAULT, |address| address.port());
+        if !answers_pings && !self.results.iter().all(|result| is_loopback(result)) {
+            causes.push(format!(
+                "A firewall here, there or in between drops udp/{port} or its replies."
+            ));
+        }
+        if self.may_be_large && is_any_silent {
+            causes.push(
+                "The answer is too large for a datagram: Ganeti's own ganeti-confd does not reply \
+                 then.\n\
+                 Try \"confdctl query ping\"; if that is answered, ask for less at once."
+                    .to_owned(),
+            );
+        }
+        if causes.is_empty() {
+            causes.push("The daemon answers pings only: check its log.".to_owned());
+        }
+        causes
     }
-    text
+}
+
+/// Whether a candidate sent no reply, and no error was received either.
+pub(super) fn is_silent(result: &CandidateResult) -> bool {
+    matches!(result.state, CandidateStatus::Silent)
+}
+
+fn is_loopback(result: &CandidateResult) -> bool {
+    let addresses = result.candidate.addresses();
+    !addresses.is_empty() && addresses.iter().all(|address| address.ip().is_loopback())
+}
+
+/// Whether a daemon is listening for certain: on loopback, a port without one is refused.
+fn is_listening(result: &CandidateResult) -> bool {
+    is_silent(result) && is_loopback(result)
 }
 
 fn wrong_key(key: &KeySource) -> String {

@@ -49,7 +49,8 @@ pub(super) fn man(dir: &Path) -> Result<Exit, CommandError> {
 
 fn write_tree(command: &Command, dir: &Path, written: &mut Vec<PathBuf>) -> io::Result<()> {
     write_page(command, "1", dir, written)?;
-    let mut commands = command.get_subcommands();
+    let commands = command.get_subcommands();
+    let mut commands = commands.filter(|command| command.get_name() != "help");
     commands.try_for_each(|command| write_tree(command, dir, written))
 }
 

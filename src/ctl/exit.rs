@@ -20,6 +20,8 @@ pub(super) enum Exit {
     NoAnswer = 3,
     /// A file or a socket of this host failed.
     Local = 4,
+    /// With `--strict`: fewer candidates answered than the safe number.
+    TooFewReplies = 5,
 }
 
 impl From<Exit> for ExitCode {

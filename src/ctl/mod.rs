@@ -9,6 +9,8 @@
 //! probe      the health of the candidates, in the format of monitoring plugins, once or repeatedly
 //! bench      the load generator, crate::load
 //! docs       completions and man pages
+//!
+//! table, color, yaml, format, terminal   output formats
 //! ```
 //!
 //! Standard output carries results only, so that programs can read it. Warnings and errors go to
@@ -17,6 +19,7 @@
 
 #[cfg(feature = "bench")]
 mod bench;
+mod color;
 mod diagnose;
 mod docs;
 mod exit;
@@ -26,6 +29,8 @@ mod probe;
 mod query;
 mod table;
 mod target;
+mod terminal;
+mod yaml;
 
 use std::process::ExitCode;
 
@@ -36,7 +41,11 @@ use options::{Command, Options};
 
 /// Runs `confdctl` with the command line and the environment of this process.
 pub fn main() -> ExitCode {
-    let options = match Options::try_parse() {
+    let parsed = Options::try_parse().and_then(|options| {
+        options.refuse_ignored()?;
+        Ok(options)
+    });
+    let options = match parsed {
         Ok(options) => options,
         Err(error) => return usage_error(&error),
     };

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
+use super::color::ColorChoice;
 #[cfg(feature = "bench")]
 use crate::load;
 use crate::protocol::SKEW_SECONDS_MAX;
@@ -42,6 +44,7 @@ Exit status:
   2  the command line is wrong
   3  no answer
   4  a file or a socket of this host failed
+  5  with --strict: fewer candidates answered than the safe number
   confdctl bench: see confdctl bench --help
   confdctl probe: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, like a monitoring plugin";
 
@@ -54,7 +57,6 @@ Exit status:
     after_help = AFTER_HELP,
     arg_required_else_help = true,
     subcommand_required = true,
-    disable_help_subcommand = true,
     max_term_width = 100
 )]
 pub(super) struct Options {
@@ -72,6 +74,7 @@ pub(super) struct Common {
     /// Query this host, an address or a name; may be repeated [default: the node's list of master
     /// candidates]
     #[arg(
+        short,
         long = "server",
         value_name = "ADDR[:PORT]",
         global = true,
@@ -81,16 +84,20 @@ pub(super) struct Common {
     pub(super) servers: Vec<String>,
 
     /// Sign with the key in this file [default: the node's key]
-    #[arg(long, value_name = "FILE", global = true, value_hint = ValueHint::FilePath)]
+    #[arg(short, long, value_name = "FILE", global = true, value_hint = ValueHint::FilePath)]
     pub(super) key_file: Option<PathBuf>,
 
     /// Wait at most this long for answers: 2, 2s, 500ms [default: 10s; probe: 5s]
-    #[arg(long, value_name = "TIME", global = true, value_parser = time)]
+    #[arg(short, long, value_name = "TIME", global = true, value_parser = time)]
     pub(super) timeout: Option<Duration>,
 
     /// Print JSON
     #[arg(long, global = true)]
     pub(super) json: bool,
+
+    /// When to print colors: auto, always, never [default: auto, which honors NO_COLOR]
+    #[arg(long, value_name = "WHEN", global = true)]
+    pub(super) color: Option<ColorChoice>,
 
     /// Use a built-in sample cluster of 3 nodes and 10 instances
     #[arg(long, global = true)]
@@ -122,18 +129,57 @@ pub(super) enum Command {
 
 /// Options of `query`.
 #[derive(Debug, Args)]
-#[command(
-    subcommand_required = true,
-    arg_required_else_help = true,
-    disable_help_subcommand = true
-)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
 pub(super) struct QueryOptions {
-    /// Query all candidates and show the answer, serial and round trip of each
-    #[arg(long, global = true)]
+    /// Query all candidates; show the answer, and whether each candidate agrees
+    #[arg(short, long, global = true)]
     pub(super) all: bool,
+
+    /// The output format
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        global = true,
+        default_value = "table",
+        conflicts_with = "json"
+    )]
+    pub(super) output: Format,
+
+    /// Omit the headings of tables and CSV
+    #[arg(long, global = true)]
+    pub(super) no_headers: bool,
+
+    /// Exit with status 5 if fewer candidates answer than the safe number
+    #[arg(long, global = true)]
+    pub(super) strict: bool,
 
     #[command(subcommand)]
     pub(super) query: Query,
+}
+
+/// Output formats of `query`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Aligned columns that fit the terminal; tab-separated values if it is not one
+    Table,
+    /// Aligned columns, all of them
+    Wide,
+    /// The answer with serials and counts as JSON, like --json
+    Json,
+    /// The same as YAML
+    Yaml,
+    /// Comma-separated values
+    Csv,
+    /// The first column only
+    Name,
+}
+
+impl Format {
+    /// Whether it is a document with everything that is known, and not a table.
+    pub(super) fn is_document(self) -> bool {
+        matches!(self, Self::Json | Self::Yaml)
+    }
 }
 
 /// The queries.
@@ -201,7 +247,7 @@ pub(super) enum Query {
 #[command(after_help = probe_help(), max_term_width = 100)]
 pub(super) struct ProbeOptions {
     /// Also run the queries that Ganeti's confd-client checks
-    #[arg(long)]
+    #[arg(long, conflicts_with = "watch")]
     pub(super) checks: bool,
 
     /// Repeat at this interval until Ctrl-C or q [default: 2]
@@ -230,6 +276,42 @@ clocks are compared with pings that carry other times, up to 26 hours off: about
 
 The configuration file is compared on a node, if the key is that node's key."
     )
+}
+
+impl Options {
+    /// Refuses options that the command would ignore.
+    pub(super) fn refuse_ignored(&self) -> Result<(), clap::Error> {
+        let common = &self.common;
+        let (command, ignored): (_, &[(&str, bool)]) = match &self.command {
+            Command::Completions { .. } | Command::Man { .. } => (
+                "completions and man",
+                &[
+                    ("--server", !common.servers.is_empty()),
+                    ("--key-file", common.key_file.is_some()),
+                    ("--timeout", common.timeout.is_some()),
+                    ("--json", common.json),
+                    ("--color", common.color.is_some()),
+                    ("--demo", common.demo),
+                ],
+            ),
+            #[cfg(feature = "bench")]
+            Command::Bench(_) => (
+                "bench",
+                &[
+                    ("--timeout", common.timeout.is_some()),
+                    ("--color", common.color.is_some()),
+                ],
+            ),
+            Command::Query(_) | Command::Probe(_) => return Ok(()),
+        };
+        match ignored.iter().find(|(_, is_given)| *is_given) {
+            None => Ok(()),
+            Some((option, _)) => {
+                let why = format!("{option} has no effect on {command}");
+                Err(Self::command().error(ErrorKind::ArgumentConflict, why))
+            }
+        }
+    }
 }
 
 /// A time like `500ms`, or a number of seconds.
@@ -265,8 +347,6 @@ const INTERVAL_MIN: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
     use crate::protocol::request::RequestType;
 

@@ -137,20 +137,20 @@ impl KeyGiven {
 
 fn candidates(options: &Common) -> Result<Vec<Candidate>, CommandError> {
     let mut names = options.servers.clone();
+    if let Some(empty) = names.iter().find(|name| name.trim().is_empty()) {
+        let text = format!("--server {empty:?} names no server; {SERVER_HELP}");
+        return Err(CommandError::new(Exit::Usage, text));
+    }
     if names.is_empty() {
         let listed = std::env::var_os("CONFD_SERVERS").unwrap_or_default();
         names.extend(listed.to_string_lossy().split(',').map(str::to_owned));
+        names.retain(|name| !name.trim().is_empty());
     }
-    names.retain(|name| !name.trim().is_empty());
     if !names.is_empty() {
         let resolve = |name: &String| Candidate::resolve(name.trim());
         let found: Result<Vec<_>, _> = names.iter().map(resolve).collect();
-        return found.map_err(|error| {
-            CommandError::new(
-                Exit::Local,
-                format!("{error}; name a server as ADDR, ADDR:PORT, [IPV6]:PORT or HOST"),
-            )
-        });
+        return found
+            .map_err(|error| CommandError::new(Exit::Usage, format!("{error}; {SERVER_HELP}")));
     }
     let files = NodeFiles::from_env();
     let ips = files.read_candidates().map_err(|error| {
@@ -169,6 +169,8 @@ fn candidates(options: &Common) -> Result<Vec<Candidate>, CommandError> {
 fn is_node(file: &Path) -> bool {
     file.parent().is_some_and(Path::is_dir)
 }
+
+const SERVER_HELP: &str = "name a server as ADDR, ADDR:PORT, [IPV6]:PORT, HOST or HOST:PORT";
 
 const NO_NODE: &str = "\nThis host is not a node of a Ganeti cluster. \
                        To try confdctl without a cluster: confdctl --demo query master";

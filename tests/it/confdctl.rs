@@ -247,9 +247,13 @@ fn errors_of_the_cluster_exit_with_1() {
 }
 
 #[test]
-fn all_shows_each_candidate_and_which_one_is_down() {
-    let [one, two] =
-        [Kind::Mmsg, Kind::Mmsg].map(|kind| Subject::start(kind, Some(&configuration()), KEY));
+fn all_shows_the_answer_and_how_each_candidate_compares() {
+    let one = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
+    let other = changed(&[
+        ("/serial_no", json!(40)),
+        ("/cluster/cluster_name", json!("x")),
+    ]);
+    let two = Subject::start(Kind::Mmsg, Some(&other), KEY);
     let dead = Dead::new();
     let servers = Servers::new(&[one.address(), dead.address(), two.address()]);
     let ran = servers.run("query --all master");
@@ -259,24 +263,29 @@ fn all_shows_each_candidate_and_which_one_is_down() {
         .lines()
         .map(|line| line.split('\t').collect())
         .collect();
-    let [first, second, third] = lines.as_slice() else {
+    let [answer, empty, first, second, third] = lines.as_slice() else {
         panic!("{ran:?}");
     };
+    assert_eq!((answer[0], empty[0]), ("node1.example.com", ""));
+    let address = one.address().to_string();
     assert_eq!(
-        (first[0], first[1], first[3]),
-        (&*one.address().to_string(), "4", "node1.example.com")
+        (first[0], first[1], first[2], first[4]),
+        (&*address, "4", "34", "agrees")
     );
-    assert!(first[2].ends_with(" ms"));
-    assert_eq!(
-        *second,
-        [
-            &*dead.address().to_string(),
-            "-",
-            "-",
-            "connection refused, no daemon listens there"
-        ]
+    assert!(first[3].ends_with(" ms"), "{ran:?}");
+    let address = dead.address().to_string();
+    let down = "down: connection refused, no daemon listens there";
+    assert_eq!(*second, [&*address, "-", "-", "-", down]);
+    assert_eq!((third[2], third[4]), ("40", "agrees"));
+
+    let differing = servers.run("query --all config /cluster/cluster_name");
+    let last = differing.out.lines().last().expect("a line");
+    let answer = differing.first_line();
+    assert!(
+        ["demo.example.com", "x"].contains(&answer) && differing.out.contains("\tdiffers: "),
+        "{last} {differing:?}"
     );
-    assert_eq!(third[0], two.address().to_string());
+
     let json = servers.run("query --all --json master").json();
     assert_eq!(
         (&json["replies"], &json["needed"], &json["asked"]),
@@ -291,6 +300,149 @@ fn all_shows_each_candidate_and_which_one_is_down() {
     assert_eq!(statuses, ["answered", "unreachable", "answered"]);
     assert_eq!(json["candidates"][0]["answer"], "node1.example.com");
     assert!(json["candidates"][0]["round_trip_ms"].is_f64());
+}
+
+#[test]
+fn strict_needs_the_safe_number_of_replies() {
+    let [one, two] =
+        [Kind::Mmsg, Kind::Mmsg].map(|kind| Subject::start(kind, Some(&configuration()), KEY));
+    let dead = Dead::new();
+    let enough = Servers::new(&[one.address(), two.address(), dead.address()]);
+    assert_eq!(enough.run("query --strict master").status, 0);
+    let too_few = Servers::new(&[one.address(), dead.address()]);
+    let ran = too_few.run("query --strict master");
+    assert_eq!((ran.status, ran.out.as_str()), (5, "node1.example.com\n"));
+    assert_eq!(too_few.run("query master").status, 0);
+    // An address that is named twice is one candidate.
+    let twice = Servers::new(&[one.address(), one.address()]);
+    let json = twice.run("query --strict --json master");
+    assert_eq!((json.status, &json.json()["asked"]), (0, &json!(1)));
+}
+
+#[test]
+fn a_name_without_an_address_is_a_candidate_that_is_down() {
+    let subject = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
+    let mut servers = Servers::new(&[subject.address()]);
+    servers.options.push("--server=no.such.host.invalid".into());
+    let ran = servers.run("query master");
+    assert_eq!((ran.status, ran.out.as_str()), (0, "node1.example.com\n"));
+    assert!(
+        ran.err
+            .contains("warning: 1 of 2 candidates answered, the safe number is 2;")
+            && ran.err.contains("\n  no.such.host.invalid: unreachable: "),
+        "{}",
+        ran.err
+    );
+    assert_eq!(servers.run("query --strict master").status, 5);
+    let probed = servers.run("probe");
+    assert_eq!(probed.status, 2, "{probed:?}");
+    assert!(
+        probed
+            .first_line()
+            .contains("; no.such.host.invalid: down ("),
+        "{probed:?}"
+    );
+}
+
+#[test]
+fn output_formats() {
+    let subject = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
+    let servers = Servers::new(&[subject.address()]);
+    let drbd = |options: &str| servers.run(&format!("query drbd node2 {options}")).out;
+    assert_eq!(
+        drbd("-o csv").lines().next(),
+        Some("NODE,MINOR,INSTANCE,DISK,ROLE,PEER")
+    );
+    assert!(drbd("-o csv --no-headers").starts_with("node2.example.com,0,instance5"));
+    assert_eq!(drbd("-o name"), "node2.example.com\nnode2.example.com\n");
+    assert!(drbd("-o wide").starts_with("NODE               MINOR  INSTANCE"));
+    assert!(drbd("-o wide --no-headers").starts_with("node2.example.com  0  instance5"));
+    assert_eq!(drbd("-o json"), drbd("--json"));
+    let yaml = drbd("-o yaml");
+    assert!(
+        yaml.starts_with("\"answer\":\n  -\n    - \"node2.example.com\"\n    - 0\n"),
+        "{yaml}"
+    );
+    assert_eq!(
+        servers.run("query nodes -o csv").out.lines().next(),
+        Some("IP")
+    );
+    let colored = servers
+        .run("query instances-on node2 -o wide --color always")
+        .out;
+    assert!(colored.contains("\u{1b}[31mdown\u{1b}[0m"), "{colored:?}");
+    assert!(colored.contains("\u{1b}[32mup\u{1b}[0m"), "{colored:?}");
+    for (options, status) in [("-o json --json", 2), ("-o xml", 2)] {
+        assert_eq!(
+            servers.run(&format!("query nodes {options}")).status,
+            status
+        );
+    }
+}
+
+#[test]
+fn control_characters_of_the_cluster_are_never_printed() {
+    let hostile = "evil\u{1b}[31m\u{9b}2J|\n\u{7f}";
+    let config = changed(&[("/cluster/cluster_name", json!(hostile))]);
+    let subject = Subject::start(Kind::Mmsg, Some(&config), KEY);
+    let servers = Servers::new(&[subject.address()]);
+    for args in [
+        "query config /cluster/cluster_name",
+        "query config /cluster",
+        "query config /cluster/cluster_name -o csv",
+        "query config /cluster/cluster_name -o name",
+        "query config /cluster --json",
+        "query config /cluster -o yaml",
+        "query config /cluster/cluster_name --all",
+        "query config /\u{1b}[31m",
+        "query role \u{1b}[31m",
+        "probe --checks",
+    ] {
+        let ran = servers.run(args);
+        for text in [&ran.out, &ran.err] {
+            let is_raw = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+            assert!(!text.contains(is_raw), "{args}: {ran:?}");
+        }
+        if !args.contains("31m") {
+            assert_eq!(ran.status, 0, "{args}: {ran:?}");
+        }
+    }
+    let json = servers
+        .run("query config /cluster/cluster_name --json")
+        .json();
+    assert_eq!(json["answer"], hostile);
+}
+
+#[test]
+fn tables_fit_the_terminal() {
+    if Command::new("script").arg("--version").output().is_err() {
+        return skip("script (Debian package bsdutils)");
+    }
+    let shown = |width: usize, query: &str| {
+        let command = format!("stty cols {width}; {CONFDCTL} --demo query {query}");
+        let mut script = Command::new("script");
+        script
+            .args(["-qec", &command, "/dev/null"])
+            .env("NO_COLOR", "1");
+        let output = script.stdin(Stdio::null()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().replace('\r', "")
+    };
+    for query in ["drbd node2", "disks instance1", "instances-on node2"] {
+        for width in [80, 60] {
+            let text = shown(width, query);
+            for line in text.lines() {
+                assert!(line.chars().count() <= width, "{width}: {text}");
+            }
+            assert!(text.lines().count() > 1, "{text}");
+        }
+    }
+    let disks = shown(80, "disks instance1");
+    assert!(
+        disks.contains("LOGICAL ID") && !disks.contains("UUID"),
+        "{disks}"
+    );
+    assert!(shown(200, "disks instance1").contains("UUID"));
+    assert!(shown(60, "disks instance1 -o wide").contains("UUID"));
 }
 
 #[test]
@@ -316,14 +468,14 @@ fn a_wrong_key_is_diagnosed() {
         for part in [
             "confdctl: no answer within 0.5 s\n",
             &format!("  {}: no reply to 2 requests\n", subject.address()),
-            "daemon-util check ganeti-confd",
             "confd does not answer requests signed with another key.",
             "\"confdctl probe\" compares them",
-            &format!("udp/{}", subject.address().port()),
             "too large for a datagram",
         ] {
             assert!(ran.err.contains(part), "{part} in {}", ran.err);
         }
+        // On loopback, the port would be refused if no daemon were listening.
+        assert!(!ran.err.contains("is not running"), "{}", ran.err);
         let probed = servers.run("probe --timeout 0.5");
         assert_eq!(probed.status, 2);
         assert!(
@@ -452,9 +604,31 @@ fn usage_errors_and_local_failures_have_their_own_status() {
         ),
         (
             &["--server=a b", "query", "master"],
-            4,
+            2,
             "name a server as ADDR",
         ),
+        (&["--server=", "query", "master"], 2, "names no server"),
+        (
+            &["--server=127.0.0.1:0", "query", "master"],
+            2,
+            "is not a server's address",
+        ),
+        (
+            &["--server=127.0.0.1:99999", "query", "master"],
+            2,
+            "is not a server's address",
+        ),
+        (
+            &["--json", "completions", "bash"],
+            2,
+            "--json has no effect on completions",
+        ),
+        (
+            &["--demo", "bench", "--timeout=1"],
+            2,
+            "--timeout has no effect on bench",
+        ),
+        (&["probe", "--watch", "--checks"], 3, "cannot be used with"),
         // To a monitoring system, 2 would be CRITICAL.
         (&["probe", "--bogus"], 3, "--bogus"),
     ] {

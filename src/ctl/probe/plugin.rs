@@ -4,9 +4,10 @@
 use std::fmt::Write as _;
 
 use super::super::format::milliseconds;
-use super::super::table::Table;
+use super::super::table::{Alignment, Column, Table};
 use super::health::{CandidateHealth, Health, SKEW_SECONDS_WARNING, ServiceState};
 use crate::client::Skew;
+use crate::printable::printable;
 
 /// Everything that is printed.
 pub(super) fn text(health: &Health) -> String {
@@ -16,10 +17,19 @@ pub(super) fn text(health: &Health) -> String {
         summary(health),
         performance(health)
     );
-    text += &candidates(health).aligned(None);
+    text += &candidates(health).aligned(Alignment {
+        width: None,
+        headings: true,
+        color: false,
+    });
     for check in health.checks.iter().flatten() {
         let state = if check.ok { "OK" } else { "FAILED" };
-        let _ = writeln!(text, "{state:6}  {}: {}", check.name, check.text);
+        let _ = writeln!(
+            text,
+            "{state:6}  {}: {}",
+            check.name,
+            printable(&check.text)
+        );
     }
     text
 }
@@ -51,8 +61,8 @@ pub(super) fn summary(health: &Health) -> String {
     if health.is_own_clock_off() {
         text += "; all clocks differ from this host's by the same amount: check this host's clock";
     }
-    // A bar starts the performance data.
-    text.replace('|', "/")
+    // A bar starts the performance data, and a line feed the table.
+    printable(&text).replace('|', "/")
 }
 
 /// The performance data: `name=value;warning;critical;minimum;maximum`.
@@ -74,13 +84,13 @@ fn performance(health: &Health) -> String {
 
 fn candidates(health: &Health) -> Table {
     let mut table = Table::new([
-        "CANDIDATE",
-        "STATE",
-        "SERIAL",
-        "BEHIND",
-        "CLOCK",
-        "ROUND TRIP",
-        "",
+        Column::new("CANDIDATE"),
+        Column::state("STATE"),
+        Column::new("SERIAL"),
+        Column::optional("BEHIND", 2),
+        Column::optional("CLOCK", 1),
+        Column::optional("ROUND TRIP", 3),
+        Column::new(""),
     ]);
     for it in &health.candidates {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
