@@ -20,6 +20,8 @@ pub(crate) struct Document {
     text: Box<[u8]>,
     tree: Tree,
     sections: [Box<[Entry]>; 6],
+    /// The length of the longest key of any object, in canonical form.
+    key_len_max: usize,
 }
 
 impl Document {
@@ -33,17 +35,24 @@ impl Document {
             text,
             tree,
             sections,
+            key_len_max,
         } = loader::load(source, warnings)?;
         Ok(Self {
             text,
             tree,
             sections,
+            key_len_max,
         })
     }
 
     /// The canonical text.
     pub(crate) fn text(&self) -> &[u8] {
         &self.text
+    }
+
+    /// The length of the longest key of any object, in canonical form: no longer one is found.
+    pub(crate) fn key_len_max(&self) -> usize {
+        self.key_len_max
     }
 
     /// The entries of a section, ascending by key (UTF-8 bytes): the reference's map order.

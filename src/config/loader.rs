@@ -73,6 +73,7 @@ pub(super) struct Loaded {
     pub(super) text: Box<[u8]>,
     pub(super) tree: Tree,
     pub(super) sections: [Box<[Entry]>; 6],
+    pub(super) key_len_max: usize,
 }
 
 /// Checks a whole file and writes it in canonical form.
@@ -109,11 +110,13 @@ pub(super) fn load(source: &[u8], warnings: &mut Warnings) -> Result<Loaded, Err
     let Loader {
         writer, sections, ..
     } = loader;
+    let key_len_max = writer.key_len_max;
     let (text, tree) = writer.finish();
     Ok(Loaded {
         text,
         tree,
         sections,
+        key_len_max,
     })
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Writer<'a> {
     /// Bytes that numbers may still grow by. The reference prints `1e308` with all its digits, 62
     /// times as long; without a bound, so would be the text.
     growth_left: usize,
+    /// The length of the longest key so far.
+    pub(super) key_len_max: usize,
 }
 
 /// A point in the text that [`Writer::rewind`] returns to.
@@ -45,6 +47,7 @@ impl<'a> Writer<'a> {
             tree: TreeBuilder::default(),
             warnings,
             growth_left: GROWTH_BYTES_MIN.max(2 * file_len),
+            key_len_max: 0,
         }
     }
 
@@ -199,13 +202,16 @@ impl Writer<'_> {
     /// Starts a member of an object.
     pub(super) fn key(&mut self, key: &str) {
         self.member();
+        let start = self.out.len();
         self.string(key);
+        self.key_len_max = self.key_len_max.max(self.out.len() - start - "\"\"".len());
         self.out.push(b':');
     }
 
     /// Like [`Writer::key`], for a key of a field table: it has nothing to escape.
     pub(super) fn table_key(&mut self, key: &str) {
         self.member();
+        self.key_len_max = self.key_len_max.max(key.len());
         self.out.push(b'"');
         self.push(key);
         self.out.extend_from_slice(b"\":");

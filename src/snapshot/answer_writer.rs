@@ -3,12 +3,42 @@
 //! Invariants: an answer takes no more memory than a datagram can carry, and writing one does not
 //! allocate.
 
+use crate::json;
 use crate::protocol::reply::{self, ErrorCode, NO_SERIAL, Status};
 use crate::protocol::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
-use crate::text;
 
 /// The longest inner message that can fit a reply: the envelope takes at least 64 bytes.
 const MESSAGE_BYTES_MAX: usize = REPLY_BYTES_MAX - 64;
+
+/// The longest text that an error quotes: a name of a request, or one of the file that fits a
+/// reply.
+pub(super) const NAME_BYTES_MAX: usize = if REQUEST_BYTES_MAX > MESSAGE_BYTES_MAX {
+    REQUEST_BYTES_MAX
+} else {
+    MESSAGE_BYTES_MAX
+};
+
+/// The most disks with DRBD minors that a reply can list: each takes more than 32 bytes.
+pub(super) const MINORS_MAX: usize = REPLY_BYTES_MAX / 32;
+
+/// A disk of an instance that has DRBD minors of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Minor {
+    /// The index of the instance.
+    pub(super) instance: u32,
+    /// The position of the disk in the instance.
+    pub(super) position: u32,
+    /// The index of the first of its DRBD minors.
+    pub(super) end: u32,
+}
+
+/// Where the answer to a request is.
+pub(crate) enum Rendered<'a> {
+    /// In the snapshot, written when the configuration was loaded.
+    Ready(&'a ReadyAnswer),
+    /// In the [`AnswerWriter`] of the call.
+    Written,
+}
 
 /// An inner message that is the same for every client, with its escaped form.
 #[derive(Debug)]
@@ -25,7 +55,7 @@ impl ReadyAnswer {
         message.extend_from_slice(answer);
         reply::end(serial, &mut message);
         let mut escaped = Vec::new();
-        text::escape(&message, &mut escaped);
+        json::escape(&message, &mut escaped);
         Self {
             message: message.into(),
             escaped: escaped.into(),
@@ -35,7 +65,7 @@ impl ReadyAnswer {
     /// An error whose text is `why`.
     pub(super) fn error(why: &str) -> Self {
         let mut answer = vec![b'"'];
-        text::escape(why.as_bytes(), &mut answer);
+        json::escape(why.as_bytes(), &mut answer);
         answer.push(b'"');
         Self::new(Status::Error, &answer, NO_SERIAL)
     }
@@ -58,6 +88,8 @@ pub(crate) struct AnswerWriter {
     scratch: Vec<u8>,
     /// For a link, while `scratch` is in use.
     link_scratch: Vec<u8>,
+    /// For the disks of an answer with DRBD minors.
+    minors: Vec<Minor>,
 }
 
 impl AnswerWriter {
@@ -69,8 +101,9 @@ impl AnswerWriter {
             too_large: false,
             // Haskell shows a byte as at most four (`\DEL`); the words around it are shorter than
             // 256.
-            scratch: Vec::with_capacity(4 * REQUEST_BYTES_MAX + 256),
-            link_scratch: Vec::with_capacity(REQUEST_BYTES_MAX),
+            scratch: Vec::with_capacity(4 * NAME_BYTES_MAX + 256),
+            link_scratch: Vec::with_capacity(NAME_BYTES_MAX),
+            minors: Vec::with_capacity(MINORS_MAX),
         }
     }
 
@@ -91,6 +124,16 @@ impl AnswerWriter {
     /// A buffer for the link of a lookup.
     pub(super) fn link_scratch(&mut self) -> &mut Vec<u8> {
         &mut self.link_scratch
+    }
+
+    /// A buffer for the disks of an answer with DRBD minors.
+    pub(super) fn minors(&mut self) -> &mut Vec<Minor> {
+        &mut self.minors
+    }
+
+    /// Marks the answer as one that does not fit a reply.
+    pub(super) fn set_too_large(&mut self) {
+        self.too_large = true;
     }
 
     /// Starts a new message with `status`.
@@ -145,7 +188,7 @@ impl AnswerWriter {
     pub(super) fn push_escaped(&mut self, text: &[u8]) {
         self.too_large |= self.message.len() + text.len() > MESSAGE_BYTES_MAX;
         if !self.too_large {
-            text::escape(text, &mut self.message);
+            json::escape(text, &mut self.message);
             self.too_large = self.message.len() > MESSAGE_BYTES_MAX;
         }
     }

@@ -1,8 +1,9 @@
 //! Finds nodes and instances by key, by full name, or by unambiguous abbreviation.
 //!
 //! The reference looks for a key first, then for a full name, then for names that start with the
-//! query and a dot. Here all of these are entries of one hash table, inserted in this order, so
-//! that a lookup is one probe.
+//! query and a dot. Here keys and full names are entries of one hash table, so that they are found
+//! by one probe. Abbreviations are found in a sorted list of names: those that start with the same
+//! text are neighbors in it. An entry for every abbreviation would take memory for every dot.
 //!
 //! Source: `Ganeti.Config` (`getItem'`, `getNode`, `getInstance`), `Ganeti.BasicTypes`
 //! (`goodLookupResult`, `lookupName`).
@@ -33,27 +34,29 @@ impl NotFound {
     }
 }
 
-/// The index of the object that a name means, and which of the three rules found it.
+/// The index of an object, and which of the first two rules finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     Key(u32),
     Name(u32),
-    /// The name and a dot start the name of this object and of no other.
-    Abbreviation(u32),
-    Ambiguous,
 }
 
 /// One entry of the table.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Name {
     text: Span,
     target: Target,
 }
 
-/// Finds the index of an object by canonical name. The table holds spans of the document's text.
+/// Finds the index of an object by canonical name. It holds spans of the document's text.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
+    /// Keys and full names.
     names: HashTable<Name>,
+    /// The distinct full names that have a dot, in ascending order of their bytes.
+    dotted: Box<[Span]>,
+    /// The object of each of these names.
+    dotted_objects: Box<[u32]>,
     hasher: RandomState,
 }
 
@@ -65,62 +68,44 @@ impl Directory {
         names: &[Option<Span>],
     ) -> Self {
         let mut directory = Self::default();
-        let dots = |name: Span| memchr::memchr_iter(b'.', name.of(text)).map(|dot| dot as u32);
-        let named = || {
-            names
-                .iter()
-                .zip(0..)
-                .filter_map(|(name, index)| Some(((*name)?, index)))
-        };
-        let abbreviations: usize = named().map(|(name, _)| dots(name).count()).sum();
         let hasher = |known: &Name| directory.hasher.hash_one(known.text.of(text));
-        directory
-            .names
-            .reserve(keys.len() + names.len() + abbreviations, hasher);
+        directory.names.reserve(keys.len() + names.len(), hasher);
         for (key, index) in keys.zip(0..) {
-            directory.insert(text, key, Target::Key(index), |_| None);
+            directory.insert(text, key, Target::Key(index));
         }
-        for (name, index) in named() {
-            // Of several objects with one name, the one with the greatest key counts.
-            let target = Target::Name(index);
-            directory.insert(text, name, target, |known| {
-                matches!(known, Target::Name(_)).then_some(target)
-            });
-        }
-        for (name, index) in named() {
-            let target = Target::Abbreviation(index);
-            let same_name = |other: u32| {
-                names[other as usize].is_some_and(|other| other.of(text) == name.of(text))
-            };
-            for dot in dots(name) {
-                let abbreviation = Span {
-                    start: name.start,
-                    end: name.start + dot,
-                };
-                directory.insert(text, abbreviation, target, |known| match known {
-                    Target::Abbreviation(other) if same_name(other) => Some(target),
-                    Target::Abbreviation(_) => Some(Target::Ambiguous),
-                    _ => None,
-                });
+        let mut dotted: Vec<(Span, u32)> = Vec::new();
+        for (name, index) in names.iter().zip(0..) {
+            let Some(name) = *name else { continue };
+            directory.insert(text, name, Target::Name(index));
+            if memchr::memchr(b'.', name.of(text)).is_some() {
+                dotted.push((name, index));
             }
         }
+        dotted.sort_by_key(|(name, _)| name.of(text));
+        // Of several objects with one name, the one with the greatest key counts.
+        dotted.dedup_by(|(later, index), (earlier, kept)| {
+            let is_same = later.of(text) == earlier.of(text);
+            if is_same {
+                *kept = *index;
+            }
+            is_same
+        });
+        let (names, objects): (Vec<_>, Vec<_>) = dotted.into_iter().unzip();
+        directory.dotted = names.into();
+        directory.dotted_objects = objects.into();
         directory
     }
 
-    /// Adds an entry. If the name has one already, `replace` may return a new target for it.
-    fn insert(
-        &mut self,
-        text: &[u8],
-        name: Span,
-        target: Target,
-        replace: impl FnOnce(Target) -> Option<Target>,
-    ) {
+    /// Adds a key or name. A key has precedence over a name, and a later name over an earlier one.
+    fn insert(&mut self, text: &[u8], name: Span, target: Target) {
         let hash = self.hasher.hash_one(name.of(text));
-        match self
-            .names
-            .find_mut(hash, |known| known.text.of(text) == name.of(text))
-        {
-            Some(known) => known.target = replace(known.target).unwrap_or(known.target),
+        let same = |known: &Name| known.text.of(text) == name.of(text);
+        match self.names.find_mut(hash, same) {
+            Some(known) => {
+                if let Target::Name(_) = known.target {
+                    known.target = target;
+                }
+            }
             None => {
                 let hasher = |known: &Name| self.hasher.hash_one(known.text.of(text));
                 self.names
@@ -132,22 +117,40 @@ impl Directory {
     /// The index of the object that `name` (canonical) means.
     pub(super) fn find(&self, text: &[u8], name: &[u8]) -> Result<usize, NotFound> {
         let hash = self.hasher.hash_one(name);
-        match self
-            .names
-            .find(hash, |known| known.text.of(text) == name)
-            .map(|known| known.target)
-        {
-            Some(Target::Key(index) | Target::Name(index) | Target::Abbreviation(index)) => {
-                Ok(index as usize)
-            }
-            Some(Target::Ambiguous) => Err(NotFound::Ambiguous),
-            None => Err(NotFound::Unknown),
+        let same = |known: &Name| known.text.of(text) == name;
+        match self.names.find(hash, same).map(|known| known.target) {
+            Some(Target::Key(index) | Target::Name(index)) => Ok(index as usize),
+            None => self.find_abbreviation(text, name),
+        }
+    }
+
+    /// The index of the object whose name starts with `name` and a dot, if there is only one such
+    /// name.
+    fn find_abbreviation(&self, text: &[u8], name: &[u8]) -> Result<usize, NotFound> {
+        let is_abbreviated = |full: &Span| {
+            let full = full.of(text);
+            full.starts_with(name) && full.get(name.len()) == Some(&b'.')
+        };
+        // Whether a name is less than `name` and a dot.
+        let is_before = |full: &Span| {
+            let full = full.of(text);
+            let (start, rest) = full.split_at(full.len().min(name.len()));
+            start.cmp(name).then_with(|| rest.cmp(b".")).is_lt()
+        };
+        let first = self.dotted.partition_point(is_before);
+        let mut found = self.dotted[first..].iter().map(is_abbreviated);
+        match (found.next(), found.next()) {
+            (Some(true), Some(true)) => Err(NotFound::Ambiguous),
+            (Some(true), _) => Ok(self.dotted_objects[first] as usize),
+            _ => Err(NotFound::Unknown),
         }
     }
 
     /// Bytes of memory that this holds.
     pub(super) fn bytes(&self) -> usize {
         self.names.allocation_size()
+            + size_of_val::<[Span]>(&self.dotted)
+            + size_of_val::<[u32]>(&self.dotted_objects)
     }
 }
 

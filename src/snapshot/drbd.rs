@@ -1,187 +1,232 @@
-//! DRBD disks, and the list of DRBD minors of each node.
+//! The DRBD minors of each node.
 //!
-//! Invariant: lists are in the order of instances, their disks, and the trees of these disks (a
-//! disk first, then its children).
+//! A file may list one disk in any number of instances, and a disk may have any number of DRBD
+//! disks below it, so the lists of all nodes together may be far longer than the file. They are not
+//! stored: an answer is put together from the DRBD disks of its node, the lists that have these
+//! disks, and the instances that have these lists. Each step leads to at least one element of the
+//! answer, and an answer with more elements than a reply can hold is given up.
 //!
 //! Source: `Ganeti.Config` (`getInstMinorsForNode`, `getDrbdMinorsForNode`).
 
+use super::answer_writer::{AnswerWriter, MINORS_MAX, Minor};
 use super::directory::{Directory, NotFound};
-use super::error_text::prereq_error_text;
-use super::objects::{ByText, InstanceFields, Node, expect_field, unescaped};
-use crate::config::{Document, Section};
-use crate::text::{self, Span};
+use super::drbd_tree::{Drbd, DrbdTree};
+use super::groups::Groups;
+use super::objects::Node;
+use super::placement::{Disks, Instance, Place};
+use crate::json::Span;
 
-/// The parts of a DRBD disk's logical id.
-pub(super) struct Drbd {
+/// One end of a DRBD disk that is a node of the cluster.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    /// The index of the disk entry.
+    disk: u32,
+    minor: Span,
+    /// The uuid of the other end, without quotes, and the node that it means.
+    peer: Span,
+    peer_node: Result<u32, NotFound>,
+}
+
+/// The DRBD minors of all nodes.
+#[derive(Debug)]
+pub(super) struct Minors {
+    /// By the number of the node's uuid, in the order of disk entries and of their trees.
+    ends: Groups<End>,
+    /// By the number of a node's uuid: the node that this uuid means as a name.
+    nodes: Box<[Result<u32, NotFound>]>,
+    /// By the number of a node's uuid: the first uuid in its list whose node is not found.
+    unknown: Box<[Option<Unknown>]>,
+}
+
+/// The uuid of a node that is not found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unknown {
     /// Without quotes.
-    pub(super) nodes: [Span; 2],
-    /// The numbers of these nodes' uuids, if there are nodes with them.
-    pub(super) uuids: [Option<u32>; 2],
-    minors: [Span; 2],
+    pub(super) uuid: Span,
+    pub(super) why: NotFound,
 }
 
-/// The DRBD disks of one disk entry: itself first, if it is one, then those among its children.
-#[derive(Default)]
-pub(super) struct DrbdTree {
-    is_drbd: bool,
-    all: Vec<Drbd>,
+/// What an answer is put together from.
+#[derive(Clone, Copy)]
+pub(super) struct Objects<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) nodes: &'a [Node],
+    pub(super) instances: &'a [Instance],
+    pub(super) disks: &'a Disks,
 }
 
-impl DrbdTree {
-    /// The entry itself, if it is DRBD.
-    pub(super) fn own(&self) -> Option<&Drbd> {
-        self.all.first().filter(|_| self.is_drbd)
-    }
-}
-
-/// For each disk entry, the DRBD disks in its tree.
-pub(super) fn trees(document: &Document, by_uuid: &ByText<'_>) -> Vec<DrbdTree> {
-    let tree = |at: Span| {
-        let mut tree = DrbdTree::default();
-        tree.is_drbd = collect(document, at, by_uuid, &mut tree.all);
-        tree
-    };
-    document
-        .entries(Section::Disks)
-        .iter()
-        .map(|entry| tree(entry.value))
-        .collect()
-}
-
-/// Collects `disk` and its children, depth first. Returns whether it is DRBD itself.
-fn collect(document: &Document, disk: Span, by_uuid: &ByText<'_>, found: &mut Vec<Drbd>) -> bool {
-    let text = document.text();
-    let [logical_id, dev_type, children] =
-        document.fields(disk, ["logical_id", "dev_type", "children"]);
-    let is_drbd = dev_type.is_some_and(|dev_type| dev_type.of(text) == b"\"drbd\"");
-    if let Some(logical_id) = logical_id.filter(|_| is_drbd) {
-        found.push(drbd(text, logical_id.start as usize, by_uuid));
-    }
-    if let Some(children) = children {
-        document.for_each_element(children, |child| {
-            collect(document, child, by_uuid, found);
-        });
-    }
-    is_drbd
-}
-
-/// Reads `[node A, node B, port, minor A, minor B, secret]`.
-fn drbd(text: &[u8], logical_id: usize, by_uuid: &ByText<'_>) -> Drbd {
-    let mut parts = text::elements(text, logical_id).map(Span::new);
-    let mut next = || expect_field(parts.next());
-    let nodes = [next().unquoted(), next().unquoted()];
-    next();
-    Drbd {
-        nodes,
-        uuids: nodes.map(|uuid| by_uuid.get(uuid.of(text)).copied()),
-        minors: [next(), next()],
-    }
-}
-
-/// Writes the DRBD minors of the nodes with each uuid as a JSON list, or the error that the query
-/// gets.
-///
-/// `instances` are those whose disks can all be found, with the indexes of these disks.
-pub(super) fn minors<'t>(
-    text: &'t [u8],
-    by_uuid: &ByText<'_>,
-    nodes: &[Node],
-    names: &Directory,
-    instances: impl Iterator<Item = (&'t InstanceFields, &'t [u32])>,
-    trees: &[DrbdTree],
-) -> Vec<Result<Vec<u8>, Box<str>>> {
-    // The reference looks nodes up by their uuids as if these were the names in a request.
-    let look_up = |uuid: &[u8]| names.find(text, uuid).map(|node| nodes[node].name.of(text));
-    let mut known: Vec<_> = by_uuid.values().map(|_| Err(NotFound::Unknown)).collect();
-    for (uuid, &number) in by_uuid {
-        known[number as usize] = look_up(uuid);
-    }
-    let name = |drbd: &Drbd, end: usize| {
-        let uuid = drbd.nodes[end];
-        let found = match drbd.uuids[end] {
-            Some(number) => known[number as usize],
-            None => look_up(uuid.of(text)),
+impl Minors {
+    /// Indexes the DRBD disks of `trees`. `uuids` are the texts of the nodes' uuids by number; the
+    /// numbers of other texts follow.
+    pub(super) fn new(
+        text: &[u8],
+        uuids: &[Span],
+        names: &Directory,
+        disks: &Disks,
+        trees: &[DrbdTree],
+    ) -> Self {
+        // The reference looks nodes up by their uuids as if these were the names in a request.
+        let look_up = |uuid: Span| names.find(text, uuid.of(text)).map(|node| node as u32);
+        let nodes: Box<[_]> = uuids.iter().map(|&uuid| look_up(uuid)).collect();
+        let peer_node = |drbd: &Drbd, peer: usize| {
+            let known = nodes.get(drbd.uuids[peer] as usize).copied();
+            known.unwrap_or_else(|| look_up(drbd.nodes[peer]))
         };
-        found.map_err(|why| prereq_error_text("Node name", &unescaped(text, uuid), why))
-    };
-    let mut lists: Vec<Result<Vec<u8>, Box<str>>> =
-        by_uuid.values().map(|_| Ok(b"[".to_vec())).collect();
-    let placed = instances.flat_map(|(instance, disks)| {
-        let disks = disks.iter().zip(0..);
-        disks.flat_map(move |(disk, position)| {
-            let tree = trees[*disk as usize].all.iter();
-            tree.map(move |drbd| (instance, position, drbd))
-        })
-    });
-    for (instance, position, drbd) in placed {
-        for (number, end, peer) in drbd.ends(text) {
-            let Ok(out) = &mut lists[number as usize] else {
-                continue;
-            };
-            match (name(drbd, end), name(drbd, peer)) {
-                (Ok(node), Ok(peer)) => {
-                    let minor = Minor {
-                        node,
-                        minor: drbd.minors[end].of(text),
-                        position,
-                        peer,
-                    };
-                    minor.write(text, instance, drbd.nodes[end], out);
+        let mut ends = Vec::new();
+        for (tree, disk) in trees.iter().zip(0..) {
+            for drbd in &tree.all {
+                for (end, peer) in drbd.ends() {
+                    let number = drbd.uuids[end];
+                    if (number as usize) < uuids.len() {
+                        let end = End {
+                            disk,
+                            minor: drbd.minors[end],
+                            peer: drbd.nodes[peer],
+                            peer_node: peer_node(drbd, peer),
+                        };
+                        ends.push((number, end));
+                    }
                 }
-                (Err(why), _) | (_, Err(why)) => lists[number as usize] = Err(why),
             }
         }
+        let ends = Groups::new(uuids.len(), ends.into_iter());
+        let first_places = disks.first_places();
+        let unknown = (0..)
+            .zip(uuids.iter().zip(&nodes))
+            .map(|(number, (&uuid, node))| {
+                let own = node.err().map(|why| Unknown { uuid, why });
+                first_unknown(own, ends.of(number), &first_places)
+            })
+            .collect();
+        Self {
+            ends,
+            nodes,
+            unknown,
+        }
     }
-    for list in lists.iter_mut().flatten() {
-        list.push(b']');
-        list.shrink_to_fit();
+
+    /// Writes the DRBD minors of the nodes whose uuid has `number` into `answer`, as a JSON list.
+    ///
+    /// # Errors
+    ///
+    /// If a node in the list is not found; nothing is written then.
+    pub(super) fn write(
+        &self,
+        number: u32,
+        objects: Objects<'_>,
+        answer: &mut AnswerWriter,
+    ) -> Result<(), Unknown> {
+        if let Some(unknown) = self.unknown[number as usize] {
+            return Err(unknown);
+        }
+        let mut minors = std::mem::take(answer.minors());
+        minors.clear();
+        if !self.collect(number, objects.disks, &mut minors) {
+            answer.set_too_large();
+        }
+        minors.sort_unstable();
+        answer.push(b"[");
+        let mut separator = &b"[\""[..];
+        for minor in &minors {
+            let first = minor.end as usize;
+            let ends = &self.ends.items()[first..self.ends.range(number).end];
+            for end in ends.iter().take_while(|end| end.disk == ends[0].disk) {
+                answer.push(separator);
+                self.write_end(number, *minor, end, objects, answer);
+                separator = b",[\"";
+            }
+            if answer.is_too_large() {
+                break;
+            }
+        }
+        answer.push(b"]");
+        *answer.minors() = minors;
+        Ok(())
     }
-    lists
-}
 
-impl Drbd {
-    /// The ends that are nodes of the cluster: the number of the node's uuid, the index of the end,
-    /// and that of its peer. If one node is at both ends, only the first counts.
-    fn ends(&self, text: &[u8]) -> impl Iterator<Item = (u32, usize, usize)> {
-        let [a, b] = self.nodes.map(|node| node.of(text));
-        let second = self.uuids[1].filter(|_| a != b);
-        let first = self.uuids[0].map(|number| (number, 0, 1));
-        first.into_iter().chain(second.map(|number| (number, 1, 0)))
+    /// Collects the disks with DRBD minors of a node, once for each place in an instance. Returns
+    /// whether all fit.
+    fn collect(&self, number: u32, disks: &Disks, minors: &mut Vec<Minor>) -> bool {
+        let ends = self.ends.items();
+        let mut range = self.ends.range(number);
+        while let Some(first) = range.next() {
+            let disk = ends[first].disk;
+            while range.start < range.end && ends[range.start].disk == disk {
+                range.start += 1;
+            }
+            for (instance, position) in disks.places_of(disk) {
+                if minors.len() == MINORS_MAX {
+                    return false;
+                }
+                minors.push(Minor {
+                    instance,
+                    position,
+                    end: first as u32,
+                });
+            }
+        }
+        true
     }
-}
 
-/// One DRBD minor of a node.
-struct Minor<'t> {
-    node: &'t [u8],
-    minor: &'t [u8],
-    /// The position of the disk in its instance.
-    position: usize,
-    peer: &'t [u8],
-}
-
-impl Minor<'_> {
-    /// Appends `[node name, minor, instance name, "disk/N", role, peer name]`; `uuid` is the
-    /// node's.
-    fn write(&self, text: &[u8], instance: &InstanceFields, uuid: Span, out: &mut Vec<u8>) {
-        let is_primary = instance
-            .primary_node
-            .is_some_and(|primary| primary.of(text) == uuid.of(text));
+    /// Appends `node name", minor, "instance name", "disk/N", "role", "peer name"]`.
+    fn write_end(
+        &self,
+        number: u32,
+        minor: Minor,
+        end: &End,
+        objects: Objects<'_>,
+        answer: &mut AnswerWriter,
+    ) {
+        let text = objects.text;
+        let name = |node: Result<u32, NotFound>| {
+            node.map_or(&b""[..], |node| objects.nodes[node as usize].name.of(text))
+        };
+        let instance = &objects.instances[minor.instance as usize];
+        let is_primary = instance.primary == Some(number);
         for piece in [
-            if out.len() > 1 { &b",[\""[..] } else { b"[\"" },
-            self.node,
+            name(self.nodes[number as usize]),
             b"\",",
-            self.minor,
+            end.minor.of(text),
             b",\"",
-            instance.name.map_or(&[], |name| name.of(text)),
+            instance.name.map_or(&b""[..], |name| name.of(text)),
             b"\",\"disk/",
-            itoa::Buffer::new().format(self.position).as_bytes(),
+            itoa::Buffer::new().format(minor.position).as_bytes(),
             b"\",\"",
             if is_primary { b"primary" } else { b"secondary" },
             b"\",\"",
-            self.peer,
+            name(end.peer_node),
             b"\"]",
         ] {
-            out.extend_from_slice(piece);
+            answer.push(piece);
         }
     }
+
+    /// Bytes of memory that this holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.ends.bytes()
+            + size_of_val::<[Result<u32, NotFound>]>(&self.nodes)
+            + size_of_val::<[Option<Unknown>]>(&self.unknown)
+    }
+}
+
+/// The first node of a list that is not found. `own` is the node of the list itself if it is not
+/// found, `first_places` has the first place of each disk in an instance.
+fn first_unknown(
+    own: Option<Unknown>,
+    ends: &[End],
+    first_places: &[Option<Place>],
+) -> Option<Unknown> {
+    ends.iter()
+        .filter_map(|end| {
+            let place = first_places[end.disk as usize]?;
+            let peer = || {
+                end.peer_node.err().map(|why| Unknown {
+                    uuid: end.peer,
+                    why,
+                })
+            };
+            Some((place, own.or_else(peer)?))
+        })
+        .min_by_key(|(place, _)| *place)
+        .map(|(_, unknown)| unknown)
 }

@@ -21,10 +21,3 @@ pub(super) fn prereq_error(what: &str, name: &str, why: NotFound, out: &mut Vec<
     haskell_show::string([what, " ", name, " ", why.words()], out);
     out.extend_from_slice(b" ECodeNoEnt");
 }
-
-/// The text of [`prereq_error`].
-pub(super) fn prereq_error_text(what: &str, name: &str, why: NotFound) -> Box<str> {
-    let mut out = Vec::new();
-    prereq_error(what, name, why, &mut out);
-    String::from_utf8_lossy(&out).into()
-}

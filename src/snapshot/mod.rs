@@ -22,7 +22,9 @@
 mod answer_writer;
 mod directory;
 mod drbd;
+mod drbd_tree;
 mod error_text;
+mod groups;
 mod haskell_show;
 mod index;
 mod links;
@@ -32,7 +34,8 @@ mod placement;
 mod queries;
 mod ready;
 
-pub(crate) use answer_writer::{AnswerWriter, ReadyAnswer};
+use answer_writer::ReadyAnswer;
+pub(crate) use answer_writer::{AnswerWriter, Rendered};
 use index::Index;
 
 use crate::config::{self, Document, Section, Warnings};
@@ -80,14 +83,6 @@ pub struct Summary {
     pub filters: usize,
     /// Bytes of memory that the snapshot holds.
     pub bytes: usize,
-}
-
-/// Where the answer to a request is.
-pub(crate) enum Rendered<'a> {
-    /// In the snapshot, written when the configuration was loaded.
-    Ready(&'a ReadyAnswer),
-    /// In the [`AnswerWriter`] of the call.
-    Written,
 }
 
 impl Snapshot {

@@ -1,16 +1,32 @@
 //! Fields of nodes and instances, read once from the canonical text.
 //!
-//! Objects refer to each other by index, in map order, and to their text by [`Span`].
+//! Objects refer to each other by index, in map order, and to their text by [`Span`]. Texts that
+//! are compared more often than they occur in the file are numbered first ([`Numbered`]), so that
+//! the cost of a comparison does not depend on their length.
 
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
 use crate::config::{Document, Section};
-use crate::text::{self, Span};
+use crate::json::{self, Span};
 
-/// Numbers by text: where each value of a key or field first occurs.
-pub(super) type ByText<'t> = HashMap<&'t [u8], u32, RandomState>;
+/// Texts with numbers: equal texts have the same.
+#[derive(Default)]
+pub(super) struct Numbered<'t>(HashMap<&'t [u8], u32, RandomState>);
+
+impl<'t> Numbered<'t> {
+    /// The number of `text`, the next one if it is new.
+    pub(super) fn insert(&mut self, text: &'t [u8]) -> u32 {
+        let next = self.0.len() as u32;
+        *self.0.entry(text).or_insert(next)
+    }
+
+    /// The number of `text`, if it has one.
+    pub(super) fn get(&self, text: &[u8]) -> Option<u32> {
+        self.0.get(text).copied()
+    }
+}
 
 /// The role of a node on the wire (`ConfdNodeRole`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,62 +52,57 @@ pub(super) struct Node {
     pub(super) uuid: u32,
 }
 
-/// Fields of an instance that indexes are made from.
+/// Fields of an instance that indexes are made from. Strings are without quotes.
 pub(super) struct InstanceFields {
-    /// Without quotes.
     pub(super) name: Option<Span>,
-    /// Without quotes.
     pub(super) primary_node: Option<Span>,
     pub(super) nics: Span,
     pub(super) disks: Span,
-    /// Without quotes.
     pub(super) uuid: Span,
     pub(super) serial: Span,
 }
 
-/// Reads all nodes, in map order. Also returns the values of their uuid fields, numbered from 0.
-pub(super) fn nodes(document: &Document) -> (Vec<Node>, ByText<'_>) {
+/// Reads all nodes, in map order, and the values of their uuid fields, by their numbers from 0 on.
+pub(super) fn nodes<'t>(
+    document: &'t Document,
+    uuids: &mut Numbered<'t>,
+) -> (Vec<Node>, Vec<Span>) {
+    const NAMES: [&str; 7] = [
+        "name",
+        "primary_ip",
+        "master_candidate",
+        "offline",
+        "drained",
+        "uuid",
+        "serial_no",
+    ];
     let text = document.text();
-    let mut by_uuid = ByText::default();
+    let mut spans = Vec::new();
     let node = |at: Span| {
-        let [name, primary_ip, candidate, offline, drained, uuid, serial] = document.fields(
-            at,
-            [
-                "name",
-                "primary_ip",
-                "master_candidate",
-                "offline",
-                "drained",
-                "uuid",
-                "serial_no",
-            ],
-        );
-        let flag = |field: Option<Span>| expect_field(field).of(text) == b"true";
+        let [name, primary_ip, candidate, offline, drained, uuid, serial] =
+            document.fields(at, NAMES).map(expect_field);
+        let flag = |field: Span| field.of(text) == b"true";
         let role = match (flag(drained), flag(offline), flag(candidate)) {
             (true, _, _) => NodeRole::Drained,
             (_, true, _) => NodeRole::Offline,
             (_, _, true) => NodeRole::Candidate,
             _ => NodeRole::Regular,
         };
-        let next = by_uuid.len() as u32;
-        let uuid = *by_uuid
-            .entry(expect_field(uuid).unquoted().of(text))
-            .or_insert(next);
+        let uuid = uuid.unquoted();
+        let number = uuids.insert(uuid.of(text));
+        if number as usize == spans.len() {
+            spans.push(uuid);
+        }
         Node {
-            name: expect_field(name).unquoted(),
-            primary_ip: expect_field(primary_ip),
-            serial: expect_field(serial),
+            name: name.unquoted(),
+            primary_ip,
+            serial,
             role,
-            uuid,
+            uuid: number,
         }
     };
-    let nodes = document
-        .entries(Section::Nodes)
-        .iter()
-        .map(|entry| entry.value)
-        .map(node)
-        .collect();
-    (nodes, by_uuid)
+    let nodes = values(document, Section::Nodes).map(node).collect();
+    (nodes, spans)
 }
 
 /// Reads all instances, in map order.
@@ -110,16 +121,17 @@ pub(super) fn instances(document: &Document) -> Vec<InstanceFields> {
             serial: expect_field(serial),
         }
     };
-    document
-        .entries(Section::Instances)
-        .iter()
-        .map(|entry| instance(entry.value))
-        .collect()
+    values(document, Section::Instances).map(instance).collect()
 }
 
 /// The keys of a section, in map order.
 pub(super) fn keys(document: &Document, section: Section) -> impl ExactSizeIterator<Item = Span> {
     document.entries(section).iter().map(|entry| entry.key)
+}
+
+/// The values of a section, in map order.
+pub(super) fn values(document: &Document, section: Section) -> impl ExactSizeIterator<Item = Span> {
+    document.entries(section).iter().map(|entry| entry.value)
 }
 
 /// A field that is mandatory or has a default in the field tables.
@@ -133,6 +145,6 @@ pub(super) fn expect_field(field: Option<Span>) -> Span {
 
 /// The text that a canonical string represents.
 pub(super) fn unescaped(text: &[u8], string: Span) -> String {
-    let bytes: Vec<u8> = text::unescape(string.of(text)).collect();
+    let bytes: Vec<u8> = json::unescape(string.of(text)).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }

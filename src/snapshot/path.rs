@@ -36,37 +36,56 @@ fn token_len(text: &str) -> usize {
             [] | [b'/', ..] => return len,
             [b'~', b'0' | b'1', ..] => len += 2,
             [b'~', ..] => return len,
-            _ => len += 1,
+            _ => len += literal_len(&bytes[len..]),
         }
     }
+}
+
+/// How many bytes at the start of `bytes` stand for themselves.
+fn literal_len(bytes: &[u8]) -> usize {
+    /// Most tokens are shorter than what a call of `memchr` costs.
+    const FEW: usize = 16;
+    let is_special = |byte: &u8| matches!(byte, b'/' | b'~');
+    let few = bytes.len().min(FEW);
+    bytes[..few].iter().position(is_special).unwrap_or_else(|| {
+        memchr::memchr2(b'/', b'~', &bytes[few..]).map_or(bytes.len(), |found| few + found)
+    })
 }
 
 /// Replaces `out` with the text that a token represents, in canonical form.
 pub fn canonical_token(token: &str, out: &mut Vec<u8>) {
     out.clear();
     let mut rest = token;
-    while let Some(tilde) = rest.find('~') {
-        crate::text::escape(&rest.as_bytes()[..tilde], out);
-        out.push(if rest.as_bytes().get(tilde + 1) == Some(&b'1') {
-            b'/'
-        } else {
-            b'~'
-        });
-        rest = rest.get(tilde + 2..).unwrap_or_default();
+    while !rest.is_empty() {
+        let literal = literal_len(rest.as_bytes());
+        if literal > 0 {
+            crate::json::escape(&rest.as_bytes()[..literal], out);
+        }
+        match rest.as_bytes()[literal..] {
+            [b'~', b'0', ..] => out.push(b'~'),
+            [b'~', b'1', ..] => out.push(b'/'),
+            _ => return,
+        }
+        rest = &rest[literal + 2..];
     }
-    crate::text::escape(rest.as_bytes(), out);
 }
 
 /// The array index that a token means: its leading digits modulo 2^64, as a signed number. Anything
 /// after the digits is ignored.
 pub fn index(token: &str) -> Option<usize> {
-    let digits = token.bytes().take_while(u8::is_ascii_digit);
-    let horner = |sum: u64, digit: u8| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
-    token
-        .as_bytes()
-        .first()
-        .filter(|first| first.is_ascii_digit())?;
-    usize::try_from(digits.fold(0, horner).cast_signed()).ok()
+    /// 2^64 divides 10^64: digits before the last 64 do not count.
+    const DIGITS_MAX: usize = 64;
+    let bytes = token.as_bytes();
+    let digits = bytes
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    let horner = |sum: u64, digit: &u8| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+    let last = &bytes[digits.saturating_sub(DIGITS_MAX)..digits];
+    (digits > 0)
+        .then(|| last.iter().fold(0, horner).cast_signed())?
+        .try_into()
+        .ok()
 }
 
 #[cfg(test)]

@@ -5,16 +5,18 @@
 //!
 //! Source: `Ganeti.Confd.Server` (`buildResponse`).
 
+use super::answer_writer::{AnswerWriter, NAME_BYTES_MAX, Rendered};
 use super::directory::NotFound;
 use super::error_text::{FAILURE, prereq_error};
 use super::index::Index;
 use super::links::Links;
 use super::objects::NodeRole;
-use super::{AnswerWriter, Rendered, haskell_show, path};
+use super::placement::NodeInstances;
+use super::{haskell_show, path};
 use crate::config::Section;
+use crate::json::{self, Span};
 use crate::protocol::reply::{ErrorCode, Status};
 use crate::protocol::request::{DictQuery, Query, ReqField, Request, RequestType};
-use crate::text::{self, Span};
 
 impl Index {
     /// Answers `request`: with an answer that is ready, or else into `answer`.
@@ -64,7 +66,7 @@ impl Index {
             Err(unknown) => return failure(&unknown.name, unknown.why, answer),
         };
         let text = self.text();
-        let canonical = text::canonical(name, answer.scratch());
+        let canonical = json::canonical(name, answer.scratch());
         // Only its full name makes a node the master. By key or abbreviation it gets another role.
         let is_master = canonical == master.name.of(text);
         let role = match self.node_names.find(text, canonical) {
@@ -83,30 +85,33 @@ impl Index {
         }
         let mut link_scratch = std::mem::take(answer.link_scratch());
         let link = match dict.link {
-            Some(link) => Some(text::canonical(link, &mut link_scratch)),
+            Some(link) => Some(json::canonical(link, &mut link_scratch)),
             None => self.default_link.map(|link| link.of(text)),
         };
         match (&self.links, link) {
-            (Some(links), Some(link)) => self.node_pips(dict, links, link, answer),
+            (Some(links), Some(link)) => {
+                let link = links.find(text, link);
+                self.node_pips(dict, links, link, answer);
+            }
             _ => answer.error_code(ErrorCode::Internal),
         }
         *answer.link_scratch() = link_scratch;
     }
 
     /// The primary addresses of the nodes of the instances with the addresses in `dict`, on `link`
-    /// (canonical).
+    /// (its number, if it has addresses).
     fn node_pips(
         &self,
         dict: &DictQuery<'_>,
         links: &Links,
-        link: &[u8],
+        link: Option<u32>,
         answer: &mut AnswerWriter,
     ) {
         let text = self.text();
         let serial = self.serial.of(text);
         let find = |ip: &str, scratch: &mut Vec<u8>| {
             links
-                .node(text, link, text::canonical(ip, scratch))
+                .node(text, link?, json::canonical(ip, scratch))
                 .map(|node| self.nodes[node].primary_ip.of(text))
         };
         if let Some(ip) = dict.ip {
@@ -125,6 +130,9 @@ impl Index {
                     }
                 }
                 None => answer.push(b"[1,0,0]"),
+            }
+            if answer.is_too_large() {
+                break;
             }
         }
         answer.push(b"]");
@@ -154,13 +162,13 @@ impl Index {
             return answer.error_text("Invalid query type");
         }
         let link = match query {
-            Query::Plain(link) => Some(text::canonical(link, answer.scratch())),
+            Query::Plain(link) => Some(json::canonical(link, answer.scratch())),
             _ => self.default_link.map(|link| link.of(text)),
         };
         match (&self.links, link) {
             (Some(links), Some(link)) => {
-                let ips = links.ips(text, link);
-                answer.ok(ips, self.serial.of(text));
+                let ips = links.find(text, link).map(|link| links.ips(link));
+                answer.ok(ips.unwrap_or(b"[]"), self.serial.of(text));
             }
             _ => answer.error_code(ErrorCode::Internal),
         }
@@ -170,12 +178,18 @@ impl Index {
         let text = self.text();
         match self
             .node_names
-            .find(text, text::canonical(name, answer.scratch()))
+            .find(text, json::canonical(name, answer.scratch()))
         {
-            Ok(node) => match &self.node_instances[self.nodes[node].uuid as usize].minors {
-                Ok(minors) => answer.ok(minors, self.nodes[node].serial.of(text)),
-                Err(why) => answer.error_text(why),
-            },
+            Ok(node) => {
+                let node = &self.nodes[node];
+                answer.begin(Status::Ok);
+                match self.minors.write(node.uuid, self.objects(), answer) {
+                    Ok(()) => answer.end(node.serial.of(text)),
+                    Err(unknown) => {
+                        self.unknown("", "Node name", unknown.uuid, unknown.why, answer);
+                    }
+                }
+            }
             Err(why) => not_found("", "Node name", name, why, answer),
         }
     }
@@ -184,16 +198,16 @@ impl Index {
         let text = self.text();
         match self
             .node_names
-            .find(text, text::canonical(name, answer.scratch()))
+            .find(text, json::canonical(name, answer.scratch()))
         {
             Ok(node) => {
                 let node = &self.nodes[node];
-                let on_node = &self.node_instances[node.uuid as usize];
+                let NodeInstances { primary, secondary } = &self.node_instances;
                 answer.begin(Status::Ok);
                 answer.push(b"[");
-                answer.push_list(self.values(Section::Instances, &on_node.primary));
+                answer.push_list(self.values(Section::Instances, primary.of(node.uuid)));
                 answer.push(b",");
-                answer.push_list(self.values(Section::Instances, &on_node.secondary));
+                answer.push_list(self.values(Section::Instances, secondary.of(node.uuid)));
                 answer.push(b"]");
                 answer.end(node.serial.of(text));
             }
@@ -211,20 +225,21 @@ impl Index {
         let text = self.text();
         match self
             .instance_names
-            .find(text, text::canonical(name, answer.scratch()))
+            .find(text, json::canonical(name, answer.scratch()))
         {
             Ok(instance) => {
                 let instance = &self.instances[instance];
-                match self.disks(instance) {
-                    Ok(disks) => {
+                let unknown = |what, name, why, answer| {
+                    self.unknown("Could not retrieve disks: ", what, name, why, answer);
+                };
+                match instance.list.map(|list| self.disks.of(list)) {
+                    Ok(Ok(disks)) => {
                         answer.begin(Status::Ok);
                         answer.push_list(self.values(Section::Disks, disks));
                         answer.end(instance.serial.of(text));
                     }
-                    Err(why) => answer.error_with(|answer| {
-                        answer.push(b"Could not retrieve disks: ");
-                        answer.push_escaped(why.as_bytes());
-                    }),
+                    Ok(Err(key)) => unknown("Disk uuid", key, NotFound::Unknown, answer),
+                    Err(why) => unknown("Instance name", instance.uuid, why, answer),
                 }
             }
             Err(why) => not_found(
@@ -251,6 +266,8 @@ impl Index {
         path::tokens(path)?.try_fold(top, |value, token| {
             let at = value.start as usize;
             match text[at] {
+                // Decoding makes a token at most half as long.
+                b'{' if token.len() > 2 * self.document.key_len_max() => None,
                 b'{' => {
                     path::canonical_token(token, scratch);
                     self.document.member(at, scratch)
@@ -259,6 +276,28 @@ impl Index {
                 _ => None,
             }
         })
+    }
+
+    /// Writes the error for a text of the configuration (`name`, canonical) that is not found, as
+    /// Haskell shows it.
+    fn unknown(
+        &self,
+        before: &str,
+        what: &str,
+        name: Span,
+        why: NotFound,
+        answer: &mut AnswerWriter,
+    ) {
+        let name = name.of(self.text());
+        if name.len() > NAME_BYTES_MAX {
+            return answer.error_with(AnswerWriter::set_too_large);
+        }
+        let mut unescaped = std::mem::take(answer.link_scratch());
+        unescaped.clear();
+        unescaped.extend(json::unescape(name));
+        let name = String::from_utf8_lossy(&unescaped);
+        not_found(before, what, &name, why, answer);
+        *answer.link_scratch() = unescaped;
     }
 
     /// The texts of those entries of `section` that are listed in `indexes`.

@@ -9,8 +9,8 @@ use super::directory::NotFound;
 use super::error_text::failure;
 use super::objects::{Node, expect_field};
 use crate::config::{Document, Section};
+use crate::json::{self, Span};
 use crate::protocol::reply::{NO_SERIAL, Status};
-use crate::text::{self, Span};
 
 /// One answer for each type of request whose answer does not depend on the query.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ fn data_collectors(document: &Document) -> Vec<u8> {
     const XEN_STATUS: &str = "inst-status-xen";
     let text = document.text();
     let hypervisors = document.mandatory(&["cluster", "enabled_hypervisors"]);
-    let has_xen = text::elements(text, hypervisors.start as usize)
+    let has_xen = json::elements(text, hypervisors.start as usize)
         .any(|name| matches!(&text[name], b"\"xen-pvm\"" | b"\"xen-hvm\""));
     let mut json = b"{".to_vec();
     for name in NAMES {
