@@ -1,5 +1,5 @@
-//! README, `docs/` and the other pages: what they say about commands, messages, options and counters
-//! is what the programs do.
+//! README, `docs/` and the other pages: what they say about commands, messages, options and
+//! counters is what the programs do.
 
 use std::collections::BTreeSet;
 use std::fs;
