@@ -11,6 +11,7 @@ use super::{FOURCC, Key, REPLY_BYTES_MAX, Reject, hex};
 use crate::json::{self, Sink};
 
 /// The three strings of an envelope, unescaped.
+#[doc(hidden)]
 #[derive(Debug)]
 pub struct Envelope<'a> {
     /// The message in the first `message_len` bytes, then the parser's padding.
@@ -24,6 +25,7 @@ pub struct Envelope<'a> {
 }
 
 /// Where an envelope's strings are: the message in a buffer of its own, the others in the text.
+#[doc(hidden)]
 #[derive(Debug)]
 pub struct EnvelopeSpans {
     /// The message's length in bytes.
@@ -193,7 +195,7 @@ pub(crate) fn write(
     (writer.len <= bytes_max).then_some(writer.len)
 }
 
-/// Returns a signed request as a datagram, for tests and benchmarks.
+/// Returns a signed request as a datagram.
 ///
 /// `now` is the sender's clock in seconds since the epoch, `message` the inner request as JSON.
 ///

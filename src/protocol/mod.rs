@@ -13,10 +13,11 @@
 //!
 //! * [`envelope`]: reading, verifying and writing the outer layer.
 //! * [`Key`]: signing and verifying.
-//! * [`request`]: the inner message of a request, by type.
+//! * [`RequestType`]: the queries.
+//! * `request`: the inner message of a request.
 //! * [`reply`]: the inner message of a reply.
-//! * [`Reject`]: why a datagram gets no answer.
-//! * `read`: tries `fast_path` (the layouts that clients write), then [`Parser`] (any other JSON).
+//! * `Reject`: why a datagram gets no answer.
+//! * `read`: tries `fast_path` (the layouts that clients write), then `Parser` (any other JSON).
 //!
 //! JSON means RFC 8259 here. The reference accepts more: that is left out on purpose. Like the
 //! reference, nothing here accepts white space before an object.
@@ -37,12 +38,15 @@ mod read;
 mod reject;
 pub mod reply;
 #[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod request;
 mod request_type;
 
 pub use key::{EmptyKey, Key};
 #[cfg(feature = "server")]
+#[doc(hidden)]
 pub use parser::Parser;
+#[doc(hidden)]
 pub use reject::Reject;
 pub use request_type::RequestType;
 
@@ -66,6 +70,7 @@ pub const KEY_BYTES_MAX: u64 = 64 * 1024;
 
 /// Writable bytes that must follow a datagram in its buffer: the parser reads whole SIMD registers.
 #[cfg(feature = "server")]
+#[doc(hidden)]
 pub const PADDING: usize = simd_json::INPUT_PADDING;
 
 /// The largest difference between a request's clock and ours that is accepted, in seconds
