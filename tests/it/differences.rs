@@ -32,7 +32,11 @@ pub(crate) fn load(text: &str) -> Result<Served, String> {
 }
 
 fn served(configuration: &Value) -> Served {
-    load(&configuration.to_string()).expect("the configuration is served")
+    served_text(&configuration.to_string())
+}
+
+fn served_text(text: &str) -> Served {
+    load(text).expect("the configuration is served")
 }
 
 fn respond(served: &Served, datagram: &[u8]) -> Result<(ReplyInfo, Vec<u8>), Reject> {
@@ -316,6 +320,32 @@ mod d12_numbers {
             );
         }
     }
+
+    #[test]
+    fn digits_of_large_exponents_are_bounded() {
+        let mut configuration = cluster();
+        configuration["cluster"]["default_iallocator_params"] = json!({"n": "HERE"});
+        let many = vec!["1e308"; 5_000].join(",");
+        let text = configuration
+            .to_string()
+            .replace("\"HERE\"", &format!("[{many}]"));
+        let loaded = Snapshot::load(text.as_bytes()).expect("it is served");
+        assert_eq!(
+            loaded.warnings,
+            ["file: numbers with large exponents are printed as they are written, 1256 times"]
+        );
+        let served = served_text(&text);
+        let path = |index: usize| format!("/cluster/default_iallocator_params/n/{index}");
+        let printed = |index: usize| {
+            let message =
+                json!({"protocol": 1, "type": 10, "query": path(index), "rsalt": "R"}).to_string();
+            let request = envelope::request(&key(), NOW, &message);
+            let (_, reply) = respond(&served, &request).expect("an answer");
+            String::from_utf8_lossy(&reply).into_owned()
+        };
+        assert!(printed(0).contains(&format!("1{},", "0".repeat(308))));
+        assert!(printed(4_999).contains("1e308,"));
+    }
 }
 
 mod d13_the_fields_of_confd_client {
@@ -344,5 +374,24 @@ mod d13_the_fields_of_confd_client {
                 "{fields}"
             );
         }
+    }
+}
+
+mod d14_half_a_character {
+    use super::*;
+
+    #[test]
+    fn is_served_as_the_replacement_character() {
+        let text = cluster().to_string();
+        let edited = text.replacen(
+            "\"tags\":[",
+            r#""tags":["a\ud800b","\uDC00\ud83d\ude00","#,
+            1,
+        );
+        assert_ne!(edited, text);
+        let served = load(&edited).expect("it is served");
+        let tags = ask(&served, 10, "/cluster/tags")["answer"].to_string();
+        assert!(tags.contains("\"a\u{fffd}b\""), "{tags}");
+        assert!(tags.contains("\"\u{fffd}😀\""), "{tags}");
     }
 }
