@@ -36,7 +36,7 @@ pub(super) fn run(common: &Common, options: &load::Options) -> ExitCode {
         }
     };
     load::run(options, &addresses, &key, common.json).unwrap_or_else(|error| {
-        eprintln_prefixed(error);
-        ExitCode::FAILURE
+        eprintln_prefixed(&error);
+        error.exit_code()
     })
 }

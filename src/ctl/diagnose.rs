@@ -29,8 +29,11 @@ impl Silence<'_> {
         if let Some(clocks) = self.wrong_clocks() {
             return text + &clocks;
         }
-        text += "\nPossible causes, the most likely first:";
-        for (number, cause) in (1..).zip(self.causes()) {
+        let causes = self.causes();
+        if !causes.is_empty() {
+            text += "\nPossible causes, the most likely first:";
+        }
+        for (number, cause) in (1..).zip(causes) {
             text += &format!("\n {number}. {}", cause.replace('\n', "\n    "));
         }
         text
@@ -59,7 +62,9 @@ impl Silence<'_> {
         // Candidates that answer pings only are running, with the right key and clock.
         let answers_pings = self.skews.iter().any(|(_, skew)| skew.is_some());
         let mut causes = Vec::new();
-        if !answers_pings && self.results.iter().any(|result| !is_listening(result)) {
+        let is_off_host = |result: &&CandidateResult| is_silent(result) && !is_loopback(result);
+        let may_be_down = |result: &&CandidateResult| is_off_host(result) || is_refused(result);
+        if !answers_pings && self.results.iter().any(may_be_down) {
             causes.push(
                 "ganeti-confd is not running there, or the host is not a master candidate (any \
                  more).\n\
@@ -79,7 +84,7 @@ impl Silence<'_> {
         let port = addresses
             .next()
             .map_or(PORT_DEFAULT, |address| address.port());
-        if !answers_pings && !self.results.iter().all(|result| is_loopback(result)) {
+        if !answers_pings && self.results.iter().any(is_off_host) {
             causes.push(format!(
                 "A firewall here, there or in between drops udp/{port} or its replies."
             ));
@@ -92,7 +97,7 @@ impl Silence<'_> {
                     .to_owned(),
             );
         }
-        if causes.is_empty() {
+        if causes.is_empty() && answers_pings {
             causes.push("The daemon answers pings only: check its log.".to_owned());
         }
         causes
@@ -109,9 +114,10 @@ fn is_loopback(result: &CandidateResult) -> bool {
     !addresses.is_empty() && addresses.iter().all(|address| address.ip().is_loopback())
 }
 
-/// Whether a daemon is listening for certain: on loopback, a port without one is refused.
-fn is_listening(result: &CandidateResult) -> bool {
-    is_silent(result) && is_loopback(result)
+/// Whether the host is up and no daemon is listening. On loopback, a candidate that is silent and
+/// not refused is therefore running.
+fn is_refused(result: &CandidateResult) -> bool {
+    matches!(&result.state, CandidateStatus::Unreachable(why) if why.contains("refused"))
 }
 
 fn wrong_key(key: &KeySource) -> String {

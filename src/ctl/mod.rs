@@ -11,6 +11,7 @@
 //! docs       completions and man pages
 //!
 //! table, color, yaml, format, terminal   output formats
+//! limits     the thresholds of probe
 //! ```
 //!
 //! Standard output carries results only, so that programs can read it. Warnings and errors go to
@@ -24,6 +25,7 @@ mod diagnose;
 mod docs;
 mod exit;
 mod format;
+mod limits;
 mod options;
 mod probe;
 mod query;

@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use super::color::ColorChoice;
+use super::limits::Thresholds;
 #[cfg(feature = "bench")]
 use crate::load;
 use crate::protocol::SKEW_SECONDS_MAX;
@@ -150,6 +151,10 @@ pub(super) struct QueryOptions {
     #[arg(long, global = true)]
     pub(super) no_headers: bool,
 
+    /// Accept replies that come from another address than the one queried
+    #[arg(long, global = true)]
+    pub(super) any_source: bool,
+
     /// Exit with status 5 if fewer candidates answer than the safe number
     #[arg(long, global = true)]
     pub(super) strict: bool,
@@ -197,8 +202,14 @@ pub(super) enum Query {
         /// "candidate")
         node: String,
     },
-    /// The primary addresses of all nodes
-    Nodes,
+    /// The names, addresses and states of all nodes
+    Nodes {
+        /// Only the primary addresses, which fit a datagram for more nodes
+        #[arg(long)]
+        addresses: bool,
+    },
+    /// The names and states of all instances
+    Instances,
     /// The primary addresses of all master candidates
     Candidates,
     /// The instances that have this node as primary or secondary
@@ -233,7 +244,8 @@ pub(super) enum Query {
     },
     /// The value at a path in the configuration
     Config {
-        /// A path like /cluster/cluster_name
+        /// A path like /cluster/cluster_name; nodes, instances, groups, networks and disks may be
+        /// named by name or UUID: /nodes/node1.example.com/primary_ip
         path: String,
     },
     /// The data collectors of the monitoring daemon
@@ -250,6 +262,22 @@ pub(super) struct ProbeOptions {
     #[arg(long, conflicts_with = "watch")]
     pub(super) checks: bool,
 
+    /// Print the format of monitoring plugins [default if standard output is not a terminal]
+    #[arg(long, conflicts_with_all = ["json", "watch"])]
+    pub(super) plugin: bool,
+
+    /// Warn above these: lag=N,skew=TIME,rtt=TIME,age=TIME [default: lag=0,skew=60s]
+    #[arg(short, long, value_name = "THRESHOLDS")]
+    pub(super) warning: Option<Thresholds>,
+
+    /// Report CRITICAL above these
+    #[arg(short, long, value_name = "THRESHOLDS")]
+    pub(super) critical: Option<Thresholds>,
+
+    /// Accept replies that come from another address than the one queried
+    #[arg(long)]
+    pub(super) any_source: bool,
+
     /// Repeat at this interval until Ctrl-C or q [default: 2]
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = interval)]
     pub(super) watch: Option<Duration>,
@@ -258,17 +286,24 @@ pub(super) struct ProbeOptions {
 fn probe_help() -> String {
     format!(
         "\
-The first line has the format of monitoring plugins: state, summary, performance data. Then there
-is one line per candidate.
+On a terminal, there is a table of the candidates, then the verdict and the problems. With
+--plugin, or if standard output is not a terminal, the first line has the format of monitoring
+plugins: state, summary, performance data.
 
 Exit status:
   0  OK
-  1  WARNING: a candidate is down, has an old configuration, reports another
-     master, or its clock is more than 60 s off; this node's configuration file
-     has another serial than the one served, for more than 2 s; or one of --checks
-     failed
-  2  CRITICAL: fewer candidates answer than the safe number
+  1  WARNING: a candidate is down, reports another master, or exceeds a threshold;
+     this node's configuration file has another serial than the one served, for
+     more than 2 s; or one of --checks failed
+  2  CRITICAL: fewer candidates answer than the safe number, or a candidate exceeds
+     a critical threshold
   3  UNKNOWN: a file or socket of this host failed, or the command line is wrong
+
+Thresholds:
+  lag   how far the serial of a candidate is behind the newest
+  skew  how far the clock of a candidate is from this host's
+  rtt   the round trip
+  age   the time since the configuration was changed
 
 A candidate answers only requests whose clock is at most {SKEW_SECONDS_MAX} s from its own. The
 clocks are compared with pings that carry other times, up to 26 hours off: about
@@ -364,7 +399,12 @@ mod tests {
         for kind in RequestType::ALL {
             assert!(query.find_subcommand(kind.name()).is_some(), "{kind:?}");
         }
-        assert_eq!(query.get_subcommands().count(), RequestType::COUNT);
+        // `instances` is a configuration query.
+        let others = ["instances"];
+        assert_eq!(
+            query.get_subcommands().count(),
+            RequestType::COUNT + others.len()
+        );
     }
 
     #[test]

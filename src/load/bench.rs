@@ -33,8 +33,8 @@ pub(super) struct Bench<'a> {
     workload: Arc<Workload>,
     templates: Arc<[Template]>,
     seed: u64,
-    /// Lines of the recording that were skipped.
-    skipped: usize,
+    /// Numbers of the lines of the recording that were skipped.
+    skipped: Vec<usize>,
     interrupt: Interrupt,
 }
 
@@ -53,7 +53,7 @@ impl<'a> Bench<'a> {
             return Err(Error::new("there is no server to load"));
         };
         if !options.is_open() && options.in_flight() < targets.len() {
-            return Err(Error::new(
+            return Err(Error::usage(
                 "--in-flight must be at least the number of servers, otherwise some get no request",
             ));
         }
@@ -241,10 +241,12 @@ impl<'a> Bench<'a> {
                     .into(),
             );
         }
-        if self.skipped > 0 {
+        if !self.skipped.is_empty() {
             notes.push(format!(
-                "{} lines of the recording were skipped: they are not requests, or get no reply",
-                self.skipped
+                "{} lines of the recording were skipped, because they are not requests or get no \
+                 reply: {}",
+                self.skipped.len(),
+                replay::shortened(&self.skipped)
             ));
         }
         if self.interrupt.is_seen() {
@@ -264,8 +266,12 @@ fn of_role<'s>(role: Role, load: &'s mut Series, probe: &'s mut Series) -> &'s m
     }
 }
 
-/// The workload, and the number of lines of a recording that were skipped.
-fn workload(options: &Options, server: SocketAddr, key: &Key) -> Result<(Workload, usize), Error> {
+/// The workload, and the numbers of the lines of a recording that were skipped.
+fn workload(
+    options: &Options,
+    server: SocketAddr,
+    key: &Key,
+) -> Result<(Workload, Vec<usize>), Error> {
     if let Some(file) = &options.replay {
         let (queries, skipped) = replay::read(file)?;
         return Ok((Workload::in_turn(queries), skipped));
@@ -275,5 +281,5 @@ fn workload(options: &Options, server: SocketAddr, key: &Key) -> Result<(Workloa
         None => Names::ask(server, key, &options.mix.types())?,
     };
     let workload = Workload::of_mix(&options.mix, &names).map_err(Error::new)?;
-    Ok((workload, 0))
+    Ok((workload, Vec::new()))
 }

@@ -87,7 +87,7 @@ pub fn run(
     key: &Key,
     json: bool,
 ) -> Result<ExitCode, Error> {
-    options.check().map_err(Error::new)?;
+    options.check().map_err(Error::usage)?;
     if let Some(file) = &options.report {
         // Fails before the measurement, not after it.
         let open = OpenOptions::new().append(true).create(true).open(file);

@@ -53,7 +53,8 @@ impl Names {
     pub(super) fn of_file(file: &Path) -> Result<Self, Error> {
         let failed = |why: &dyn std::fmt::Display| Error::new(format!("{}: {why}", file.display()));
         let text = std::fs::read(file).map_err(|error| failed(&error))?;
-        let config: ConfigData = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
+        let config: ConfigData = serde_json::from_slice(&text)
+            .map_err(|error| failed(&format!("not a config.data: {error}")))?;
         let mut names = Self::default();
         names.add_paths(config.nodes.keys());
         names.nodes = config

@@ -14,23 +14,48 @@ use super::mix::Query;
 use crate::protocol::request::RequestType;
 use crate::text::ascii_json;
 
-/// Reads a recording; returns its queries and the number of lines that were skipped.
+/// Numbers of skipped lines that are printed.
+const SHOWN_MAX: usize = 5;
+
+/// Reads a recording; returns its queries and the numbers of the lines that were skipped. Empty
+/// lines are ignored.
 ///
 /// # Errors
 ///
 /// The file cannot be read, or contains no request.
-pub(super) fn read(file: &Path) -> Result<(Vec<Query>, usize), Error> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Error::new(format!("{}: {error}", file.display())))?;
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let all = lines.clone().count();
-    let queries: Vec<_> = lines.filter_map(|line| query(line.trim())).collect();
+pub(super) fn read(file: &Path) -> Result<(Vec<Query>, Vec<usize>), Error> {
+    let text =
+        std::fs::read(file).map_err(|error| Error::new(format!("{}: {error}", file.display())))?;
+    let (queries, skipped) = parse(&text);
     if queries.is_empty() {
         let why = "no line is a request (an inner message, a datagram, or {\"request\": \"...\"})";
         return Err(Error::new(format!("{}: {why}", file.display())));
     }
-    let skipped = all - queries.len();
     Ok((queries, skipped))
+}
+
+fn parse(text: &[u8]) -> (Vec<Query>, Vec<usize>) {
+    let mut queries = Vec::new();
+    let mut skipped = Vec::new();
+    for (number, line) in (1..).zip(text.split(|&byte| byte == b'\n')) {
+        let line = line.trim_ascii();
+        match std::str::from_utf8(line).ok().and_then(query) {
+            Some(query) => queries.push(query),
+            None if line.is_empty() => {}
+            None => skipped.push(number),
+        }
+    }
+    (queries, skipped)
+}
+
+/// The first numbers of a list.
+pub(super) fn shortened(lines: &[usize]) -> String {
+    let shown = lines.iter().take(SHOWN_MAX).map(usize::to_string);
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match lines.len().saturating_sub(SHOWN_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 fn query(line: &str) -> Option<Query> {
@@ -57,6 +82,17 @@ fn query(line: &str) -> Option<Query> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bad_line_is_skipped_by_its_number() {
+        let text = b"{\"type\": 0}\n\nplj0\xff not a request\r\n{\"type\": 3}\r\n{}";
+        let (queries, skipped) = parse(text);
+        let kinds: Vec<_> = queries.iter().map(|query| query.kind).collect();
+        assert_eq!(kinds, [RequestType::Ping, RequestType::ClusterMaster]);
+        assert_eq!(skipped, [3, 5]);
+        assert_eq!(shortened(&skipped), "3, 5");
+        assert_eq!(shortened(&[1, 2, 3, 4, 5, 6]), "1, 2, 3, 4, 5 and 1 more");
+    }
 
     #[test]
     fn a_request_can_be_recorded_in_three_formats() {

@@ -6,6 +6,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ganeti_confd::demo;
@@ -135,7 +137,22 @@ const QUERIES: &[(&str, &str)] = &[
     ),
     ("role node1.example.com", "master\n"),
     ("role node2", "regular\n"),
-    ("nodes", "10.1.0.3\n10.1.0.2\n10.1.0.1\n"),
+    ("nodes --addresses", "10.1.0.3\n10.1.0.2\n10.1.0.1\n"),
+    (
+        "nodes",
+        "node1.example.com\t10.1.0.1\tcandidate\t1a0c8aae-ec67-458e-9a16-a2eefb32555e\n\
+         node2.example.com\t10.1.0.2\tregular\t60044f9c-b5b9-4101-8d8d-0bff90150280\n\
+         node3.example.com\t10.1.0.3\tregular\tb7d02912-8575-4227-b0f1-18de357e3da8\n",
+    ),
+    (
+        "instances -o name",
+        "instance1.example.com\ninstance10.example.com\ninstance2.example.com\n\
+         instance3.example.com\ninstance4.example.com\ninstance5.example.com\n\
+         instance6.example.com\ninstance7.example.com\ninstance8.example.com\n\
+         instance9.example.com\n",
+    ),
+    ("config /nodes/node2.example.com/primary_ip", "10.1.0.2\n"),
+    ("config /nodes/node2/primary_ip", "10.1.0.2\n"),
     ("candidates", "10.1.0.1\n"),
     (
         "instances-on node2",
@@ -180,7 +197,7 @@ fn every_query_prints_text_and_json() {
                 plain.err
             );
             assert_eq!(plain.err, "", "{kind:?} {query}");
-            let json = servers.run(&format!("query {query} --json"));
+            let json = servers.run(&format!("query {} --json", query.replace(" -o name", "")));
             assert_eq!(
                 (json.status, json.err.as_str()),
                 (0, ""),
@@ -233,7 +250,7 @@ fn errors_of_the_cluster_exit_with_1() {
             ),
             (
                 "config /nothing",
-                "confdctl: path \"/nothing\": the argument is of the wrong kind, or the path leads nowhere\n",
+                "confdctl: path \"/nothing\": there is no \"nothing\" in /, which has cluster, ctime, disks, filters, instances, maintenance, mtime, networks, nodegroups, nodes, serial_no, version\n",
             ),
         ] {
             let ran = servers.run(&format!("query {query}"));
@@ -243,6 +260,11 @@ fn errors_of_the_cluster_exit_with_1() {
             assert_eq!(json.status, 1);
             assert!(json.json()["error"].is_string(), "{json:?}");
         }
+        let deep = servers.run("query config /nodes/node1/bogus/deeper");
+        assert_eq!(deep.status, 1);
+        let expected = "confdctl: path \"/nodes/node1/bogus/deeper\": there is no \"bogus\" in \
+                        /nodes/1a0c8aae-ec67-458e-9a16-a2eefb32555e, which has name, primary_ip, ";
+        assert!(deep.err.starts_with(expected), "{kind:?}: {deep:?}");
     }
 }
 
@@ -364,7 +386,7 @@ fn output_formats() {
         "{yaml}"
     );
     assert_eq!(
-        servers.run("query nodes -o csv").out.lines().next(),
+        servers.run("query candidates -o csv").out.lines().next(),
         Some("IP")
     );
     let colored = servers
@@ -809,6 +831,88 @@ fn probe_warns_if_the_file_on_disk_is_not_served() {
 }
 
 #[test]
+fn thresholds_of_the_probe_are_options() {
+    let new = Subject::start(
+        Kind::Mmsg,
+        Some(&changed(&[("/serial_no", json!(40))])),
+        KEY,
+    );
+    let old = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
+    let servers = Servers::new(&[new.address(), old.address()]);
+    // The lag is 6; the configuration is years old.
+    for (options, status, part) in [
+        ("", 1, "serial 6 behind"),
+        ("-w lag=6", 0, "CONFD OK - 2 of 2"),
+        ("-w lag=6 -c rtt=1ns", 2, ": round trip "),
+        (
+            "-c lag=5",
+            2,
+            "CONFD CRITICAL - 2 of 2 candidates answer, serial 40; ",
+        ),
+        (
+            "-w lag=6,age=1d",
+            1,
+            "; the configuration was changed 2years ",
+        ),
+        ("-w lag=6,age=1d -c age=1d", 2, " age="),
+        ("-w lag=x", 3, ""),
+    ] {
+        let ran = servers.run(&format!("probe {options}"));
+        assert_eq!(ran.status, status, "{options}: {ran:?}");
+        assert!(ran.first_line().contains(part), "{options}: {ran:?}");
+    }
+    let performance = servers.run("probe -w lag=7,rtt=1s -c skew=5m").out;
+    assert!(performance.contains(" lag=6;7;;0; skew="), "{performance}");
+    assert!(performance.contains("s;60;300;0; rtt="), "{performance}");
+    assert!(performance.contains("s;1;;0;"), "{performance}");
+}
+
+/// The daemon replies from another address of this host than the one that was queried, as the
+/// reference does on 0.0.0.0.
+#[test]
+fn replies_from_another_address_are_named_and_accepted_on_request() {
+    let subject = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
+    // A relay that passes requests on and replies from another socket.
+    let front = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = front.local_addr().unwrap();
+    let back = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (server, other) = (subject.address(), back.local_addr().unwrap());
+    for socket in [&front, &back] {
+        let timeout = Duration::from_millis(500);
+        socket.set_read_timeout(Some(timeout)).unwrap();
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let is_stopped = Arc::clone(&stop);
+    let relay = std::thread::spawn(move || {
+        let mut buffer = [0; 65_536];
+        while !is_stopped.load(Ordering::Relaxed) {
+            let Ok((len, client)) = front.recv_from(&mut buffer) else {
+                continue;
+            };
+            back.send_to(&buffer[..len], server).unwrap();
+            if let Ok((len, _)) = back.recv_from(&mut buffer) {
+                back.send_to(&buffer[..len], client).unwrap();
+            }
+        }
+    });
+    let servers = Servers::new(&[address]);
+    let warning =
+        format!("warning: a reply of {address} came from {other}, with the right signature");
+    let accepted = servers.run("query master --any-source");
+    assert_eq!(
+        (accepted.status, accepted.out.as_str()),
+        (0, "node1.example.com\n"),
+        "{accepted:?}"
+    );
+    assert!(accepted.err.contains(&warning), "{accepted:?}");
+    let refused = servers.run("query master --timeout 2");
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!(refused.status, 3, "{refused:?}");
+    assert!(refused.err.contains(&warning), "{refused:?}");
+    relay.join().unwrap();
+}
+
+#[test]
 fn disagreeing_candidates_are_named() {
     let configuration = configuration();
     let parsed: Value = serde_json::from_slice(&configuration).unwrap();
@@ -1040,7 +1144,7 @@ fn a_terminal_gets_tables_and_a_view_that_q_ends() {
     let mut view = on_terminal(&format!("{CONFDCTL} --demo probe --watch"));
     let mut out = BufReader::new(view.0.stdout.take().unwrap());
     let mut seen = Vec::new();
-    while !String::from_utf8_lossy(&seen).contains("CONFD OK") {
+    while !String::from_utf8_lossy(&seen).contains(": 1 of 1 candidates answer") {
         assert_ne!(
             out.read_until(b'\n', &mut seen).unwrap(),
             0,
@@ -1075,7 +1179,7 @@ fn man_pages_are_complete_and_valid() {
     let made = run(&["man", dir.path().to_str().unwrap()]);
     assert_eq!(made.status, 0, "{made:?}");
     let paths: Vec<&Path> = made.out.lines().map(Path::new).collect();
-    assert_eq!(paths.len(), 19, "{made:?}");
+    assert_eq!(paths.len(), 20, "{made:?}");
     for name in [
         "man1/confdctl.1",
         "man1/confdctl-query-node-of.1",

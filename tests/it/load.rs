@@ -306,8 +306,9 @@ fn recorded_requests_are_replayed() {
         r#"{"config": "no request"}"#,
         r#"plj0{"msg": "{\"protocol\": 1, \"type\": 9, \"query\": \"instance9.nowhere\", \"rsalt\": \"R\"}", "salt": "1", "hmac": "x"}"#,
     ];
-    fs::write(generator.path().join("requests"), lines.join("\n"))
-        .expect("the directory is writable");
+    // The last line is not even text.
+    let recording = [lines.join("\n").as_bytes(), b"\nplj0\xff\n"].concat();
+    fs::write(generator.path().join("requests"), recording).expect("the directory is writable");
     let arguments = words("--replay requests --requests 30 --in-flight 3 --warm-up 0s");
     let results = generator.json(&[daemon.address()], &arguments);
     for kind in ["ping", "role", "disks"] {
@@ -315,7 +316,10 @@ fn recorded_requests_are_replayed() {
     }
     assert_eq!(count(&results, "errors"), 10, "of the unknown instance");
     let notes = results["notes"].to_string();
-    assert!(notes.contains("1 lines of the recording"), "{notes}");
+    assert!(
+        notes.contains("2 lines of the recording were skipped") && notes.contains("no reply: 3, 5"),
+        "{notes}"
+    );
 }
 
 #[test]
@@ -381,7 +385,9 @@ fn errors_are_reported_before_the_load_starts() {
         (["--require", "probe.p99<1ms"], "--probe"),
     ] {
         let output = Generator::new().run(&[server.address], &arguments);
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let is_usage = why.starts_with("--");
+        let status = if is_usage { 2 } else { 1 };
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
         assert!(text(&output).contains(why), "{output:?}");
     }
     server.stop();

@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::super::diagnose;
+use super::super::format::milliseconds;
+use super::super::limits::{Limits, Severity};
 use super::config_file::ConfigFile;
 use crate::client::{
     Candidate, CandidateResult, CandidateStatus, Outcome, Question, Skew, question, quorum,
 };
+use crate::clock;
 use crate::protocol::SKEW_SECONDS_MAX;
 use crate::protocol::reply::Status;
-
-/// A clock that differs by more than this is a warning, long before confd stops answering.
-pub(super) const SKEW_SECONDS_WARNING: u64 = 60;
 
 /// Clocks within this many seconds of each other agree.
 const SKEW_SECONDS_ALIKE: i64 = 5;
@@ -53,6 +53,9 @@ pub(super) struct Health {
     pub(super) candidates: Vec<CandidateHealth>,
     /// The safe number of replies.
     pub(super) needed: usize,
+    pub(super) limits: Limits,
+    /// The time since the configuration was changed, if a threshold needs it.
+    pub(super) age: Option<Duration>,
     /// The configuration file on this node, if there is one and it belongs to this cluster.
     pub(super) config_file: Option<ConfigFile>,
     /// The results of `--checks`.
@@ -105,7 +108,12 @@ pub(super) struct Check {
 
 impl Health {
     /// Evaluates the replies to `/serial_no` and to the query for the master.
-    pub(super) fn new(candidates: &[Candidate], serials: &Outcome, masters: &Outcome) -> Self {
+    pub(super) fn new(
+        candidates: &[Candidate],
+        serials: &Outcome,
+        masters: &Outcome,
+        limits: Limits,
+    ) -> Self {
         let question = question::config("/serial_no");
         let all = serials.results().iter();
         let newest = all.filter_map(|it| serial_of(&question, it)).max();
@@ -128,6 +136,8 @@ impl Health {
         };
         Self {
             needed: quorum(candidates.len()),
+            limits,
+            age: None,
             candidates: candidates.iter().map(health).collect(),
             config_file: None,
             checks: None,
@@ -163,6 +173,30 @@ impl Health {
         self.candidates.iter().any(|it| it.lag() > Some(0))
     }
 
+    /// Takes the age from the replies to `/mtime`.
+    pub(super) fn set_changed(&mut self, changed: &Outcome) {
+        let question = question::config("/mtime");
+        let reply = changed.best().and_then(CandidateResult::reply);
+        let seconds = reply.and_then(|reply| question.read(reply).ok()?.as_f64());
+        let changed = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let now = Duration::from_secs(clock::unix_seconds());
+        self.age = changed.map(|changed| now.saturating_sub(changed));
+    }
+
+    /// What is wrong with the age of the configuration.
+    pub(super) fn age_problem(&self) -> Option<(Severity, String)> {
+        let age = self.age?;
+        let severity = self.limits.exceeded(age, |it| it.age)?;
+        let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
+        Some((severity, format!("the configuration was changed {age} ago")))
+    }
+
+    /// Each candidate that has problems, with these.
+    pub(super) fn problems(&self) -> impl Iterator<Item = (&str, Problem)> {
+        let candidates = self.candidates.iter();
+        candidates.filter_map(|it| Some((&*it.name, it.problem(&self.limits)?)))
+    }
+
     /// What differs between the configuration file on this node and what is served.
     pub(super) fn file_problem(&self) -> Option<String> {
         self.config_file.as_ref()?.problem(self.newest()?)
@@ -194,12 +228,12 @@ impl Health {
 
     pub(super) fn service_state(&self) -> ServiceState {
         let failed = self.checks.iter().flatten().any(|check| !check.ok);
-        if self.up() < self.needed {
+        let severities = self.problems().map(|(_, problem)| problem.severity);
+        let age = self.age_problem().map(|(severity, _)| severity);
+        let worst = severities.chain(age).max();
+        if self.up() < self.needed || worst == Some(Severity::Critical) {
             ServiceState::Critical
-        } else if failed
-            || self.is_file_different()
-            || self.candidates.iter().any(|it| it.problem().is_some())
-        {
+        } else if failed || self.is_file_different() || worst.is_some() {
             ServiceState::Warning
         } else {
             ServiceState::Ok
@@ -229,8 +263,22 @@ impl Health {
         };
         skews.len() > 1
             && most - least <= SKEW_SECONDS_ALIKE
-            && least.unsigned_abs().min(most.unsigned_abs()) > SKEW_SECONDS_WARNING
+            && self.exceeds_skew(least)
+            && self.exceeds_skew(most)
     }
+
+    fn exceeds_skew(&self, seconds: i64) -> bool {
+        let skew = Duration::from_secs(seconds.unsigned_abs());
+        self.limits.exceeded(skew, |it| it.skew).is_some()
+    }
+}
+
+/// What is wrong with a candidate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) severity: Severity,
+    /// In a few words.
+    pub(super) text: String,
 }
 
 impl CandidateHealth {
@@ -259,26 +307,44 @@ impl CandidateHealth {
         }
     }
 
-    /// What is wrong, in a few words; `None` if it is healthy.
-    pub(super) fn problem(&self) -> Option<String> {
+    /// `None` if it is healthy.
+    pub(super) fn problem(&self, limits: &Limits) -> Option<Problem> {
         let mut problems = Vec::new();
+        let mut add = |severity, text: String| problems.push(Problem { severity, text });
         match &self.state {
-            ProbeState::Up { lag: 0, .. } => {}
-            ProbeState::Up { lag, .. } => problems.push(format!("serial {lag} behind")),
-            ProbeState::Error(text) => problems.push(format!("error ({text})")),
-            ProbeState::Unreachable(why) => problems.push(format!("down ({why})")),
-            ProbeState::Silent => problems.push("no answer".to_owned()),
+            ProbeState::Up {
+                lag, round_trip, ..
+            } => {
+                if let Some(severity) = limits.exceeded(*lag, |it| it.lag) {
+                    add(severity, format!("serial {lag} behind"));
+                }
+                if let Some(severity) = limits.exceeded(*round_trip, |it| it.round_trip) {
+                    add(
+                        severity,
+                        format!("round trip {}", milliseconds(*round_trip)),
+                    );
+                }
+            }
+            ProbeState::Error(text) => add(Severity::Warning, format!("error ({text})")),
+            ProbeState::Unreachable(why) => add(Severity::Warning, format!("down ({why})")),
+            ProbeState::Silent => add(Severity::Warning, "no answer".to_owned()),
         }
         if let Some(master) = &self.disputed_master {
-            problems.push(format!("reports {master} as the master, others do not"));
+            let text = format!("reports {master} as the master, others do not");
+            add(Severity::Warning, text);
         }
-        if let Some(skew) = self
-            .skew
-            .filter(|skew| skew.seconds.unsigned_abs() > SKEW_SECONDS_WARNING)
-        {
-            problems.push(format!("clock {}", distance(skew)));
+        if let Some(skew) = self.skew {
+            let seconds = Duration::from_secs(skew.seconds.unsigned_abs());
+            if let Some(severity) = limits.exceeded(seconds, |it| it.skew) {
+                add(severity, format!("clock {}", distance(skew)));
+            }
         }
-        (!problems.is_empty()).then(|| problems.join(", "))
+        let severity = problems.iter().map(|problem| problem.severity).max()?;
+        let texts: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
+        Some(Problem {
+            severity,
+            text: texts.join(", "),
+        })
     }
 
     /// What an administrator should check; empty if the candidate is healthy.
@@ -379,6 +445,8 @@ pub(super) mod testing {
     pub(in super::super) fn health(candidates: Vec<CandidateHealth>) -> Health {
         Health {
             needed: quorum(candidates.len()),
+            limits: Limits::default(),
+            age: None,
             candidates,
             config_file: None,
             checks: None,

@@ -1,18 +1,21 @@
 //! The result of a probe as JSON.
 
 use super::super::format::json_line;
+use super::super::limits::Limits;
 use super::health::{CandidateHealth, Health};
 use super::plugin;
 
 /// One line of JSON.
 pub(super) fn document(health: &Health) -> String {
-    let candidates: Vec<_> = health.candidates.iter().map(candidate).collect();
+    let candidates = health.candidates.iter();
+    let candidates: Vec<_> = candidates.map(|it| candidate(it, &health.limits)).collect();
     let mut json = serde_json::json!({
         "verdict": health.service_state(),
         "summary": plugin::summary(health),
         "up": health.up(),
         "needed": health.needed,
         "serial": health.newest(),
+        "age_s": health.age.map(|age| age.as_secs()),
         "candidates": candidates,
     });
     if let Some(file) = &health.config_file {
@@ -28,7 +31,7 @@ pub(super) fn document(health: &Health) -> String {
     json_line(&json)
 }
 
-fn candidate(candidate: &CandidateHealth) -> serde_json::Value {
+fn candidate(candidate: &CandidateHealth, limits: &Limits) -> serde_json::Value {
     serde_json::json!({
         "name": candidate.name,
         "state": candidate.state.name(),
@@ -37,6 +40,6 @@ fn candidate(candidate: &CandidateHealth) -> serde_json::Value {
         "skew_s": candidate.skew.map(|skew| skew.seconds),
         "skew_within_s": candidate.skew.map(|skew| skew.within),
         "round_trip_ms": candidate.round_trip().map(|time| time.as_secs_f64() * 1000.0),
-        "trouble": candidate.problem(),
+        "problem": candidate.problem(limits).map(|problem| problem.text),
     })
 }

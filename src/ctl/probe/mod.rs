@@ -6,7 +6,7 @@
 //!   |
 //! health    what the answers mean for each candidate, and the state of the service
 //!   |
-//! plugin, json   output                           watch    repeats it on a terminal
+//! plugin, people, json   output                   watch         repeats it
 //! ```
 //!
 //! Candidates are compared by `/serial_no`, the serial of the whole configuration, which grows with
@@ -19,21 +19,24 @@ mod checks;
 mod config_file;
 mod health;
 mod json;
+mod people;
 mod plugin;
 mod prober;
 mod watch;
 
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use super::exit::{CommandError, eprintln_prefixed, print};
 use super::options::{Common, ProbeOptions};
 pub(super) use health::ServiceState;
+use people::Look;
 use prober::Prober;
 
 /// Runs the command.
 pub(super) fn run(common: &Common, options: &ProbeOptions) -> ExitCode {
     let result = match options.watch {
-        Some(interval) => watch::run(common, interval),
+        Some(interval) => watch::run(common, options, interval),
         None => once(common, options),
     };
     result.unwrap_or_else(|error| {
@@ -47,15 +50,16 @@ pub(super) fn run(common: &Common, options: &ProbeOptions) -> ExitCode {
 }
 
 fn once(common: &Common, options: &ProbeOptions) -> Result<ExitCode, CommandError> {
-    let prober = Prober::new(common)?;
+    let prober = Prober::new(common, options)?;
     let mut health = prober.probe()?;
     if options.checks {
         health.checks = Some(checks::run(prober.client())?);
     }
-    print(&if common.json {
-        json::document(&health)
-    } else {
-        plugin::text(&health)
+    let is_for_people = !options.plugin && io::stdout().is_terminal();
+    print(&match (common.json, is_for_people) {
+        (true, _) => json::document(&health),
+        (false, true) => people::text(&health, Look::of_stdout(common)),
+        (false, false) => plugin::text(&health),
     })?;
     Ok(health.service_state().into())
 }

@@ -2,10 +2,12 @@
 //! performance data, then a table for people.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::super::format::milliseconds;
+use super::super::limits::Thresholds;
 use super::super::table::{Alignment, Column, Table};
-use super::health::{CandidateHealth, Health, SKEW_SECONDS_WARNING, ServiceState};
+use super::health::{CandidateHealth, Health};
 use crate::client::Skew;
 use crate::printable::printable;
 
@@ -41,28 +43,36 @@ pub(super) fn summary(health: &Health) -> String {
         health.up(),
         health.candidates.len()
     );
-    if health.service_state() == ServiceState::Critical {
+    if health.up() < health.needed {
         let _ = write!(text, ", {} are needed", health.needed);
     }
     if let Some(serial) = health.newest() {
         let _ = write!(text, ", serial {serial}");
     }
-    for candidate in &health.candidates {
-        if let Some(problem) = candidate.problem() {
-            let _ = write!(text, "; {}: {problem}", candidate.name);
-        }
-    }
-    if let Some(problem) = health.file_problem() {
+    for problem in problems(health) {
         let _ = write!(text, "; {problem}");
-    }
-    for check in health.checks.iter().flatten().filter(|check| !check.ok) {
-        let _ = write!(text, "; {} failed", check.name);
-    }
-    if health.is_own_clock_off() {
-        text += "; all clocks differ from this host's by the same amount: check this host's clock";
     }
     // A bar starts the performance data, and a line feed the table.
     printable(&text).replace('|', "/")
+}
+
+/// One sentence for each problem.
+pub(super) fn problems(health: &Health) -> Vec<String> {
+    let of_candidates = health.problems();
+    let mut problems: Vec<String> = of_candidates
+        .map(|(name, problem)| format!("{name}: {}", problem.text))
+        .collect();
+    problems.extend(health.file_problem());
+    problems.extend(health.age_problem().map(|(_, text)| text));
+    let checks = health.checks.iter().flatten();
+    let failed = checks.filter(|check| !check.ok);
+    problems.extend(failed.map(|check| format!("{} failed", check.name)));
+    if health.is_own_clock_off() {
+        problems.push(
+            "all clocks differ from this host's by the same amount: check this host's clock".into(),
+        );
+    }
+    problems
 }
 
 /// The performance data: `name=value;warning;critical;minimum;maximum`.
@@ -70,19 +80,34 @@ fn performance(health: &Health) -> String {
     let (all, needed) = (health.candidates.len(), health.needed);
     let mut text = format!("up={};{all}:;{needed}:;0;{all}", health.up());
     let candidates = || health.candidates.iter();
+    let limits = &health.limits;
+    let thresholds = |of: &dyn Fn(&Thresholds) -> Option<String>| {
+        let [warning, critical] = [&limits.warning, &limits.critical].map(of);
+        let [warning, critical] = [warning, critical].map(Option::unwrap_or_default);
+        format!("{warning};{critical};0;")
+    };
+    let seconds = |time: Duration| time.as_secs_f64().to_string();
     if let Some(lag) = candidates().filter_map(CandidateHealth::lag).max() {
-        let _ = write!(text, " lag={lag};0;;0;");
+        let thresholds = thresholds(&|it| it.lag.map(|lag| lag.to_string()));
+        let _ = write!(text, " lag={lag};{thresholds}");
     }
     if let Some(skew) = health.skew_max() {
-        let _ = write!(text, " skew={skew}s;{SKEW_SECONDS_WARNING};;0;");
+        let thresholds = thresholds(&|it| it.skew.map(seconds));
+        let _ = write!(text, " skew={skew}s;{thresholds}");
     }
     if let Some(time) = candidates().filter_map(CandidateHealth::round_trip).max() {
-        let _ = write!(text, " rtt={:.6}s;;;0;", time.as_secs_f64());
+        let thresholds = thresholds(&|it| it.round_trip.map(seconds));
+        let _ = write!(text, " rtt={:.6}s;{thresholds}", time.as_secs_f64());
+    }
+    if let Some(age) = health.age {
+        let thresholds = thresholds(&|it| it.age.map(seconds));
+        let _ = write!(text, " age={}s;{thresholds}", age.as_secs());
     }
     text
 }
 
-fn candidates(health: &Health) -> Table {
+/// One row per candidate.
+pub(super) fn candidates(health: &Health) -> Table {
     let mut table = Table::new([
         Column::new("CANDIDATE"),
         Column::state("STATE"),

@@ -4,7 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::super::exit::CommandError;
-use super::super::options::Common;
+use super::super::limits::Limits;
+use super::super::options::{Common, ProbeOptions};
 use super::super::target::Target;
 use super::config_file::{ConfigFile, SETTLE_TIME};
 use super::health::Health;
@@ -25,6 +26,7 @@ pub(super) struct Prober {
     client: ConfdClient,
     /// Also keeps the sample cluster of `--demo` running.
     target: Target,
+    limits: Limits,
     clocks: Option<Clocks>,
 }
 
@@ -40,18 +42,20 @@ impl Prober {
     /// # Errors
     ///
     /// As for [`Target::find`] and [`Target::client`].
-    pub(super) fn new(common: &Common) -> Result<Self, CommandError> {
+    pub(super) fn new(common: &Common, options: &ProbeOptions) -> Result<Self, CommandError> {
         let target = Target::find(common)?;
         let settings = Settings {
             coverage: Coverage::All,
             wait_for: WaitFor::All,
             deadline: common.timeout.unwrap_or(TIMEOUT_DEFAULT),
+            any_source: options.any_source,
             ..Settings::default()
         };
         let client = target.client()?.with_settings(settings);
         Ok(Self {
             client,
             target,
+            limits: Limits::new(options.warning, options.critical),
             clocks: None,
         })
     }
@@ -142,7 +146,14 @@ impl Prober {
             (serials, masters.join().expect("the client does not panic"))
         });
         let (serials, masters) = (serials.map_err(of_client)?, masters.map_err(of_client)?);
-        Ok(Health::new(&self.client.candidates(), &serials, &masters))
+        let candidates = self.client.candidates();
+        let mut health = Health::new(&candidates, &serials, &masters, self.limits);
+        let thresholds = [self.limits.warning.age, self.limits.critical.age];
+        if thresholds.iter().any(Option::is_some) {
+            let changed = self.client.query_all(&question::config("/mtime"));
+            health.set_changed(&changed.map_err(of_client)?);
+        }
+        Ok(health)
     }
 }
 

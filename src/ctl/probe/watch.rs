@@ -17,8 +17,9 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::super::exit::{CommandError, Exit};
-use super::super::options::Common;
+use super::super::options::{Common, ProbeOptions};
 use super::health::Health;
+use super::people::{self, Look};
 use super::prober::Prober;
 use super::{json, plugin};
 use crate::clock;
@@ -40,9 +41,13 @@ enum End {
 /// # Errors
 ///
 /// A file, a socket or standard output of this host fails.
-pub(super) fn run(common: &Common, interval: Duration) -> Result<ExitCode, CommandError> {
+pub(super) fn run(
+    common: &Common,
+    options: &ProbeOptions,
+    interval: Duration,
+) -> Result<ExitCode, CommandError> {
     let local = |error: io::Error| CommandError::new(Exit::Local, format!("cannot watch: {error}"));
-    let prober = Prober::new(common)?;
+    let prober = Prober::new(common, options)?;
     let signals = [SIGINT, SIGTERM].map(signal_stream);
     let [interrupt, terminate] = signals;
     let (interrupt, terminate) = (interrupt.map_err(local)?, terminate.map_err(local)?);
@@ -152,6 +157,9 @@ impl View<'_> {
         };
         let text = match result {
             Ok(health) if self.common.json => json::document(&health),
+            Ok(health) if io::stdout().is_terminal() => {
+                self.frame(&people::text(&health, Look::of_stdout(self.common)))
+            }
             Ok(health) => self.frame(&plugin::text(&health)),
             Err(error) => self.frame(&format!("{error}\n")),
         };
@@ -165,12 +173,8 @@ impl View<'_> {
         if !io::stdout().is_terminal() {
             return format!("{text}\n");
         }
-        // Performance data is only for monitoring systems.
-        let text = text.replacen('|', "\n|", 1);
-        let lines = text.lines().filter(|line| !line.starts_with('|'));
-        let lines: String = lines.map(|line| format!("{line}\n")).collect();
         let key = if self.keys.is_some() { "q" } else { "Ctrl-C" };
-        format!("{REDRAW}{lines}\n{}; {key} to quit\n", time_of_day())
+        format!("{REDRAW}{text}\n{}; {key} to quit\n", time_of_day())
     }
 }
 

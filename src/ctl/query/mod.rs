@@ -3,6 +3,7 @@
 
 mod compare;
 mod json;
+mod path;
 mod view;
 
 use std::io::{self, IsTerminal as _};
@@ -57,7 +58,9 @@ impl QueryRun<'_> {
                 self.ask(&question::master_addresses(), view::master)
             }
             Query::Role { node } => self.ask(&question::node_role(node), view::role),
-            Query::Nodes => self.ask(&question::node_ips(), view::addresses),
+            Query::Nodes { addresses: true } => self.ask(&question::node_ips(), view::addresses),
+            Query::Nodes { addresses: false } => self.ask(&question::config("/nodes"), view::nodes),
+            Query::Instances => self.ask(&question::config("/instances"), view::all_instances),
             Query::Candidates => self.ask(&question::candidate_ips(), view::addresses),
             Query::InstancesOn { node } => {
                 self.ask(&question::node_instances(node), view::instances)
@@ -76,7 +79,10 @@ impl QueryRun<'_> {
             Query::Ips { link } => {
                 self.ask(&question::instance_ips(link.as_deref()), view::addresses)
             }
-            Query::Config { path } => self.ask(&question::config(path), view::value),
+            Query::Config { path } => {
+                let path = path::with_uuid(&self.client, path).unwrap_or_else(|| path.clone());
+                self.ask(&question::config(&path), view::value)
+            }
             Query::Collectors => self.ask(&question::data_collectors(), view::collectors),
             Query::Ping => self.ask(&question::ping(), view::configuration_version),
         }
@@ -88,6 +94,7 @@ impl QueryRun<'_> {
             settings.coverage = Coverage::All;
             settings.wait_for = WaitFor::All;
         }
+        settings.any_source = self.options.any_source;
         settings.deadline = self.common.timeout.unwrap_or(settings.deadline);
         settings
     }
@@ -204,6 +211,18 @@ impl QueryRun<'_> {
 
     /// Prints a warning if there are too few answers or they differ.
     fn warn(&self, outcome: &Outcome, results: &[&CandidateResult]) {
+        for result in results {
+            if let Some(source) = result.other_source {
+                let candidate = &result.candidate;
+                let effect = match self.options.any_source {
+                    true => "accepted with --any-source",
+                    false => "not accepted without --any-source",
+                };
+                eprintln_prefixed(format!(
+                    "warning: a reply of {candidate} came from {source}, with the right signature; {effect}"
+                ));
+            }
+        }
         let Some(best) = outcome.best().and_then(CandidateResult::reply) else {
             return;
         };
@@ -266,7 +285,11 @@ impl QueryRun<'_> {
             }
             Query::Disks { instance } => format!("instance {instance:?}: {error}"),
             Query::NodeOf { ips, .. } => format!("address {}: {error}", printable(&ips.join(" "))),
-            Query::Config { path } => format!("path {path:?}: {error}"),
+            Query::Config { path } => match path::explain(&self.client, path) {
+                Some(why) => printable(&why),
+                None => format!("path {path:?}: {error}"),
+            },
+            Query::Nodes { .. } | Query::Instances => format!("{error}; {NAMES_HELP}"),
             _ => error,
         }
     }
@@ -279,6 +302,9 @@ impl QueryRun<'_> {
         )
     }
 }
+
+/// What to do if the names of a large cluster do not fit a datagram.
+const NAMES_HELP: &str = "for the addresses of all nodes: confdctl query nodes --addresses";
 
 /// The results in the order in which the candidates were named.
 fn in_order<'a>(outcome: &'a Outcome, candidates: &[Candidate]) -> Vec<&'a CandidateResult> {

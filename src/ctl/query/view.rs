@@ -118,6 +118,67 @@ pub(super) fn instances(instances: NodeInstances) -> View {
     View::Table(table)
 }
 
+/// The nodes of `/nodes`, by name.
+pub(super) fn nodes(nodes: Value) -> View {
+    let mut table = Table::new([
+        Column::new("NODE"),
+        Column::new("PRIMARY IP"),
+        Column::state("STATE"),
+        Column::optional("UUID", 1),
+    ]);
+    for (uuid, node) in by_name(&nodes) {
+        let is = |flag: &str| node[flag].as_bool() == Some(true);
+        let state = if is("offline") {
+            "offline"
+        } else if is("drained") {
+            "drained"
+        } else if is("master_candidate") {
+            "candidate"
+        } else {
+            "regular"
+        };
+        table.push([
+            text(&node["name"]),
+            text(&node["primary_ip"]),
+            state.into(),
+            uuid.into(),
+        ]);
+    }
+    View::Table(table)
+}
+
+/// The instances of `/instances`, by name.
+pub(super) fn all_instances(instances: Value) -> View {
+    let mut table = Table::new([
+        Column::new("INSTANCE"),
+        Column::state("STATE"),
+        Column::optional("HYPERVISOR", 2),
+        Column::optional("UUID", 1),
+    ]);
+    for (uuid, instance) in by_name(&instances) {
+        table.push([
+            text(&instance["name"]),
+            text(&instance["admin_state"]),
+            text(&instance["hypervisor"]),
+            uuid.into(),
+        ]);
+    }
+    View::Table(table)
+}
+
+/// The objects of a section, sorted by name, with their UUIDs.
+fn by_name(section: &Value) -> Vec<(&str, &Value)> {
+    let objects = section.as_object().into_iter().flatten();
+    let mut objects: Vec<(&str, &Value)> = objects.map(|(uuid, it)| (&**uuid, it)).collect();
+    objects.sort_by_key(|(_, object)| object["name"].as_str());
+    objects
+}
+
+/// A string as it is; empty for anything else.
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
 pub(super) fn disks(disks: Vec<Disk>) -> View {
     let mut table = Table::new([
         Column::new("DISK"),

@@ -97,6 +97,15 @@ impl fmt::Display for Trial {
     }
 }
 
+/// A rate without decimal places, unless it is small.
+fn significant(rate: f64) -> String {
+    if rate < 100.0 {
+        ((rate * 1e3).round() / 1e3).to_string()
+    } else {
+        format!("{rate:.0}")
+    }
+}
+
 impl Report<'_> {
     /// The requirements with their results.
     fn checks(&self) -> Vec<CheckedRequirement> {
@@ -162,7 +171,10 @@ impl Report<'_> {
                     Arrivals::Poisson => "Poisson",
                 };
                 let found = if is_search { " (found by search)" } else { "" };
-                format!("open loop, {rate:.0} requests/s{found}, {arrivals}, {sockets} sockets")
+                format!(
+                    "open loop, {} requests/s{found}, {arrivals}, {sockets} sockets",
+                    significant(rate)
+                )
             }
             (None, _) => {
                 let in_flight = options.in_flight();
