@@ -594,6 +594,16 @@ fn ipv6() {
     query_both_ways("over IPv6, one killed, one cut off", &network, expected);
 }
 
+/// Refreshes the client's candidates. Returns them by name.
+fn refreshed(client: &ConfdClient) -> Vec<Candidate> {
+    let mut list = client.refresh_candidates().expect("an answer");
+    assert_eq!(list, client.candidates());
+    list.sort_by(|a, b| a.name().cmp(b.name()));
+    let names: Vec<_> = list.iter().map(Candidate::name).collect();
+    println!("candidates: {}", names.join(", "));
+    list
+}
+
 #[test]
 fn the_candidate_list_is_followed() {
     let Some(mut network) = hosts(Family::Ipv4, [7; HOSTS]) else {
@@ -612,19 +622,6 @@ fn the_candidate_list_is_followed() {
     let [a, b, c, d] = [Serial(7); 4];
     settle(&network, [a, b, c, d, HostResult::Error]);
     let client = ConfdClient::new(KEY, candidates[..2].to_vec()).expect("sockets");
-    let refreshed = |client: &ConfdClient| {
-        let mut list = client.refresh_candidates().expect("an answer");
-        assert_eq!(list, client.candidates());
-        list.sort_by(|a, b| a.name().cmp(b.name()));
-        println!(
-            "candidates: {}",
-            list.iter()
-                .map(Candidate::name)
-                .collect::<Vec<_>>()
-                .join(", ")
-        );
-        list
-    };
     assert_eq!(refreshed(&client), candidates[..4]);
 
     // Added.

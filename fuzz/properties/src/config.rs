@@ -48,7 +48,10 @@ pub fn check(bytes: &[u8]) {
     if let Err(error) = serde_json::from_slice::<IgnoredAny>(bytes) {
         panic!("a file that is not JSON is served: {error}");
     }
-    assert!(std::str::from_utf8(bytes).is_ok(), "a file that is not UTF-8 is served");
+    assert!(
+        std::str::from_utf8(bytes).is_ok(),
+        "a file that is not UTF-8 is served"
+    );
     // Numbers beyond the range of doubles, unpaired surrogates and deep nesting are served, but
     // cannot be read here.
     let Ok(file) = serde_json::from_slice::<Value>(bytes) else {

@@ -34,11 +34,10 @@ thread_local! {
     static WORKER: RefCell<Worker> = RefCell::default();
 }
 
-/// Generates a configuration, changes it, loads it and queries it.
-pub fn check(bytes: &[u8]) {
-    let Some((&[a, b, c, d], rest)) = bytes.split_first_chunk() else {
-        return;
-    };
+/// The configuration that `bytes` choose; whether it must be served, if that is known; and the source
+/// of all other choices.
+fn choose(bytes: &[u8]) -> Option<(Json, Option<bool>, Rng)> {
+    let (&[a, b, c, d], rest) = bytes.split_first_chunk()?;
     let mut choices = Choices::from_bytes(rest);
     let seed = u16::from_le_bytes([a, b]).into();
     let mut tree = Generator::new(seed).config();
@@ -56,6 +55,14 @@ pub fn check(bytes: &[u8]) {
         encodings::sprinkle(&mut tree, &mut rng);
         tree = encodings::decode_all(&tree);
     }
+    Some((tree, is_served, rng))
+}
+
+/// Generates a configuration, changes it, loads it and queries it.
+pub fn check(bytes: &[u8]) {
+    let Some((tree, is_served, mut rng)) = choose(bytes) else {
+        return;
+    };
     let style = Style::any(&mut rng);
     let text = tree.write(&mut rng, style);
     let loaded = Snapshot::load(text.as_bytes());
@@ -71,8 +78,8 @@ pub fn check(bytes: &[u8]) {
     let served = served_snapshot(loaded.snapshot);
     let printed = Printed::of(&served);
     for (name, section) in &printed.0 {
-        let said = tree.member(name).unwrap_or(&Json::Null);
-        let why = preserved::lost(said, Some(&parsed(section)));
+        let in_file = tree.member(name).unwrap_or(&Json::Null);
+        let why = preserved::lost(in_file, Some(&parsed(section)));
         assert_eq!(why, None, "{name}: {text}");
     }
     let again = Snapshot::load(printed.text().as_bytes())

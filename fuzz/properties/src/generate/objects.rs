@@ -72,9 +72,7 @@ impl Fault {
         );
         match self {
             Self::WrongType | Self::Null => has_wrong_type && NEEDED.contains(&field.name),
-            Self::UnreadType | Self::UnreadNull => {
-                has_wrong_type && UNNEEDED.contains(&field.name)
-            }
+            Self::UnreadType | Self::UnreadNull => has_wrong_type && UNNEEDED.contains(&field.name),
             Self::WrongWord => matches!(field.kind, Type::OneOf(_)),
             Self::Needed => NEEDED.contains(&field.name),
             Self::Unneeded => UNNEEDED.contains(&field.name),
