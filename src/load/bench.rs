@@ -11,14 +11,14 @@ use super::machine::Machine;
 use super::mix::Workload;
 use super::names::Names;
 use super::nanos::nanos;
-use super::options::{self, Options};
+use super::options::Options;
 use super::plan::Plan;
 use super::progress::Progress;
 use super::replay;
-use super::report::{Report, Trial};
+use super::report::{Report, Search, Trial};
 use super::requirements::Requirements;
 use super::results::Results;
-use super::search::RateSearch;
+use super::search::{RateSearch, TrialResult};
 use super::sockets::SEGMENT_BYTES_MAX;
 use super::stats::Series;
 use super::template::Template;
@@ -92,12 +92,11 @@ impl<'a> Bench<'a> {
     /// # Errors
     ///
     /// As for [`Bench::run_once`]; the search was interrupted before the first result.
-    pub(super) fn search(
-        &self,
-        requirements: &Requirements,
-    ) -> Result<(Results, Vec<Trial>), Error> {
-        let first = self.options.rate.unwrap_or(options::SEARCH_RATE_DEFAULT);
-        let mut search = RateSearch::from(first);
+    pub(super) fn search(&self, requirements: &Requirements) -> Result<(Results, Search), Error> {
+        let mut search = match self.options.rate {
+            Some(rate) => RateSearch::from_rate(rate),
+            None => RateSearch::from_capacity(self.capacity()?),
+        };
         let mut trials = Vec::new();
         let mut best: Option<(bool, Results)> = None;
         while let Some(rate) = search.next() {
@@ -105,24 +104,43 @@ impl<'a> Bench<'a> {
             if self.interrupt.is_seen() {
                 break;
             }
-            let held = results.held_rate()
-                && self.outages(&results).is_empty()
-                && requirements.hold(&results);
-            search.note(held);
-            trials.push(Trial::new(rate, held, &results));
+            let is_held = self.outages(&results).is_empty() && requirements.hold(&results);
+            let result = match (results.held_rate(), is_held) {
+                (false, _) => TrialResult::GeneratorLimited,
+                (true, true) => TrialResult::Held,
+                (true, false) => TrialResult::Failed,
+            };
+            search.note(result);
+            trials.push(Trial::new(rate, result, &results));
             if !self.options.quiet {
                 eprintln!("{}", trials[trials.len() - 1]);
             }
             let better = match &best {
                 None | Some((false, _)) => true,
-                Some((true, before)) => held && before.offered < results.offered,
+                Some((true, before)) => is_held && before.offered < results.offered,
             };
             if better {
-                best = Some((held, results));
+                best = Some((is_held, results));
             }
         }
         let (_, results) = best.ok_or_else(|| Error::new("interrupted before the first result"))?;
-        Ok((results, trials))
+        let (lower, upper) = search.bracket();
+        let search = Search {
+            trials,
+            lower,
+            upper,
+        };
+        Ok((results, search))
+    }
+
+    /// The rate of answers in a closed loop, from which a search starts.
+    fn capacity(&self) -> Result<f64, Error> {
+        let results = self.run_once(None)?;
+        let rate = results.answered_rate();
+        if !self.options.quiet {
+            eprintln!("{rate:>10.0}/s  answered in a closed loop, where the search starts");
+        }
+        Ok(rate)
     }
 
     /// One run, at this rate or as a closed loop.
@@ -194,7 +212,7 @@ impl<'a> Bench<'a> {
         &self,
         started: SystemTime,
         results: Results,
-        trials: Vec<Trial>,
+        search: Option<Search>,
     ) -> Report<'a> {
         let machine = Machine::this();
         let notes = self.notes(&results, &machine);
@@ -207,7 +225,7 @@ impl<'a> Bench<'a> {
             queries: self.workload.queries.len(),
             outages: self.outages(&results),
             results,
-            trials,
+            search,
             notes,
         }
     }

@@ -95,11 +95,14 @@ pub fn run(
     }
     let bench = Bench::prepare(options, targets, key)?;
     let started = SystemTime::now();
-    let (results, trials) = match &options.search {
-        None => (bench.run_once(options.rate)?, Vec::new()),
-        Some(requirements) => bench.search(requirements)?,
+    let (results, search) = match &options.search {
+        None => (bench.run_once(options.rate)?, None),
+        Some(requirements) => {
+            let (results, search) = bench.search(requirements)?;
+            (results, Some(search))
+        }
     };
-    let report = bench.report(started, results, trials);
+    let report = bench.report(started, results, search);
     if let Some(file) = &options.report {
         std::fs::write(file, report.html()?).map_err(|error| cannot_write(file, &error))?;
     }

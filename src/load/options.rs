@@ -17,9 +17,6 @@ const IN_FLIGHT_DEFAULT: usize = 64;
 /// How long requests are sent if neither a duration nor a number of requests is given.
 pub(super) const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 
-/// The default first rate of a search, in requests per second.
-pub(super) const SEARCH_RATE_DEFAULT: f64 = 1_000.0;
-
 /// The default mix: the queries that Ganeti's own tools send most.
 const MIX_DEFAULT: &str = "role=4,master=2,disks=1,config=1,ping=1";
 
@@ -41,7 +38,7 @@ Examples:
     confdctl bench --in-flight 1
   The latency for independent clients that send 20,000 requests per second
     confdctl bench --rate 20k --arrivals poisson
-  The highest rate that meets these requirements
+  The highest rate that meets these requirements, with a bracket
     confdctl bench --search 'p99<1ms,loss<0.1%'
   In scripts: exit status 3 if a requirement does not hold
     confdctl bench --rate 5k --require 'p99.9<2ms,loss=0,wrong=0'
@@ -87,7 +84,7 @@ pub struct Options {
     pub in_flight: Option<usize>,
 
     /// Open loop: send N requests per second in all, regardless of the answers (20k, 1.5M); with
-    /// --search, the first rate to try
+    /// --search, the first rate to try [default with --search: the rate of a closed loop]
     #[arg(long, value_name = "N", value_parser = rate, help_heading = "Load")]
     pub rate: Option<f64>,
 

@@ -893,7 +893,12 @@ fn the_highest_rate_is_found() {
     let rate = search["rate"].as_f64().expect("a rate that holds");
     assert!((1.0..800.0).contains(&rate), "{rate}");
     let trials = search["trials"].as_array().expect("trials");
-    assert!(trials.iter().any(|trial| trial["held"] == false));
+    assert!(trials.iter().any(|trial| trial["result"] == "failed"));
+    assert_eq!(search["lower"]["rate"], rate);
+    let upper = search["upper"]["rate"].as_f64().expect("a rate that fails");
+    assert!(upper > rate && upper / rate < 1.06, "{rate} to {upper}");
+    let confidence = search["confidence"].as_f64().expect("a number");
+    assert!((0.5..1.0).contains(&confidence), "{confidence}");
     assert_eq!(
         results["offered_rate"], rate,
         "the results are those at that rate"

@@ -3,10 +3,11 @@
 use std::fmt::Write;
 
 use super::super::error::Error;
+use super::super::search::TrialResult;
 use super::super::stats::{Point, Times};
 use super::markup::escape;
 use super::plot::{Axis, Line, plot};
-use super::{PERCENTILES, Report};
+use super::{PERCENTILES, Report, Search};
 
 /// The curve of percentiles ends at this number of nines, beyond which there are hardly any
 /// requests.
@@ -27,6 +28,11 @@ const TIME: Axis = Axis {
 const LATENCY: Axis = Axis {
     name: "latency, ms",
     label: |ms| format!("{}", (ms * 1e4).round() / 1e4),
+};
+
+const SEARCH_RATE: Axis = Axis {
+    name: "requests per second",
+    label: |rate| format!("{rate:.0}"),
 };
 
 const RATE: Axis = Axis {
@@ -68,10 +74,11 @@ impl Report<'_> {
         self.write_checks(page)?;
         self.write_plots(page)?;
         write!(page, "<h2>Latency, ms</h2>\n{}", self.latency_table())?;
-        if !self.trials.is_empty() {
-            let trials: Vec<_> = self.trials.iter().map(ToString::to_string).collect();
+        if let Some(search) = &self.search {
+            let trials: Vec<_> = search.trials.iter().map(ToString::to_string).collect();
             let trials = escape(&trials.join("\n"));
-            write!(page, "<h2>Search</h2>\n<pre>{trials}</pre>\n")?;
+            let by_rate = plot(&p99_by_rate(search), &SEARCH_RATE, &LATENCY, true)?;
+            write!(page, "<h2>Search</h2>\n{by_rate}\n<pre>{trials}</pre>\n")?;
         }
         write!(
             page,
@@ -177,6 +184,21 @@ impl Report<'_> {
         }
         table + "</table>\n"
     }
+}
+
+/// The p99 of each trial by its rate: of those that held and of those that failed.
+fn p99_by_rate(search: &Search) -> Vec<Line> {
+    let of = |name: &str, result: TrialResult| -> Line {
+        let trials = search.trials.iter().filter(|trial| trial.result == result);
+        let points = trials.filter_map(|trial| Some((trial.rate, trial.p99_ns? as f64 / 1e6)));
+        let mut points: Vec<(f64, f64)> = points.collect();
+        points.sort_by(|one, two| one.0.total_cmp(&two.0));
+        (name.to_owned(), points)
+    };
+    vec![
+        of("p99 of trials that held", TrialResult::Held),
+        of("p99 of trials that failed", TrialResult::Failed),
+    ]
 }
 
 /// Points of the number of nines of a percentile and the latency in milliseconds.

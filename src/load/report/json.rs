@@ -44,10 +44,13 @@ impl Report<'_> {
                 })).collect::<Vec<_>>(),
                 "replies_dropped": results.dropped,
             },
-            "search": self.options.search.as_ref().map(|bounds| json!({
-                "requirements": bounds,
+            "search": self.search.as_ref().map(|search| json!({
+                "requirements": self.options.search,
                 "rate": self.best_rate(),
-                "trials": self.trials,
+                "lower": search.lower,
+                "upper": search.upper,
+                "confidence": search.confidence(),
+                "trials": search.trials,
             })),
             "requirements": self.checks(),
             "failures": self.failures(),

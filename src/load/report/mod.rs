@@ -20,6 +20,7 @@ use super::options::Options;
 use super::requirements::CheckedRequirement;
 use super::results::Results;
 use super::schedule::Arrivals;
+use super::search::{Bound, TrialResult};
 use super::stats::Tally;
 use crate::protocol::request::RequestType;
 
@@ -41,8 +42,26 @@ pub(super) struct Report<'a> {
     pub(super) results: Results,
     /// The targets that never answered or stopped answering, one sentence each.
     pub(super) outages: Vec<String>,
-    pub(super) trials: Vec<Trial>,
+    pub(super) search: Option<Search>,
     pub(super) notes: Vec<String>,
+}
+
+/// The trials of a search, and the rates between which the limit is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Search {
+    pub(super) trials: Vec<Trial>,
+    /// The highest rate that held.
+    pub(super) lower: Option<Bound>,
+    /// The lowest rate that failed.
+    pub(super) upper: Option<Bound>,
+}
+
+impl Search {
+    /// The confidence in both bounds.
+    fn confidence(&self) -> f64 {
+        let bounds = [self.lower, self.upper].into_iter().flatten();
+        bounds.map(|bound| bound.confidence()).fold(1.0, f64::min)
+    }
 }
 
 /// One trial of a search.
@@ -50,29 +69,25 @@ pub(super) struct Report<'a> {
 pub(super) struct Trial {
     /// The requested rate, in requests per second.
     pub(super) rate: f64,
-    /// Whether the rate was reached and the requirements held.
-    pub(super) held: bool,
+    pub(super) result: TrialResult,
     /// Answers per second.
     pub(super) answered_rate: f64,
     /// The share of the requests that was lost.
     pub(super) loss: f64,
     pub(super) p50_ns: Option<Nanos>,
     pub(super) p99_ns: Option<Nanos>,
-    /// Whether the generator could not send at this rate.
-    pub(super) generator_limited: bool,
 }
 
 impl Trial {
-    pub(super) fn new(rate: f64, held: bool, results: &Results) -> Self {
+    pub(super) fn new(rate: f64, result: TrialResult, results: &Results) -> Self {
         let latency = results.load.latency();
         Self {
             rate,
-            held,
+            result,
             answered_rate: results.answered_rate(),
             loss: results.load.counts.loss(),
             p50_ns: latency.percentile(50.0),
             p99_ns: latency.percentile(99.0),
-            generator_limited: !results.held_rate(),
         }
     }
 }
@@ -82,10 +97,10 @@ impl fmt::Display for Trial {
         let p99 = self
             .p99_ns
             .map_or("-".into(), |p99| format!("{:.3} ms", p99 as f64 / 1e6));
-        let result = match (self.held, self.generator_limited) {
-            (true, _) => "holds",
-            (false, false) => "does not hold",
-            (false, true) => "does not hold: the generator cannot send at this rate",
+        let result = match self.result {
+            TrialResult::Held => "holds",
+            TrialResult::Failed => "does not hold",
+            TrialResult::GeneratorLimited => "the generator cannot send at this rate",
         };
         write!(
             f,
@@ -117,8 +132,7 @@ impl Report<'_> {
 
     /// The highest rate that held; `None` if none did, or this was not a search.
     fn best_rate(&self) -> Option<f64> {
-        let held = self.trials.iter().filter(|trial| trial.held);
-        held.map(|trial| trial.rate).max_by(f64::total_cmp)
+        Some(self.search.as_ref()?.lower?.rate)
     }
 
     /// Why the run failed, one sentence each; empty if it did not.

@@ -3,7 +3,7 @@
 use std::fmt::{Result, Write};
 
 use super::super::stats::{Times, share};
-use super::{PERCENTILES, Report};
+use super::{PERCENTILES, Report, Search};
 
 impl Report<'_> {
     /// A summary of about twenty lines.
@@ -34,14 +34,8 @@ impl Report<'_> {
                 check.requirement, check.actual
             )?;
         }
-        if let Some(requirements) = &self.options.search {
-            match self.best_rate() {
-                Some(rate) => writeln!(
-                    out,
-                    "search {requirements}: holds up to {rate:.0} requests/s"
-                )?,
-                None => writeln!(out, "search {requirements}: holds at no rate")?,
-            }
+        if let (Some(requirements), Some(search)) = (&self.options.search, &self.search) {
+            write_search(out, &requirements.to_string(), search)?;
         }
         for note in &self.notes {
             writeln!(out, "note: {note}")?;
@@ -192,6 +186,36 @@ impl Report<'_> {
         }
         Ok(())
     }
+}
+
+fn write_search(out: &mut String, requirements: &str, search: &Search) -> Result {
+    let Some(lower) = search.lower else {
+        return writeln!(out, "search {requirements}: holds at no rate");
+    };
+    write!(
+        out,
+        "search {requirements}: holds at {:.0} requests/s ({} of {} trials)",
+        lower.rate,
+        lower.held,
+        lower.held + lower.failed
+    )?;
+    match search.upper {
+        Some(upper) if upper.generator_limited => write!(
+            out,
+            ", the generator cannot send {:.0} requests/s",
+            upper.rate
+        )?,
+        Some(upper) => write!(
+            out,
+            ", fails at {:.0} ({} of {} trials)",
+            upper.rate,
+            upper.failed,
+            upper.held + upper.failed
+        )?,
+        None => {}
+    }
+    let percent = 100.0 * search.confidence();
+    writeln!(out, "; confidence {percent:.0} %")
 }
 
 fn write_times(out: &mut String, name: &str, times: &Times) -> Result {
