@@ -329,9 +329,9 @@ impl Run {
                 got = got.or_else(|| subject.ask(&to_subject));
             }
             self.answered += usize::from(got.is_some());
-            let heard = reference.read(expected.as_deref());
-            if heard != Comparable::Silence {
-                let loaded = !matches!(heard, Comparable::Refusal(_));
+            let comparable = reference.read(expected.as_deref());
+            if comparable != Comparable::NoReply {
+                let loaded = !matches!(comparable, Comparable::Refusal(_));
                 assert_eq!(
                     loaded,
                     case.loads,
@@ -339,7 +339,7 @@ impl Run {
                     save(case).display()
                 );
             }
-            if !agree(case, asked, heard, subject.read(got.as_deref())) {
+            if !agree(case, asked, comparable, subject.read(got.as_deref())) {
                 self.report(case, kind, asked, expected.as_deref(), got.as_deref());
             }
         }
@@ -448,7 +448,7 @@ struct Side(Subject);
 /// The part of a reply that must be equal on both sides.
 #[derive(Clone, Debug, PartialEq)]
 enum Comparable {
-    Silence,
+    NoReply,
     /// All bytes.
     Bytes(Vec<u8>),
     /// A signed error that names a file in the daemon's root directory, without the details that
@@ -472,7 +472,7 @@ impl Side {
     fn read(&self, reply: Option<&[u8]>) -> Comparable {
         const DETAIL: &str = "parsing configuration: ";
         let Some(bytes) = reply else {
-            return Comparable::Silence;
+            return Comparable::NoReply;
         };
         match Reply::read(self.0.key(), bytes) {
             Some(mut reply) if reply.message.contains(self.0.root()) => {
@@ -489,7 +489,7 @@ impl Side {
 
 /// Whether `got` follows from `expected` by the case's rule.
 fn agree(case: &Case, asked: &Asked, expected: Comparable, got: Comparable) -> bool {
-    if expected == Comparable::Silence && is_own_error(case, asked, &got) {
+    if expected == Comparable::NoReply && is_own_error(case, asked, &got) {
         return true;
     }
     match case.rule {
@@ -512,8 +512,8 @@ fn is_own_error(case: &Case, asked: &Asked, got: &Comparable) -> bool {
 }
 
 /// The inner message of a complete reply.
-fn message(heard: &Comparable) -> Option<String> {
-    let Comparable::Bytes(bytes) = heard else {
+fn message(comparable: &Comparable) -> Option<String> {
+    let Comparable::Bytes(bytes) = comparable else {
         return None;
     };
     let envelope: serde_json::Value = serde_json::from_slice(bytes.strip_prefix(b"plj0")?).ok()?;

@@ -330,10 +330,10 @@ fn disconnected_hosts() {
     };
     network.hosts[0].disconnect();
     let mut expected = [Silent, Serial(7), Serial(8), Serial(7), Serial(7)];
-    query_both_ways("one cut off", &network, expected);
+    query_both_ways("one disconnected", &network, expected);
     network.hosts[4].firewall();
     expected[4] = Silent;
-    query_both_ways("one cut off, one behind a firewall", &network, expected);
+    query_both_ways("one disconnected, one firewalled", &network, expected);
 
     network.hosts[2].disconnect();
     let settings = Settings::default().with_deadline(DEADLINE);
@@ -349,7 +349,7 @@ fn disconnected_hosts() {
     network.hosts[1].disconnect();
     network.hosts[3].disconnect();
     let Err(Error::NoReply(outcome)) = client.ask(&cluster_name()) else {
-        panic!("nobody can answer");
+        panic!("no host can answer");
     };
     report("all cut off", &network, &outcome);
 
@@ -566,7 +566,7 @@ fn different_answers_with_the_same_serial() {
     let client = network.client();
     let outcome = client.query_all_with(&cluster_name(), all_hosts());
     let outcome = outcome.expect("sockets");
-    report("at odds under one serial", &network, &outcome);
+    report("different answers, same serial", &network, &outcome);
     assert!(!outcome.is_consistent());
     // Where their answers agree, the outcome is consistent.
     let outcome = client.query_all_with(&question::cluster_master(), all_hosts());
@@ -576,7 +576,7 @@ fn different_answers_with_the_same_serial() {
     network.hosts[1].write_config(&configuration(10, &network.addresses()).to_string());
     let expected = [Serial(9), Serial(10), Serial(9), Serial(9), Serial(9)];
     settle(&network, expected);
-    query_all_hosts("at odds, but one is newer", &network, expected);
+    query_all_hosts("different answers, one newer", &network, expected);
 }
 
 #[test]
@@ -657,7 +657,7 @@ fn the_candidate_list_is_followed() {
     for host in &mut network.hosts[..3] {
         host.kill();
     }
-    let silence = client.cluster_master().expect_err("nobody is there");
+    let silence = client.cluster_master().expect_err("no candidate answers");
     println!("candidates: {silence}");
     assert!(matches!(silence, Error::NoReply(_)));
     assert_eq!(refreshed(&client), candidates);

@@ -77,7 +77,7 @@ impl Kind {
             Self::Uring => "uring",
             Self::Mmsg => "mmsg",
             Self::Reference => return Command::new(REFERENCE),
-            Self::Address(_) => unreachable!("somebody else started it"),
+            Self::Address(_) => unreachable!("it already runs"),
         };
         let mut command = Command::new(env!("CARGO_BIN_EXE_ganeti-confd"));
         command.args(["--engine", engine]);
