@@ -16,7 +16,7 @@
 //!
 //! A field table lists key, type, and what happens when the key is absent, in the order in which
 //! the reference prints the fields. A key that no query needs may be missing, and a key that is in
-//! no table is kept; both are reported in [`Warnings`].
+//! no table is kept; both are reported in `Warnings`.
 //!
 //! Invariants: the text is valid JSON in canonical form; every `mandatory` field is present and of
 //! its type; recursion is at most `value::DEPTH_MAX` deep; memory is linear in the length of the

@@ -178,7 +178,7 @@ pub fn nearest(text: &[u8]) -> f64 {
         .unwrap_or_default()
 }
 
-/// Writes a double: an integral one with all its digits, any other by [`show`].
+/// Writes a double: an integral one with all its digits, any other by `show`.
 pub fn double(value: f64, out: &mut Vec<u8>) {
     if value.is_infinite() {
         write_infinity(value.is_sign_negative(), out);
