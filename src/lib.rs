@@ -161,7 +161,3 @@ pub mod testing;
 pub use client::AsyncConfdClient;
 pub use client::{Candidate, ConfdClient, Error, Settings};
 pub use protocol::Key;
-
-// The former name of `json`, until all modules use the new one.
-#[cfg(feature = "server")]
-use json as text;

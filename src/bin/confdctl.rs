@@ -1,4 +1,4 @@
-//! The entry of `confdctl`: everything is in [`ganeti_confd::ctl`].
+//! The program `confdctl`. Its code is in [`ganeti_confd::ctl`].
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

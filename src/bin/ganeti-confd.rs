@@ -1,4 +1,4 @@
-//! The daemon's entry: everything is in [`ganeti_confd::daemon`].
+//! The program `ganeti-confd`. Its code is in [`ganeti_confd::daemon`].
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 
 use super::names::Names;
+use crate::json::ascii_json;
 use crate::protocol::request::RequestType;
-use crate::text::ascii_json;
 
 /// Parses the name of a request type or its number on the wire.
 fn parse_type(text: &str) -> Option<RequestType> {

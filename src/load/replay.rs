@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::error::Error;
 use super::mix::Query;
+use crate::json::ascii_json;
 use crate::protocol::request::RequestType;
-use crate::text::ascii_json;
 
 /// Numbers of skipped lines that are printed.
 const SHOWN_MAX: usize = 5;

@@ -7,9 +7,9 @@
 use std::ops::Range;
 
 use super::rsalt::RSALT_BYTES;
+use crate::json;
 use crate::protocol::request::RequestType;
 use crate::protocol::{FOURCC, Key, hex};
-use crate::text;
 
 /// Digits of the time in seconds, until the year 2286.
 pub(super) const SALT_BYTES: usize = 10;
@@ -58,9 +58,9 @@ impl Template {
 
         let mut wire = FOURCC.to_vec();
         wire.extend_from_slice(br#"{"msg": ""#);
-        text::escape(before.as_bytes(), &mut wire);
+        json::escape(before.as_bytes(), &mut wire);
         let wire_rsalt = reserve(&mut wire, RSALT_BYTES);
-        text::escape(br#""}"#, &mut wire);
+        json::escape(br#""}"#, &mut wire);
         wire.extend_from_slice(br#"", "salt": ""#);
         let wire_salt = reserve(&mut wire, SALT_BYTES);
         wire.extend_from_slice(br#"", "hmac": ""#);
@@ -135,8 +135,8 @@ fn reserve(text: &mut Vec<u8>, len: usize) -> Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::ascii_json;
     use crate::protocol::envelope;
-    use crate::text::ascii_json;
 
     const RSALT: &[u8; RSALT_BYTES] = b"01234567-89ab-cdef-03ab-cdeffffffffe";
 

@@ -13,7 +13,7 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use crate::text::Span;
+use crate::json::Span;
 
 /// Why no object is found for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
