@@ -98,7 +98,8 @@ impl<'a> Bench<'a> {
             None => RateSearch::from_capacity(self.capacity()?),
         };
         let mut trials = Vec::new();
-        let mut best: Option<(bool, Results)> = None;
+        // The results at the lower bound, and those of the last trial.
+        let (mut best, mut last) = (None, None);
         while let Some(rate) = search.next() {
             let results = self.run_once(Some(rate))?;
             if self.interrupt.is_seen() {
@@ -115,15 +116,17 @@ impl<'a> Bench<'a> {
             if !self.options.quiet {
                 eprintln!("{}", trials[trials.len() - 1]);
             }
-            let better = match &best {
-                None | Some((false, _)) => true,
-                Some((true, before)) => is_held && before.offered < results.offered,
-            };
-            if better {
-                best = Some((is_held, results));
+            let (lower, _) = search.bracket();
+            // Not the first trials that hold: the others may fail this rate.
+            let is_decided = lower.is_some_and(|bound| bound.rate == rate);
+            if is_decided && result == TrialResult::Held {
+                best = Some(results);
+            } else {
+                last = Some(results);
             }
         }
-        let (_, results) = best.ok_or_else(|| Error::new("interrupted before the first result"))?;
+        let results = best.or(last);
+        let results = results.ok_or_else(|| Error::new("interrupted before the first result"))?;
         let (lower, upper) = search.bracket();
         let search = Search {
             trials,

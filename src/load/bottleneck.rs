@@ -9,6 +9,9 @@ use super::worker::Role;
 /// Share of the time above which a thread counts as fully busy.
 const BUSY_SHARE: f64 = 0.9;
 
+/// Share of the scheduled requests above which unsent ones are worth a note.
+const UNSENT_SHARE: f64 = 0.001;
+
 /// Share of the time above which waiting for a processor distorts the measurement.
 const WAITED_SHARE: f64 = 0.1;
 
@@ -20,8 +23,8 @@ const LAG_NS: u64 = 1_000_000;
 pub(super) fn notes(results: &Results) -> Vec<String> {
     let mut notes = Vec::new();
     let counts = &results.load.counts;
-    if counts.unsent > 0 {
-        let scheduled = counts.unsent + counts.sent + counts.corrupted;
+    let scheduled = counts.unsent + counts.sent + counts.corrupted;
+    if share(counts.unsent, scheduled) > UNSENT_SHARE {
         notes.push(format!(
             "{} requests of the schedule ({:.1} %) were never sent",
             counts.unsent,

@@ -63,7 +63,7 @@ use std::time::SystemTime;
 
 pub use error::Error;
 pub use mix::Mix;
-pub use options::{EXAMPLES, Options};
+pub use options::{EXAMPLES, Options, Pacing};
 pub use requirements::Requirements;
 pub use schedule::Arrivals;
 

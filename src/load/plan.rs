@@ -108,6 +108,7 @@ impl Plan<'_> {
             corrupted_shares: options.corrupted_shares(),
             batch: options.batch as usize,
             segment: options.segment,
+            spin: options.spins(jobs.len()),
             verify: options.verify,
             compare: !options.config_changes,
             lost_after: nanos(options.lost_after),

@@ -3,7 +3,8 @@
 //! ```text
 //! requirement = [ scope "." ] metric ( "<" | "<=" | ">" | ">=" | "=" ) value
 //! scope       = a request type, or "probe" for the probe client
-//! metric      = "p" percent | "mean" | "max" | "lag" | "stall"   value: a time such as 1ms
+//! metric      = [ "service_" ] ( "p" percent | "mean" | "max" )   value: a time such as 1ms
+//!             | "lag" | "stall"                                   value: a time
 //!             | "loss" | "late" | "duplicated" | "reordered" | "wrong" | "errors" | "unsent"
 //!                                                           value: a number, or 0.1% of those sent
 //!             | "rate"                                      value: answers per second, 100k
@@ -44,13 +45,27 @@ enum Scope {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Metric {
-    Percentile(f64),
-    Mean,
-    Max,
+    Time(Clock, Statistic),
     Lag,
     Stall,
     Count(Count),
     Rate,
+}
+
+/// When a time starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Clock {
+    /// When the request was due.
+    Schedule,
+    /// When it was sent.
+    Sending,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Statistic {
+    Percentile(f64),
+    Mean,
+    Max,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +97,9 @@ enum Comparison {
     AtLeast,
     Equal,
 }
+
+/// The prefix of a time that starts with sending.
+const SERVICE: &str = "service_";
 
 /// The longer ones come first, because `<=` starts with `<`.
 const COMPARISONS: [(&str, Comparison); 5] = [
@@ -176,15 +194,21 @@ impl Requirement {
             }),
             Metric::Stall => (stats.counts.answered > 0).then(|| stats.stall() as f64),
             Metric::Lag => stats.lag.percentile(99.0).map(|lag| lag as f64),
-            Metric::Percentile(_) | Metric::Mean | Metric::Max => {
-                let times = match self.scope {
-                    Scope::Type(kind) => stats.by_type[kind as usize].latency.clone(),
-                    Scope::All | Scope::Probe => stats.latency(),
+            Metric::Time(clock, statistic) => {
+                let times = match (self.scope, clock) {
+                    (Scope::Type(kind), Clock::Schedule) => {
+                        stats.by_type[kind as usize].latency.clone()
+                    }
+                    (Scope::Type(kind), Clock::Sending) => {
+                        stats.by_type[kind as usize].service.clone()
+                    }
+                    (_, Clock::Schedule) => stats.latency(),
+                    (_, Clock::Sending) => stats.service(),
                 };
-                match self.metric {
-                    Metric::Percentile(percent) => times.percentile(percent).map(|ns| ns as f64),
-                    Metric::Mean => (!times.0.is_empty()).then(|| times.0.mean()),
-                    _ => (!times.0.is_empty()).then(|| times.0.max() as f64),
+                match statistic {
+                    Statistic::Percentile(percent) => times.percentile(percent).map(|ns| ns as f64),
+                    Statistic::Mean => (!times.0.is_empty()).then(|| times.0.mean()),
+                    Statistic::Max => (!times.0.is_empty()).then(|| times.0.max() as f64),
                 }
             }
         }
@@ -284,9 +308,16 @@ impl fmt::Display for Requirement {
             Scope::Probe => f.write_str("probe.")?,
         }
         match self.metric {
-            Metric::Percentile(percent) => write!(f, "p{percent}")?,
-            Metric::Mean => f.write_str("mean")?,
-            Metric::Max => f.write_str("max")?,
+            Metric::Time(clock, statistic) => {
+                if clock == Clock::Sending {
+                    f.write_str(SERVICE)?;
+                }
+                match statistic {
+                    Statistic::Percentile(percent) => write!(f, "p{percent}")?,
+                    Statistic::Mean => f.write_str("mean")?,
+                    Statistic::Max => f.write_str("max")?,
+                }
+            }
             Metric::Lag => f.write_str("lag")?,
             Metric::Stall => f.write_str("stall")?,
             Metric::Rate => f.write_str("rate")?,
@@ -322,15 +353,27 @@ impl Comparison {
 fn parse_metric(name: &str) -> Option<Metric> {
     let named = COUNTS.iter().find(|(other, _)| *other == name);
     match name {
-        "mean" => Some(Metric::Mean),
-        "max" => Some(Metric::Max),
         "lag" => Some(Metric::Lag),
         "stall" => Some(Metric::Stall),
         "rate" => Some(Metric::Rate),
         _ if named.is_some() => named.map(|(_, count)| Metric::Count(*count)),
         _ => {
+            let (clock, name) = match name.strip_prefix(SERVICE) {
+                Some(name) => (Clock::Sending, name),
+                None => (Clock::Schedule, name),
+            };
+            Some(Metric::Time(clock, parse_statistic(name)?))
+        }
+    }
+}
+
+fn parse_statistic(name: &str) -> Option<Statistic> {
+    match name {
+        "mean" => Some(Statistic::Mean),
+        "max" => Some(Statistic::Max),
+        _ => {
             let percent: f64 = name.strip_prefix('p')?.parse().ok()?;
-            (percent > 0.0 && percent <= 100.0).then_some(Metric::Percentile(percent))
+            (percent > 0.0 && percent <= 100.0).then_some(Statistic::Percentile(percent))
         }
     }
 }
@@ -420,13 +463,14 @@ mod tests {
 
     #[test]
     fn requirements_are_printed_as_they_are_parsed() {
-        let text = "p99.9<1.5ms,role.loss<=0.1%,probe.max<20ms,rate>=1000/s,wrong=0";
+        let text =
+            "p99.9<1.5ms,service_p50<1ms,role.loss<=0.1%,probe.max<20ms,rate>=1000/s,wrong=0";
         let requirements: Requirements = text.parse().expect("requirements");
         assert_eq!(requirements.to_string(), text);
         assert!(requirements.need_probe());
         let checks = requirements.check(&results());
-        assert_eq!(checks[1].actual, "0.2%");
-        assert_eq!(checks[2].actual, "not known");
+        assert_eq!(checks[2].actual, "0.2%");
+        assert_eq!(checks[3].actual, "not known");
     }
 
     #[test]
@@ -449,6 +493,8 @@ mod tests {
             "role.lag<1ms",
             "role.stall<1ms",
             "stall<1",
+            "service_<1ms",
+            "service_lag<1ms",
         ] {
             assert!(bad.parse::<Requirements>().is_err(), "{bad}");
         }

@@ -36,6 +36,9 @@ const REFUSED_MAX: u32 = 3;
 /// The part of a refused datagram that is read; an ICMP message rarely quotes more.
 const RETURNED_BYTES_MAX: usize = 1_024;
 
+/// A datagram is not longer in the receive buffer than this.
+const AGE_MAX: Duration = Duration::from_secs(10);
+
 /// The timeout of a send that waits for room in the send buffer.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -83,6 +86,9 @@ impl Channel {
             SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
             SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
         }
+        // Without it, the time at which the generator wakes up would count as the server's. A
+        // kernel that refuses it leaves that time.
+        let _ = setsockopt(&socket, sockopt::ReceiveTimestampns, &true);
         socket.set_write_timeout(Some(SEND_TIMEOUT))?;
         socket.bind(&any_address(address).into())?;
         socket.connect(&address.into())?;
@@ -238,6 +244,8 @@ pub(super) struct Inbox {
     headers: MultiHeaders<()>,
     buffers: Box<[u8]>,
     lengths: [usize; BATCH_MAX],
+    /// When the kernel received each datagram, since the epoch.
+    stamps: [Option<Duration>; BATCH_MAX],
 }
 
 impl Inbox {
@@ -245,10 +253,12 @@ impl Inbox {
     const STRIDE: usize = REPLY_BYTES_MAX + PADDING;
 
     pub(super) fn new() -> Self {
+        let control = nix::cmsg_space!(nix::sys::time::TimeSpec);
         Self {
-            headers: MultiHeaders::preallocate(BATCH_MAX, None),
+            headers: MultiHeaders::preallocate(BATCH_MAX, Some(control)),
             buffers: vec![0; Self::STRIDE * BATCH_MAX].into(),
             lengths: [0; BATCH_MAX],
+            stamps: [None; BATCH_MAX],
         }
     }
 
@@ -274,11 +284,25 @@ impl Inbox {
         let socket = socket.as_raw_fd();
         let replies = recvmmsg(socket, &mut self.headers, &mut slices[..count], flags, None)?;
         let mut received = 0;
-        for (reply, len) in replies.zip(&mut self.lengths) {
+        for (reply, (len, stamp)) in replies.zip(self.lengths.iter_mut().zip(&mut self.stamps)) {
             *len = reply.bytes;
+            *stamp = reply.cmsgs().ok().and_then(|mut controls| {
+                controls.find_map(|control| match control {
+                    ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
+                    _ => None,
+                })
+            });
             received += 1;
         }
         Ok(received)
+    }
+
+    /// How long before `now`, which is since the epoch, the kernel received a datagram of the last
+    /// batch; zero if that is not known.
+    pub(super) fn age(&self, index: usize, now: Duration) -> Duration {
+        let age = self.stamps[index].map(|stamp| now.saturating_sub(stamp));
+        // More means that the clock was set in between.
+        age.filter(|age| *age < AGE_MAX).unwrap_or_default()
     }
 
     /// A datagram of the last batch followed by [`PADDING`] bytes, and its length.
@@ -303,7 +327,12 @@ pub(super) fn take_refused(socket: &UdpSocket, mut refused: impl FnMut(&[u8])) -
     let mut start = [0; RETURNED_BYTES_MAX];
     for _ in 0..BATCH_MAX {
         let mut slices = [IoSliceMut::new(&mut start)];
-        let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
+        // The datagram's time stamp comes as well.
+        let mut control = nix::cmsg_space!(
+            nix::sys::time::TimeSpec,
+            libc::sock_extended_err,
+            libc::sockaddr_in6
+        );
         let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
         let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags);
         let Ok(message) = message else {

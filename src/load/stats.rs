@@ -137,7 +137,10 @@ pub(super) struct Tally {
     pub(super) answered: u64,
     pub(super) errors: u64,
     pub(super) lost: u64,
+    /// From the scheduled time, or in a closed loop from sending, to the reply.
     pub(super) latency: Times,
+    /// From sending to the reply.
+    pub(super) service: Times,
 }
 
 /// All counts of one worker or several.
@@ -176,6 +179,7 @@ impl Tally {
         self.errors += other.errors;
         self.lost += other.lost;
         self.latency.add(&other.latency);
+        self.service.add(&other.service);
     }
 }
 
@@ -236,9 +240,18 @@ impl Stats {
 
     /// The latency over all types.
     pub(super) fn latency(&self) -> Times {
+        self.of_all(|tally| &tally.latency)
+    }
+
+    /// The service time over all types.
+    pub(super) fn service(&self) -> Times {
+        self.of_all(|tally| &tally.service)
+    }
+
+    fn of_all(&self, times: impl Fn(&Tally) -> &Times) -> Times {
         let mut all = Times::default();
         for part in &self.by_type {
-            all.add(&part.latency);
+            all.add(times(part));
         }
         all
     }

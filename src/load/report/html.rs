@@ -158,7 +158,11 @@ impl Report<'_> {
     }
 
     fn named_times(&self) -> Vec<(String, Times)> {
-        let mut named = vec![("all".to_owned(), self.results.load.latency())];
+        let load = &self.results.load;
+        let mut named = vec![("all".to_owned(), load.latency())];
+        if self.results.offered.is_some() {
+            named.push(("all, from sending".to_owned(), load.service()));
+        }
         let tallies = self.tallies().into_iter();
         named.extend(tallies.map(|(name, tally)| (name, tally.latency.clone())));
         if let Some(probe) = &self.results.probe {

@@ -71,6 +71,7 @@ fn stats(stats: &Stats) -> Value {
         "wrong": stats.counts.wrong(),
         "loss": stats.counts.loss(),
         "latency": times(&stats.latency()),
+        "service": times(&stats.service()),
         "schedule_lag": times(&stats.lag),
         "stall_ns": stats.stall(),
         "stall_of_all_ns": stats.gaps_of_all.longest,
@@ -91,6 +92,7 @@ fn tally(tally: &Tally) -> Value {
         "errors": tally.errors,
         "lost": tally.lost,
         "latency": times(&tally.latency),
+        "service": times(&tally.service),
     })
 }
 

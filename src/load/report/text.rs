@@ -113,6 +113,9 @@ impl Report<'_> {
         };
         writeln!(out, "{:>10}{count:>12}", "max")?;
         write_times(out, "all", &self.results.load.latency())?;
+        if self.results.offered.is_some() {
+            write_times(out, "all, from sending", &self.results.load.service())?;
+        }
         for (name, tally) in self.tallies() {
             write_times(out, &name, &tally.latency)?;
         }

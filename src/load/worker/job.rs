@@ -27,6 +27,8 @@ pub(in super::super) struct Setup {
     /// The largest number of datagrams in a system call.
     pub(in super::super) batch: usize,
     pub(in super::super) segment: bool,
+    /// Whether workers spin until the next request is due.
+    pub(in super::super) spin: bool,
     /// One reply in this number is verified; 0: none.
     pub(in super::super) verify: u32,
     /// Whether a different answer with the same serial is wrong.

@@ -29,6 +29,10 @@ use super::usage::Usage;
 pub(super) use job::{Delivery, Job, Pace, Role, Setup, WorkerResult};
 use send::WallClock;
 
+/// How long before a request is due a worker starts to spin; the kernel may wake a thread this much
+/// too late.
+const SPIN: Nanos = 150_000;
+
 /// How long to receive duplicates after the last request has ended.
 const LINGER: Nanos = 20_000_000;
 
@@ -245,7 +249,30 @@ impl<'a> Worker<'a> {
 
     /// Waits for replies until `wake`, and appends the sockets that have some to `ready`.
     fn wait(&mut self, wake: Nanos, ready: &mut Vec<Event>) {
-        let timeout = wake.saturating_sub(self.now());
+        let spin_from = self.spin_from(wake);
+        loop {
+            let now = self.now();
+            let timeout = spin_from.unwrap_or(wake).saturating_sub(now);
+            self.wait_for(timeout, ready);
+            let is_spinning = spin_from.is_some() && self.now() < wake;
+            if !ready.is_empty() || !is_spinning {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// When to start spinning, if the worker waits until a request is due.
+    fn spin_from(&self, wake: Nanos) -> Option<Nanos> {
+        let Pace::Open(schedule) = &self.job.pace else {
+            return None;
+        };
+        let is_due = self.sending && self.setup.spin && schedule.due() == wake;
+        is_due.then(|| wake.saturating_sub(SPIN))
+    }
+
+    /// Waits for replies for up to `timeout`.
+    fn wait_for(&self, timeout: Nanos, ready: &mut Vec<Event>) {
         let timeout = Timespec {
             tv_sec: (timeout / 1_000_000_000) as i64,
             tv_nsec: (timeout % 1_000_000_000) as i64,

@@ -1,9 +1,11 @@
 //! Receiving: replies are matched, checked and counted; requests that are refused or get no reply
 //! are lost.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use super::super::check::ReplyCheck;
 use super::super::in_flight::{InFlight, ReplyKind};
-use super::super::nanos::Nanos;
+use super::super::nanos::{Nanos, nanos};
 use super::super::rsalt::RequestId;
 use super::super::sockets;
 use super::super::stats::Tally;
@@ -15,9 +17,10 @@ impl Worker<'_> {
     pub(super) fn receive(&mut self, index: usize) {
         let socket = &self.job.channels[index].socket;
         let count = self.inbox.receive(socket, self.setup.batch);
-        let now = self.now();
+        let (now, unix_now) = (self.now(), unix_time());
         for index in 0..count {
-            self.process(index, now);
+            let age = self.inbox.age(index, unix_now);
+            self.process(index, now.saturating_sub(nanos(age)));
         }
     }
 
@@ -37,7 +40,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Processes one datagram of the last batch.
+    /// Processes one datagram of the last batch, which the kernel received at `now`.
     fn process(&mut self, index: usize, now: Nanos) {
         let (reply, len) = self.inbox.datagram(index);
         let counts = &mut self.stats.counts;
@@ -120,6 +123,7 @@ impl Worker<'_> {
             tally.answered += 1;
             tally.errors += error;
             tally.latency.record(latency);
+            tally.service.record(now.saturating_sub(request.sent));
         }
     }
 
@@ -172,6 +176,7 @@ impl Worker<'_> {
             tally.lost += 1;
             if let Some(latency) = latency {
                 tally.latency.record(latency);
+                tally.service.record(latency);
             }
         }
     }
@@ -190,4 +195,10 @@ impl Worker<'_> {
             });
         }
     }
+}
+
+/// The time since the epoch, as the kernel stamps datagrams.
+fn unix_time() -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default()
 }

@@ -2,6 +2,7 @@
 
 use super::super::in_flight::InFlight;
 use super::super::nanos::Nanos;
+use super::super::rsalt::RequestId;
 use super::super::template::{Corruption, MALFORMED_KINDS, SALT_BYTES, STALE_SECONDS};
 use super::Worker;
 use super::job::{Pace, Role};
@@ -132,40 +133,50 @@ impl Worker<'_> {
 
     /// Sends the batch and clears it.
     fn send_batch(&mut self, socket: u16) {
-        let now = self.now();
-        let scheduled = matches!(self.job.pace, Pace::Open(_));
-        let target = self.job.channels[usize::from(socket)].target;
-        for id in self.ids.drain(..) {
-            let request = self.in_flight.sent(id, now, scheduled);
-            self.slice.sent += 1;
-            if !request.corrupted {
-                for gaps in self.stats.gaps_mut(target) {
-                    gaps.sent(now);
-                }
-            }
-            if !request.counted {
-                continue;
-            }
-            if request.corrupted {
-                self.stats.counts.corrupted += 1;
-            } else {
-                self.stats.counts.sent += 1;
-                let kind = self.setup.templates[request.query as usize].kind;
-                for tally in self.stats.tallies(kind, target) {
-                    tally.sent += 1;
-                }
-            }
-            if scheduled {
-                self.stats.lag.record(now.saturating_sub(request.intended));
-            }
-        }
-        if now >= self.setup.warm_up {
+        let channel = &self.job.channels[usize::from(socket)];
+        let target = channel.target;
+        let before = self.now();
+        self.stats.counts.unsendable += self.outbox.send(&channel.socket, &self.batch);
+        let took = self.now() - before;
+        if before >= self.setup.warm_up {
             self.stats.counts.bytes_sent += self.batch.bytes.len() as u64;
         }
-        let channel = &self.job.channels[usize::from(socket)];
-        let unsendable = self.outbox.send(&channel.socket, &self.batch);
-        self.stats.counts.unsendable += unsendable;
         self.batch.clear();
+        let ids = std::mem::take(&mut self.ids);
+        for (index, &id) in (0..).zip(&ids) {
+            // The datagrams of a batch leave one after the other.
+            let sent = before + took * index / ids.len() as u64;
+            self.count_sent(id, sent, target);
+        }
+        self.ids = ids;
+        self.ids.clear();
+    }
+
+    fn count_sent(&mut self, id: RequestId, sent: Nanos, target: usize) {
+        let is_scheduled = matches!(self.job.pace, Pace::Open(_));
+        let request = self.in_flight.sent(id, sent, is_scheduled);
+        self.slice.sent += 1;
+        if !request.corrupted {
+            for gaps in self.stats.gaps_mut(target) {
+                gaps.sent(sent);
+            }
+        }
+        if !request.counted {
+            return;
+        }
+        if request.corrupted {
+            self.stats.counts.corrupted += 1;
+        } else {
+            self.stats.counts.sent += 1;
+            let kind = self.setup.templates[request.query as usize].kind;
+            for tally in self.stats.tallies(kind, target) {
+                tally.sent += 1;
+            }
+        }
+        if is_scheduled {
+            let lag = sent.saturating_sub(request.intended);
+            self.stats.lag.record(lag);
+        }
     }
 }
 
