@@ -2,7 +2,7 @@
 //! cluster, and datagrams that are dropped.
 
 use ganeti_confd::demo;
-use ganeti_confd::protocol::{Key, envelope};
+use ganeti_confd::protocol::{Key, REQUEST_BYTES_MAX, envelope};
 use serde_json::Value;
 
 /// The daemon's clock, in seconds since the epoch.
@@ -52,4 +52,95 @@ fn request(kind: u8, query: &str) -> Vec<u8> {
     let (msg, salt, hmac) = (&envelope["msg"], &envelope["salt"], &envelope["hmac"]);
     let datagram = format!("plj0{{\"msg\": {msg}, \"salt\": {salt}, \"hmac\": {hmac}}}\n");
     datagram.into_bytes()
+}
+
+/// The longest datagrams that are most expensive to read, with a wrong signature.
+#[allow(dead_code, reason = "for the benchmark `instructions` only")]
+pub(crate) fn unauthenticated() -> Vec<(&'static str, Vec<u8>)> {
+    // Members of an envelope before and after the text that fills the datagram.
+    let filled = |before: &str, unit: &str, after: &str| {
+        let hmac = "0".repeat(40);
+        let after = format!("{after}\"hmac\":\"{hmac}\"}}");
+        filled(&format!("plj0{{{before}"), unit, &after).into_bytes()
+    };
+    let in_message = |unit| filled("\"salt\":\"1\",\"msg\":\"", unit, "\",");
+    let in_salt = |unit| filled("\"msg\":\"1\",\"salt\":\"", unit, "\",");
+    vec![
+        (
+            "white space",
+            filled("", " \n", "\"msg\":\"1\",\"salt\":\"1\","),
+        ),
+        ("letters", in_message("letters ")),
+        ("quotes", in_message("\\\"")),
+        ("quotes and letters", in_message("a\\\"")),
+        ("backslashes", in_message("\\\\")),
+        ("escapes and letters", in_message("ab\\tc\\\\d\\/efg\\n")),
+        ("Unicode escapes", in_message("\\u00e9")),
+        ("surrogate escapes", in_message("\\ud83d\\ude00\u{e9}")),
+        ("two-byte characters", in_message("\u{e9}")),
+        ("characters and escapes", in_message("\u{e9}\\t")),
+        ("escapes in the salt", in_salt("\\\\a")),
+        ("escapes in a key", filled("\"", "\\u006d", "\":\"1\",")),
+        ("numbers", filled("\"msg\":[", "5e-324,", "0],")),
+        ("brackets", filled("\"msg\":", "[", ",")),
+    ]
+}
+
+/// The longest requests that are most expensive to answer.
+#[allow(dead_code, reason = "for the benchmark `instructions` only")]
+pub(crate) fn longest() -> Vec<(&'static str, Vec<u8>)> {
+    let of = |kind: u8, before: &str, unit: &str, after: &str| {
+        let before = format!(r#"{{"protocol":1,"type":{kind},"query":{before}"#);
+        let after = format!(r#"{after},"rsalt":"R"}}"#);
+        // The envelope escapes each quote and backslash.
+        let mut len = REQUEST_BYTES_MAX;
+        loop {
+            let message = filled_to(len, &before, unit, &after);
+            match envelope::signed(&key(), &NOW.to_string(), &message) {
+                Some(request) if request.len() <= REQUEST_BYTES_MAX => return request,
+                _ => len -= len / 64,
+            }
+        }
+    };
+    vec![
+        (
+            "path of short names",
+            of(10, "\"/cluster/osparams", "/a", "\""),
+        ),
+        (
+            "path of one name",
+            of(10, "\"/cluster/osparams/", "a", "\""),
+        ),
+        ("path of tildes", of(10, "\"/cluster/osparams/", "~1", "\"")),
+        ("path of quotes", of(10, "\"/cluster/", "\\\"", "\"")),
+        ("path of an index", of(10, "\"/cluster/tags/", "1", "\"")),
+        ("node's name", of(1, "\"", "n", "\"")),
+        ("node's name of quotes", of(1, "\"", "\\\"", "\"")),
+        ("instance's name", of(9, "\"", "\u{e9}", "\"")),
+        ("link", of(6, "\"", "a\\n", "\"")),
+        (
+            "addresses",
+            of(2, "{\"2\":[\"10.2.0.7\"", ",\"10.2.0.7\"", "]}"),
+        ),
+        ("short addresses", of(2, "{\"2\":[\"\"", ",\"\"", "]}")),
+        ("unused addresses", of(1, "{\"2\":[\"\"", ",\"\"", "]}")),
+        ("fields", of(3, "{\"3\":[0", ",1", "]}")),
+        ("unused fields", of(0, "{\"3\":[0", ",1", "]}")),
+        (
+            "fields of many digits",
+            of(3, "{\"3\":[0", ",1.9999999999999999", "]}"),
+        ),
+        ("a number", of(0, "{\"3\":[0.", "0", "]}")),
+        ("white space", of(0, "", " ", "null")),
+    ]
+}
+
+/// A text of at most [`REQUEST_BYTES_MAX`] bytes: `before`, as many of `unit` as fit, `after`.
+fn filled(before: &str, unit: &str, after: &str) -> String {
+    filled_to(REQUEST_BYTES_MAX, before, unit, after)
+}
+
+fn filled_to(len: usize, before: &str, unit: &str, after: &str) -> String {
+    let units = len.saturating_sub(before.len() + after.len()) / unit.len();
+    [before, &unit.repeat(units), after].concat()
 }

@@ -14,7 +14,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use ganeti_confd::protocol::envelope::{self, Envelope};
 use ganeti_confd::protocol::request::Request;
-use ganeti_confd::protocol::{FOURCC, Key, PADDING, Parser, REQUEST_BYTES_MAX};
+use ganeti_confd::protocol::{FOURCC, Key, PADDING, REQUEST_BYTES_MAX};
 use serde_json::Value;
 
 const NOW: u64 = 1_800_000_000;
@@ -45,7 +45,7 @@ fn envelopes(key: &Key, request: &str) -> [Vec<u8>; 3] {
     [compact, python.into_bytes(), odd.into_bytes()]
 }
 
-/// Appends the parser's padding to a text.
+/// Appends the bytes that must follow a text.
 fn padded(text: &[u8]) -> Vec<u8> {
     [text, &[0; PADDING]].concat()
 }
@@ -80,7 +80,6 @@ fn steps(criterion: &mut Criterion) {
 }
 
 fn parse(group: &mut Group<'_>, layout: &str, texts: Vec<Vec<u8>>) {
-    let mut parser = Parser::new();
     let (mut text, mut message) = (buffer(), buffer());
     group.bench_function(format!("parse/{layout}"), |bencher| {
         bencher.iter(|| {
@@ -88,7 +87,7 @@ fn parse(group: &mut Group<'_>, layout: &str, texts: Vec<Vec<u8>>) {
                 let text = &mut text[..bytes.len()];
                 text.copy_from_slice(bytes);
                 let len = bytes.len() - PADDING;
-                let envelope = Envelope::parse(&mut parser, text, len, &mut message);
+                let envelope = Envelope::parse(text, len, &mut message);
                 black_box(envelope.expect("an envelope"));
             }
         });
@@ -96,7 +95,6 @@ fn parse(group: &mut Group<'_>, layout: &str, texts: Vec<Vec<u8>>) {
 }
 
 fn verify(group: &mut Group<'_>, key: &Key, exchanges: &[(String, String)]) {
-    let mut parser = Parser::new();
     let mut parts: Vec<_> = exchanges
         .iter()
         .map(|(request, _)| {
@@ -106,9 +104,7 @@ fn verify(group: &mut Group<'_>, key: &Key, exchanges: &[(String, String)]) {
         .collect();
     let envelopes: Vec<_> = parts
         .iter_mut()
-        .map(|(text, len, message)| {
-            Envelope::parse(&mut parser, text, *len, message).expect("an envelope")
-        })
+        .map(|(text, len, message)| Envelope::parse(text, *len, message).expect("an envelope"))
         .collect();
     group.bench_function("verify", |bencher| {
         bencher.iter(|| {
@@ -120,15 +116,13 @@ fn verify(group: &mut Group<'_>, key: &Key, exchanges: &[(String, String)]) {
 }
 
 fn request(group: &mut Group<'_>, exchanges: &[(String, String)]) {
-    let mut parser = Parser::new();
     let mut message = buffer();
     group.bench_function("request", |bencher| {
         bencher.iter(|| {
             for (request, _) in exchanges {
                 let len = request.len();
                 message[..len].copy_from_slice(request.as_bytes());
-                let kind = Request::read(&mut parser, &mut message, len, |request| request.kind);
-                black_box(kind);
+                black_box(Request::read(&mut message, len));
             }
         });
     });

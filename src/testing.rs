@@ -6,12 +6,6 @@
 //! the kernel.
 #![forbid(unsafe_code)]
 
-/// Datagrams as clients usually write them, without the general parser.
-pub mod fast_path {
-    pub use crate::protocol::envelope::EnvelopeSpans;
-    pub use crate::protocol::fast_path::{envelope, request};
-}
-
 /// Numbers as the reference reads and prints them.
 pub mod number {
     pub use crate::config::number::{double, int, integer, is_integral, nearest, rational, time};

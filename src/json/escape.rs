@@ -33,17 +33,6 @@ pub(crate) fn escape(bytes: &[u8], out: &mut impl Sink) {
     }
 }
 
-/// Returns the canonical form of `text`: `text` itself if nothing needs an escape, otherwise the
-/// content of `scratch`.
-pub(crate) fn canonical<'a>(text: &'a str, scratch: &'a mut Vec<u8>) -> &'a [u8] {
-    if !has_special(text.as_bytes()) {
-        return text.as_bytes();
-    }
-    scratch.clear();
-    escape(text.as_bytes(), scratch);
-    scratch
-}
-
 /// Returns the JSON text `json` in ASCII, with `\u` escapes for all other characters. In valid JSON
 /// these occur only inside strings.
 pub(crate) fn ascii_json(json: &str) -> String {
@@ -61,7 +50,7 @@ pub(crate) fn ascii_json(json: &str) -> String {
 }
 
 /// Whether any byte of `bytes` needs an escape.
-fn has_special(bytes: &[u8]) -> bool {
+pub(super) fn has_special(bytes: &[u8]) -> bool {
     let special = |word: &[u8; 8]| first_special(u64::from_le_bytes(*word)) != 0;
     let (words, rest) = bytes.as_chunks();
     words.iter().any(special)

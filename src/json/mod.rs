@@ -11,6 +11,7 @@
 //! Source: `Text.JSON.String.showJSString`, as observed in the replies of the reference daemon.
 #![forbid(unsafe_code)]
 
+mod canonical;
 mod escape;
 #[cfg(feature = "server")]
 mod scan;
@@ -20,11 +21,12 @@ mod swar;
 #[cfg(feature = "server")]
 mod unescape;
 
-pub(crate) use escape::{Sink, ascii_json, canonical, escape};
+pub(crate) use canonical::{canonical, compare, unescape};
+pub(crate) use escape::{Sink, ascii_json, escape};
 #[cfg(feature = "server")]
 pub(crate) use scan::{elements, member, members, string_end, value_end};
 #[cfg(feature = "server")]
 pub(crate) use span::Span;
 pub(crate) use swar::splat;
 #[cfg(feature = "server")]
-pub(crate) use unescape::{compare, unescape, unescape_ascii, unescaped_ascii_len};
+pub(crate) use unescape::{unescape_ascii, unescape_in_place, unescaped_ascii_len};

@@ -1,45 +1,6 @@
-//! Reading strings.
-
-use std::cmp::Ordering;
+//! Reading the strings of a received text.
 
 use super::swar::{HIGH_BITS, equal_ascii, first_special, splat};
-
-/// Returns the bytes of the string whose canonical form is `text`.
-pub(crate) fn unescape(mut text: &[u8]) -> impl Iterator<Item = u8> {
-    let hex = |digit: u8| (digit as char).to_digit(16).unwrap_or(0) as u8;
-    std::iter::from_fn(move || {
-        let (byte, used) = match *text {
-            [] => return None,
-            [b'\\', b'u', _, _, high, low, ..] => (hex(high) << 4 | hex(low), 6),
-            [b'\\', short, ..] => (unescape_short(short), 2),
-            [byte, ..] => (byte, 1),
-        };
-        text = &text[used..];
-        Some(byte)
-    })
-}
-
-const fn unescape_short(short: u8) -> u8 {
-    match short {
-        b'b' => 0x08,
-        b'f' => 0x0c,
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        other => other,
-    }
-}
-
-/// Compares two strings in canonical form by their unescaped UTF-8 bytes: the order of the
-/// reference's map keys.
-pub(crate) fn compare(left: &[u8], right: &[u8]) -> Ordering {
-    let escaped = |text: &[u8]| memchr::memchr(b'\\', text).is_some();
-    if escaped(left) || escaped(right) {
-        unescape(left).cmp(unescape(right))
-    } else {
-        left.cmp(right)
-    }
-}
 
 /// Returns the number of bytes at the start of `text` that are ASCII and need no escape in a JSON
 /// string; `None` if all are, except the last up to seven, which are not tested.
@@ -55,29 +16,31 @@ pub(crate) fn unescaped_ascii_len(text: &[u8]) -> Option<usize> {
         })
 }
 
-/// Unescapes to `out` the ASCII string whose opening quote precedes `text`, if its only escapes are
-/// `\"` and `\n`.
+/// Unescapes to `out` the start of the string whose opening quote precedes `text`, while it is
+/// ASCII and its only escapes are `\"` and `\n`.
 ///
-/// Returns the offset of the closing quote in `text`, and the string's length in `out`. `None` for
-/// any other string, for one that ends less than eight bytes before `text` does, and if `out` has
-/// no room for the string and eight bytes more.
+/// Returns the number of bytes read from `text` and written to `out`. After the whole string, the
+/// next byte of `text` is the closing quote. Otherwise it is not a quote: the rest of the string
+/// may be valid, and is for [`unescape_in_place`]. Up to 7 bytes at the end of `text` are never
+/// read. `None` if `out` has no room for the string and eight bytes more.
 pub(crate) fn unescape_ascii(text: &[u8], out: &mut [u8]) -> Option<(usize, usize)> {
     let mut len = 0;
     // The high bit of the next word's first byte, if the byte before it is a backslash.
     let mut carry = 0;
-    for (word, index) in text.as_chunks().0.iter().zip(0..) {
+    let words = text.as_chunks().0;
+    for (word, index) in words.iter().zip(0..) {
         let word = u64::from_le_bytes(*word);
         let (quotes, backslashes) = (equal_ascii(word, b'"'), equal_ascii(word, b'\\'));
         let escaped = backslashes << 8 | carry;
-        carry = backslashes >> 56;
         let end = quotes & !escaped;
         let before_end = end.wrapping_sub(1) & !end;
         let printable = word.wrapping_add(splat(0x60));
         let newlines = escaped & equal_ascii(word, b'n');
         let wrong = ((word | !printable) & HIGH_BITS) | (escaped & !quotes & !newlines);
         if wrong & before_end != 0 {
-            return None;
+            return Some((8 * index - usize::from(carry != 0), len));
         }
+        carry = backslashes >> 56;
         let word = word ^ ((newlines >> 7) * u64::from(b'n' ^ b'\n'));
         // A whole word is written, and the rest of it again after each backslash that is removed.
         let mut removed = backslashes & before_end;
@@ -97,41 +60,226 @@ pub(crate) fn unescape_ascii(text: &[u8], out: &mut [u8]) -> Option<(usize, usiz
         }
         len += (8 - from) as usize;
     }
-    None
+    Some((8 * words.len() - usize::from(carry != 0), len))
+}
+
+/// A string that [`unescape_in_place`] read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unescaped {
+    /// Offset of the closing quote.
+    pub(crate) quote: usize,
+    /// Offset just past the unescaped string, which starts where reading started.
+    pub(crate) end: usize,
+    /// Whether the text up to the closing quote is ASCII. The unescaped string need not be.
+    pub(crate) is_ascii: bool,
+    /// Whether a character was written as a pair of escapes (`\ud83d\ude00`).
+    pub(crate) has_surrogates: bool,
+}
+
+/// Unescapes a string from its byte at `start` to its closing quote, in place: any string that
+/// RFC 8259 allows, in UTF-8. `None` for anything else.
+///
+/// The cost is linear in the string's length, with a small factor for every input.
+pub(crate) fn unescape_in_place(text: &mut [u8], start: usize) -> Option<Unescaped> {
+    let (mut from, mut to) = (start, start);
+    let mut seen = 0;
+    let mut has_surrogates = false;
+    loop {
+        while let Some(&word) = text.get(from..)?.first_chunk::<8>() {
+            let lanes = u64::from_le_bytes(word);
+            if first_special(lanes) != 0 {
+                break;
+            }
+            seen |= lanes;
+            *text.get_mut(to..)?.first_chunk_mut()? = word;
+            (from, to) = (from + 8, to + 8);
+        }
+        // At least eight bytes one by one: testing a word is not worth its cost after each escape.
+        let stop = from + 8;
+        while from < stop {
+            let byte = *text.get(from)?;
+            match byte {
+                b'"' => {
+                    let is_ascii = seen & HIGH_BITS == 0;
+                    if !is_ascii {
+                        // Escapes only add whole characters: the result is UTF-8 if the text was.
+                        std::str::from_utf8(&text[start..to]).ok()?;
+                    }
+                    return Some(Unescaped {
+                        quote: from,
+                        end: to,
+                        is_ascii,
+                        has_surrogates,
+                    });
+                }
+                b'\\' => {
+                    let next = *text.get(from + 1)?;
+                    let unescaped = SHORT_ESCAPES[usize::from(next)];
+                    if unescaped != 0 {
+                        text[to] = unescaped;
+                        (from, to) = (from + 2, to + 1);
+                        continue;
+                    }
+                    let (character, len) = unicode_escape(&text[from..])?;
+                    has_surrogates |= len == SURROGATES;
+                    to += character.encode_utf8(&mut text[to..from + len]).len();
+                    from += len;
+                }
+                0..0x20 => return None,
+                _ => {
+                    seen |= u64::from(byte);
+                    text[to] = byte;
+                    (from, to) = (from + 1, to + 1);
+                }
+            }
+        }
+    }
+}
+
+/// The characters that follow a backslash in an escape sequence of two characters, with the
+/// character that they represent. Zero for any other.
+const SHORT_ESCAPES: [u8; 256] = {
+    let mut table = [0; 256];
+    let pairs = b"\"\"\\\\//b\x08f\x0cn\nr\rt\t";
+    let mut at = 0;
+    while at < pairs.len() {
+        table[pairs[at] as usize] = pairs[at + 1];
+        at += 2;
+    }
+    table
+};
+
+/// The values of hex digits. [`NOT_HEX`] for any other character.
+const HEX_DIGITS: [u8; 256] = {
+    let mut table = [NOT_HEX; 256];
+    let digits = b"0123456789abcdef";
+    let mut value = 0;
+    while value < digits.len() {
+        table[digits[value] as usize] = value as u8;
+        table[digits[value].to_ascii_uppercase() as usize] = value as u8;
+        value += 1;
+    }
+    table
+};
+
+const NOT_HEX: u8 = 0xff;
+
+/// The length of an escape sequence for a character above U+FFFF.
+const SURROGATES: usize = 12;
+
+/// Decodes the escape sequence `\uXXXX`, or a pair of them, at the start of `text`. Returns its
+/// character and its length.
+fn unicode_escape(text: &[u8]) -> Option<(char, usize)> {
+    let unit = utf_16_unit(text.first_chunk()?)?;
+    if !(0xd800..0xdc00).contains(&unit) {
+        // A low surrogate by itself is not a character.
+        return Some((char::from_u32(unit)?, 6));
+    }
+    let low = utf_16_unit(text[6..].first_chunk()?)?;
+    if !(0xdc00..0xe000).contains(&low) {
+        return None;
+    }
+    let character = char::from_u32(0x1_0000 + ((unit - 0xd800) << 10 | (low - 0xdc00)))?;
+    Some((character, SURROGATES))
+}
+
+/// Decodes the escape sequence `\uXXXX`.
+fn utf_16_unit(sequence: &[u8; 6]) -> Option<u32> {
+    let [b'\\', b'u', digits @ ..] = sequence else {
+        return None;
+    };
+    let values = digits.map(|digit| HEX_DIGITS[usize::from(digit)]);
+    if values.contains(&NOT_HEX) {
+        return None;
+    }
+    let [a, b, c, d] = values.map(u32::from);
+    Some(a << 12 | b << 8 | c << 4 | d)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::{canonical, escape};
 
-    #[test]
-    fn unescapes_what_escape_wrote() {
-        let all: String = (0..=0x7f_u8)
-            .map(char::from)
-            .chain("é€😀".chars())
-            .collect();
-        let mut escaped = Vec::new();
-        escape(all.as_bytes(), &mut escaped);
-        let unescaped: Vec<u8> = unescape(&escaped).collect();
-        assert_eq!(unescaped, all.as_bytes());
+    /// Unescapes the string whose content `content` is, and compares with serde_json.
+    fn check(content: &[u8]) -> bool {
+        let quoted = [b"\"", content, b"\""].concat();
+        let expected = serde_json::from_slice::<String>(&quoted).ok();
+        let mut text = quoted.clone();
+        let ours = unescape_in_place(&mut text, 1).filter(|ours| ours.quote == quoted.len() - 1);
+        let shown = content.escape_ascii();
+        let string = ours.map(|ours| &text[1..ours.end]);
+        assert_eq!(string, expected.as_deref().map(str::as_bytes), "{shown}");
+        if let (Some(ours), Some(expected)) = (ours, expected) {
+            assert_eq!(ours.is_ascii, content.is_ascii(), "{shown}");
+            let beyond = expected.chars().any(|c| c > '\u{ffff}');
+            if content.is_ascii() {
+                assert_eq!(ours.has_surrogates, beyond, "{shown}");
+            }
+        }
+        string.is_some()
     }
 
     #[test]
-    fn strings_are_ordered_by_their_unescaped_bytes() {
-        let mut scratch = (Vec::new(), Vec::new());
-        for (left, right) in [
-            ("a\u{1}", "a "),
-            ("\"", "A"),
-            ("a", "a\\"),
-            ("\n", "\u{b}"),
-            ("x", "y"),
-        ] {
-            let (left, right) = (
-                canonical(left, &mut scratch.0),
-                canonical(right, &mut scratch.1),
-            );
-            assert_eq!(compare(left, right), Ordering::Less, "{left:?} {right:?}");
+    fn any_string_is_read_as_serde_json_reads_it() {
+        const PARTS: [&[u8]; 24] = [
+            b"a",
+            b"0123456789",
+            b"\\\"",
+            b"\\\\",
+            b"\\/",
+            b"\\b",
+            b"\\f",
+            b"\\n",
+            b"\\r",
+            b"\\t",
+            b"\\u0041",
+            b"\\u00E9",
+            b"\\u20aC",
+            b"\\ud83d\\ude00",
+            "\u{e9}".as_bytes(),
+            "\u{20ac}\u{1f600}".as_bytes(),
+            // Seldom valid.
+            b"\\",
+            b"\\x",
+            b"\\ud83d",
+            b"\\ude00",
+            b"\\u12",
+            b"\x1f",
+            b"\xc3",
+            b"\"",
+        ];
+        let mut valid = 0;
+        for seed in 0..100_000 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let parts = if seed % 4 == 0 { 24 } else { 16 };
+            let content: Vec<u8> = (0..random.usize(..12))
+                .flat_map(|_| PARTS[random.usize(..parts)])
+                .copied()
+                .collect();
+            valid += usize::from(check(&content));
+        }
+        assert!((70_000..100_000).contains(&valid), "{valid} valid strings");
+    }
+
+    #[test]
+    fn both_functions_together_read_any_string() {
+        for len in 0..40 {
+            for at in 0..=len {
+                for escape in ["", "\\\"", "\\n", "\\t", "\\\\", "\u{e9}", "\\u0041"] {
+                    let mut content = "m".repeat(len);
+                    content.insert_str(at, escape);
+                    let quoted = format!("\"{content}\"");
+                    let expected: String = serde_json::from_str(&quoted).expect("a string");
+                    let mut text = quoted.clone().into_bytes();
+                    text.extend([b'"'; 8]);
+                    let mut out = vec![0; text.len() + 8];
+                    let (read, written) = unescape_ascii(&text[1..], &mut out).expect("room");
+                    let rest = unescape_in_place(&mut text, 1 + read).expect("a string");
+                    assert_eq!(rest.quote, quoted.len() - 1, "{quoted}");
+                    let string = [&out[..written], &text[1 + read..rest.end]].concat();
+                    assert_eq!(string, expected.as_bytes(), "{quoted}");
+                }
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::protocol::envelope::Envelope;
-use crate::protocol::{FOURCC, Key, PADDING, Parser, REPLY_BYTES_MAX};
+use crate::protocol::{FOURCC, Key, PADDING, REPLY_BYTES_MAX};
 
 /// Serials remembered per query. Configurations change slowly, so a few suffice.
 const SERIALS_MAX: usize = 8;
@@ -44,8 +44,7 @@ struct Message {
 #[derive(Debug)]
 pub(super) struct Checker {
     key: Key,
-    parser: Parser,
-    /// The inner message of a reply, with the parser's padding.
+    /// The inner message of a reply, and the bytes that must follow it.
     message: Box<[u8]>,
     hash: foldhash::fast::FixedState,
     /// By query: serials, each with the hash of the message.
@@ -59,7 +58,6 @@ impl Checker {
     pub(super) fn new(key: Key, queries: usize, compare: bool) -> Self {
         Self {
             key,
-            parser: Parser::new(),
             message: vec![0; REPLY_BYTES_MAX + PADDING].into(),
             hash: foldhash::fast::FixedState::default(),
             seen: vec![Vec::new(); queries],
@@ -82,7 +80,7 @@ impl Checker {
         }
         let mut message = std::mem::take(&mut self.message);
         let text = &mut reply[start..];
-        let envelope = Envelope::parse(&mut self.parser, text, len - start, &mut message);
+        let envelope = Envelope::parse(text, len - start, &mut message);
         let check = match envelope {
             Ok(envelope) if envelope.salt != rsalt => ReplyCheck::Malformed,
             Ok(envelope) if envelope.verify(&self.key).is_err() => ReplyCheck::BadHmac,

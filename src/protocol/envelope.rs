@@ -2,11 +2,6 @@
 
 use std::ops::Range;
 
-#[cfg(feature = "server")]
-use simd_json::Node;
-
-#[cfg(feature = "server")]
-use super::Parser;
 use super::{FOURCC, Key, REPLY_BYTES_MAX, Reject, hex};
 use crate::json::{self, Sink};
 
@@ -14,7 +9,7 @@ use crate::json::{self, Sink};
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Envelope<'a> {
-    /// The message in the first `message_len` bytes, then the parser's padding.
+    /// The message in the first `message_len` bytes, then at least [`PADDING`](super::PADDING).
     pub message: &'a mut [u8],
     /// The message's length in bytes.
     pub message_len: usize,
@@ -24,28 +19,16 @@ pub struct Envelope<'a> {
     pub hmac: &'a [u8],
 }
 
-/// Where an envelope's strings are: the message in a buffer of its own, the others in the text.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct EnvelopeSpans {
-    /// The message's length in bytes.
-    pub message_len: usize,
-    /// The salt, between its quotes.
-    pub salt: Range<usize>,
-    /// The signature's hex digits, between their quotes.
-    pub hmac: Range<usize>,
-}
-
 impl Envelope<'_> {
-    /// Checks the signature.
+    /// Checks the signature, and returns its tag.
     ///
     /// # Errors
     ///
     /// [`Reject::BadHmac`] if it is not 40 hex digits (of either case), or not what `key` signs.
-    pub fn verify(&self, key: &Key) -> Result<(), Reject> {
+    pub fn verify(&self, key: &Key) -> Result<[u8; 20], Reject> {
         let tag = hex::decode(self.hmac).ok_or(Reject::BadHmac)?;
         if key.verify(self.salt, &self.message[..self.message_len], &tag) {
-            Ok(())
+            Ok(tag)
         } else {
             Err(Reject::BadHmac)
         }
@@ -67,75 +50,6 @@ impl Envelope<'_> {
             _ => Err(Reject::ClockSkew),
         }
     }
-}
-
-#[cfg(feature = "server")]
-impl EnvelopeSpans {
-    /// As [`Envelope::parse`], always with the general parser. The strings are unescaped in place.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Envelope::parse`].
-    pub fn parse(
-        parser: &mut Parser,
-        text: &mut [u8],
-        len: usize,
-        message: &mut [u8],
-    ) -> Result<Self, Reject> {
-        if text.first() != Some(&b'{') {
-            return Err(Reject::BadEnvelope);
-        }
-        let is_ascii = text[..len].is_ascii();
-        let base = text.as_ptr().addr();
-        let spans = parser
-            .parse(text, len, |nodes| Self::from_nodes(nodes, base, message))
-            .flatten()
-            .ok_or(Reject::BadEnvelope)?;
-        if is_ascii && has_surrogate_pairs(&message[..spans.message_len]) {
-            return Err(Reject::BadHmac);
-        }
-        Ok(spans)
-    }
-
-    /// Finds the strings in `nodes`, parsed from a text that starts at address `base`.
-    fn from_nodes(nodes: &[Node<'_>], base: usize, message: &mut [u8]) -> Option<Self> {
-        let [Node::Object { len: 3, count: 6 }, members @ ..] = nodes else {
-            return None;
-        };
-        let span = |value: &str| {
-            let start = value.as_ptr().addr() - base;
-            start..start + value.len()
-        };
-        let (mut message_len, mut salt, mut hmac) = (None, None, None);
-        for member in members.chunks_exact(2) {
-            let [Node::String(key), Node::String(value)] = *member else {
-                return None;
-            };
-            match key {
-                "msg" => {
-                    message[..value.len()].copy_from_slice(value.as_bytes());
-                    message_len = Some(value.len());
-                }
-                "salt" => salt = Some(span(value)),
-                "hmac" => hmac = Some(span(value)),
-                _ => return None,
-            }
-        }
-        // There are three members: if a key occurs twice, another one is missing.
-        Some(Self {
-            message_len: message_len?,
-            salt: salt?,
-            hmac: hmac?,
-        })
-    }
-}
-
-/// Whether `message` has characters above U+FFFF. In an ASCII datagram they were written as pairs
-/// of escapes. The reference signs each half by itself, which is not UTF-8: the signature of a
-/// client that signed UTF-8 cannot match there.
-#[cfg(feature = "server")]
-fn has_surrogate_pairs(message: &[u8]) -> bool {
-    !message.is_ascii() && message.iter().any(|&byte| byte >= 0xf0)
 }
 
 /// The text before a message: fourcc, and the signature's digits, to be replaced.

@@ -24,7 +24,6 @@ pub mod config_mutation;
 pub mod datagram;
 pub mod engines;
 pub mod envelope;
-pub mod fast_path;
 pub mod generate;
 pub mod json_variants;
 pub mod model;

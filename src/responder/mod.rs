@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
+
 use crate::protocol::envelope::{self, Envelope};
 use crate::protocol::reply::ErrorCode;
 use crate::protocol::request::Request;
-use crate::protocol::{FOURCC, Key, PADDING, Parser, REQUEST_BYTES_MAX, Reject, SKEW_SECONDS_MAX};
+use crate::protocol::{FOURCC, Key, PADDING, REQUEST_BYTES_MAX, Reject, SKEW_SECONDS_MAX};
 use crate::snapshot::{AnswerWriter, Rendered, Snapshot};
 
 /// The key and the configuration in use. Published as one value, so that a reply never mixes two
@@ -75,8 +76,7 @@ pub struct ReplyInfo {
 /// Answers datagrams. Holds one worker's scratch memory, and no state from one call to the next.
 #[derive(Debug)]
 pub struct Responder {
-    parser: Parser,
-    /// The request's inner message and the parser's padding.
+    /// The request's inner message, and the bytes that must follow it.
     message: Box<[u8]>,
     answer: AnswerWriter,
 }
@@ -91,7 +91,6 @@ impl Responder {
     /// Allocates all memory that answering needs.
     pub fn new() -> Self {
         Self {
-            parser: Parser::new(),
             message: vec![0; REQUEST_BYTES_MAX + PADDING].into(),
             answer: AnswerWriter::new(),
         }
@@ -125,18 +124,13 @@ impl Responder {
         }
         let text = &mut buffer[FOURCC.len()..];
         let len = len - FOURCC.len();
-        let Self {
-            parser,
-            message,
-            answer,
-        } = self;
-        let envelope = Envelope::parse(parser, text, len, message)?;
+        let Self { message, answer } = self;
+        let envelope = Envelope::parse(text, len, message)?;
         envelope.verify(&served.key)?;
         envelope.check_clock(now, SKEW_SECONDS_MAX)?;
-        Request::read(parser, envelope.message, envelope.message_len, |request| {
-            reply(request, served, answer, out)
-        })
-        .ok_or(Reject::BadRequest)
+        let request = Request::read(envelope.message, envelope.message_len);
+        let request = request.ok_or(Reject::BadRequest)?;
+        Ok(reply(&request, served, answer, out))
     }
 }
 

@@ -1,0 +1,256 @@
+//! A position in received JSON text.
+
+use std::ops::Range;
+
+use super::number::{self, Number};
+use crate::json;
+
+/// A position in a text whose strings are unescaped in place.
+///
+/// Each method consumes what it is named after, or returns `None`; the position is then
+/// unspecified. No method goes back, so reading a text costs time linear in its length.
+pub(super) struct Cursor<'t> {
+    /// The text and eight bytes more, because strings are scanned eight bytes at a time. Anything
+    /// that an earlier datagram left after these is cut off: scanning stops here.
+    text: &'t mut [u8],
+    len: usize,
+    at: usize,
+}
+
+/// A string, unescaped.
+pub(super) struct AnyString {
+    /// Where its content is.
+    pub(super) span: Range<usize>,
+    /// Whether it was written in ASCII, possibly with escapes for other characters.
+    pub(super) is_ascii: bool,
+    /// Whether it has characters that were written as pairs of escapes.
+    pub(super) has_surrogates: bool,
+}
+
+impl AnyString {
+    const fn of_ascii(span: Range<usize>) -> Self {
+        Self {
+            span,
+            is_ascii: true,
+            has_surrogates: false,
+        }
+    }
+}
+
+impl<'t> Cursor<'t> {
+    /// The start of the first `len` bytes of `text`, which must extend at least eight bytes past
+    /// them. Their content is ignored.
+    pub(super) fn new(text: &'t mut [u8], len: usize) -> Self {
+        let text = &mut text[..len + 8];
+        Self { text, len, at: 0 }
+    }
+
+    /// The next byte; not consumed.
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    /// The bytes in `span`, wherever the position is.
+    pub(super) fn slice(&self, span: Range<usize>) -> &[u8] {
+        &self.text[span]
+    }
+
+    fn white_space(&mut self) {
+        const WHITE: u64 = 1 << b' ' | 1 << b'\t' | 1 << b'\n' | 1 << b'\r';
+        let is_white = |byte: u8| byte <= b' ' && WHITE >> byte & 1 == 1;
+        while self.at < self.len && is_white(self.text[self.at]) {
+            self.at += 1;
+        }
+    }
+
+    /// One punctuation character, and the white space after it.
+    fn punctuation(&mut self, byte: u8) -> Option<()> {
+        if self.text.get(self.at) != Some(&byte) {
+            return None;
+        }
+        self.at += 1;
+        self.white_space();
+        Some(())
+    }
+
+    /// An object; `member` consumes a key and its value.
+    pub(super) fn members(&mut self, member: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        self.sequence(b'{', b'}', member)
+    }
+
+    /// An array; `element` consumes an element.
+    pub(super) fn elements(&mut self, element: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        self.sequence(b'[', b']', element)
+    }
+
+    #[inline(always)]
+    fn sequence(
+        &mut self,
+        open: u8,
+        close: u8,
+        mut item: impl FnMut(&mut Self) -> Option<()>,
+    ) -> Option<()> {
+        self.punctuation(open)?;
+        if self.text.get(self.at) == Some(&close) {
+            return self.punctuation(close);
+        }
+        loop {
+            item(self)?;
+            self.white_space();
+            if self.punctuation(b',').is_none() {
+                return self.punctuation(close);
+            }
+        }
+    }
+
+    /// Consumes `key` (with its quotes) and the colon after it; `Some(false)` if another key is
+    /// next.
+    // Inlined, this compares with a constant. Calls of `memcmp` would take a tenth of the total.
+    #[inline(always)]
+    pub(super) fn key(&mut self, key: &[u8]) -> Option<bool> {
+        if !self.text[self.at..].starts_with(key) {
+            return Some(false);
+        }
+        self.at += key.len();
+        self.colon().map(|()| true)
+    }
+
+    /// One of `keys` (without quotes) in any spelling, and the colon after it. Returns its index.
+    #[cold]
+    pub(super) fn any_key(&mut self, keys: &[&str]) -> Option<usize> {
+        let span = self.string()?.span;
+        let index = keys
+            .iter()
+            .position(|key| key.as_bytes() == &self.text[span.clone()])?;
+        self.colon()?;
+        Some(index)
+    }
+
+    /// A colon, and the white space around it.
+    fn colon(&mut self) -> Option<()> {
+        self.white_space();
+        self.punctuation(b':')
+    }
+
+    /// A string.
+    #[inline]
+    pub(super) fn string(&mut self) -> Option<AnyString> {
+        let start = self.open_quote()?;
+        if let Some(len) = json::unescaped_ascii_len(&self.text[start..])
+            && self.text[start + len] == b'"'
+        {
+            self.at = start + len + 1;
+            return Some(AnyString::of_ascii(start..start + len));
+        }
+        self.rest_of_string(start)
+    }
+
+    /// A string, unescaped to `out`. The span is that in `out`, and starts at 0.
+    pub(super) fn string_to(&mut self, out: &mut [u8]) -> Option<AnyString> {
+        let start = self.open_quote()?;
+        let (read, written) = json::unescape_ascii(&self.text[start..], out)?;
+        let at = start + read;
+        if self.text.get(at) == Some(&b'"') {
+            self.at = at + 1;
+            return Some(AnyString::of_ascii(0..written));
+        }
+        let rest = self.rest_of_string(at)?;
+        let bytes = &self.text[rest.span.clone()];
+        let span = written..written + bytes.len();
+        out.get_mut(span.clone())?.copy_from_slice(bytes);
+        Some(AnyString {
+            span: 0..span.end,
+            ..rest
+        })
+    }
+
+    fn open_quote(&mut self) -> Option<usize> {
+        (self.text.get(self.at) == Some(&b'"')).then_some(self.at + 1)
+    }
+
+    /// A string from its byte at `start` on.
+    #[cold]
+    fn rest_of_string(&mut self, start: usize) -> Option<AnyString> {
+        let text = self.text.get_mut(..self.len)?;
+        let string = json::unescape_in_place(text, start)?;
+        self.at = string.quote + 1;
+        Some(AnyString {
+            span: start..string.end,
+            is_ascii: string.is_ascii,
+            has_surrogates: string.has_surrogates,
+        })
+    }
+
+    /// A number that a double can hold.
+    // Inlined, because almost every number is a single digit.
+    #[inline(always)]
+    pub(super) fn number(&mut self) -> Option<Number> {
+        if let Some(&[first, second]) = self.text.get(self.at..)?.first_chunk()
+            && first.is_ascii_digit()
+            && matches!(second, b',' | b'}' | b']')
+        {
+            self.at += 1;
+            return Some(Number::Small(first - b'0'));
+        }
+        self.any_number()
+    }
+
+    #[cold]
+    fn any_number(&mut self) -> Option<Number> {
+        let (number, len) = number::read(self.text.get(self.at..self.len)?)?;
+        self.at += len;
+        Some(number)
+    }
+
+    /// Consumes `null` if it is next.
+    pub(super) fn is_null(&mut self) -> bool {
+        let is_null = self.text[self.at..].starts_with(b"null");
+        self.at += if is_null { 4 } else { 0 };
+        is_null
+    }
+
+    /// The end of the text.
+    pub(super) fn end(&self) -> Option<()> {
+        (self.at == self.len).then_some(())
+    }
+
+    /// An array of strings, packed in place: two bytes of length before each. Returns their span.
+    ///
+    /// The length replaces the two quotes: writing never passes the position of reading.
+    pub(super) fn packed_strings(&mut self) -> Option<Range<usize>> {
+        let start = self.at;
+        let mut end = start;
+        self.elements(|cursor| {
+            let span = cursor.string()?.span;
+            let len = u16::try_from(span.len()).ok()?.to_le_bytes();
+            let packed = end + len.len();
+            end = packed + span.len();
+            cursor.text.copy_within(span, packed);
+            cursor.text[packed - len.len()..packed].copy_from_slice(&len);
+            Some(())
+        })?;
+        Some(start..end)
+    }
+
+    /// An array, packed in place to one byte for each element, which `element` consumes. Returns
+    /// their span.
+    pub(super) fn packed_bytes(
+        &mut self,
+        mut element: impl FnMut(&mut Self) -> Option<u8>,
+    ) -> Option<Range<usize>> {
+        let start = self.at;
+        let mut end = start;
+        self.elements(|cursor| {
+            let byte = element(cursor)?;
+            cursor.text[end] = byte;
+            end += 1;
+            Some(())
+        })?;
+        Some(start..end)
+    }
+}
+
+/// Sets `place`; `None` if it was set before.
+pub(super) fn set<T>(place: &mut Option<T>, value: T) -> Option<()> {
+    place.replace(value).is_none().then_some(())
+}
