@@ -45,10 +45,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info, warn};
 
-use crate::engine::{self, Choice, Sockets, Workers};
+use crate::engine::{self, Sockets, Workers};
 use crate::node_files::NodeFiles;
 use crate::reader::{Files, Io, Reader};
-use crate::responder::{Responder, Served};
+use crate::responder::{ReplayTable, Responder, Served};
 use demo::Demo;
 use error::Error;
 use log::{Log, NOTICE};
@@ -212,7 +212,7 @@ fn on_control_plane<F: Future<Output = Result<Exit, Error>>>(
 async fn serve_demo(demo: &Demo, options: &Options, log: &Log, io: Io) -> Result<Exit, Error> {
     let signals = Signals::catch()?;
     let sockets = demo::bind(options)?;
-    let service = Service::start(sockets, options.engine(), demo.files.clone(), io).await?;
+    let service = Service::start(sockets, options, demo.files.clone(), io).await?;
     demo.print_demo_help(service.workers.local_addr());
     Ok(service.run(signals, log).await)
 }
@@ -235,7 +235,7 @@ async fn serve_cluster(
         }
         None => bound(engine::bind(address, options.workers()), address)?,
     };
-    let service = Service::start(sockets, options.engine(), paths.files.clone(), io).await?;
+    let service = Service::start(sockets, options, paths.files.clone(), io).await?;
     log.leave_terminal();
     let ending = service.run(signals, log).await;
     drop(pid_file);
@@ -269,14 +269,26 @@ struct Service {
 
 impl Service {
     /// Loads the files and starts the workers.
-    async fn start(sockets: Sockets, engine: Choice, files: Files, io: Io) -> Result<Self, Error> {
+    async fn start(
+        sockets: Sockets,
+        options: &Options,
+        files: Files,
+        io: Io,
+    ) -> Result<Self, Error> {
         let mut reader = Reader::new(files, io);
         let first = reader
             .first_load()
             .await
             .map_err(|error| Error::new(error.to_string()))?;
         let served = Arc::new(ArcSwap::from_pointee(first));
-        let workers = engine::start(sockets, engine, &served, Responder::new)
+        let replays = options
+            .replay_protection()
+            .then(Arc::<ReplayTable>::default);
+        let responder = || match &replays {
+            Some(table) => Responder::new().with_replay_protection(Arc::clone(table)),
+            None => Responder::new(),
+        };
+        let workers = engine::start(sockets, options.engine(), &served, responder)
             .map_err(|error| Error::new(error.to_string()))?;
         if let Some(why) = workers.fallback_reason() {
             warn!("Serving through recvmmsg, for io_uring is refused: {why}");

@@ -113,6 +113,10 @@ pub(super) struct Options {
     #[arg(long, value_name = "WHAT", help_heading = "Beyond the original")]
     on_bad_config: Option<OnBadConfig>,
 
+    /// Answer each signed request to one address only: the first that it is received from [default: on]
+    #[arg(long, value_name = "WHEN", help_heading = "Beyond the original")]
+    replay_protection: Option<Switch>,
+
     /// Load the configuration and the key, print what they hold or what is wrong with them and where, and exit
     #[arg(long, help_heading = "Beyond the original")]
     pub(super) check: bool,
@@ -155,6 +159,12 @@ enum Engine {
     Auto,
     Uring,
     Mmsg,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -223,6 +233,11 @@ impl Options {
     pub(super) fn workers(&self) -> usize {
         let available = || std::thread::available_parallelism().map_or(1, |cores| cores.get());
         self.workers.unwrap_or_else(|| available().min(4))
+    }
+
+    /// Whether a signed request is answered to one address only.
+    pub(super) fn replay_protection(&self) -> bool {
+        self.replay_protection != Some(Switch::Off)
     }
 
     /// What a bad configuration does.

@@ -11,7 +11,7 @@ use super::configuration::configuration;
 use crate::client::{self, Candidate, ConfdClient};
 use crate::engine::{self, Choice, Workers};
 use crate::protocol::Key;
-use crate::responder::{Responder, Served};
+use crate::responder::{ReplayTable, Responder, Served};
 use crate::snapshot::Snapshot;
 
 /// Serves a sample cluster on the loopback interface until it is dropped.
@@ -55,7 +55,9 @@ impl Server {
         }));
         let start = |_| {
             let sockets = engine::bind((Ipv4Addr::LOCALHOST, 0).into(), 1)?;
-            engine::start(sockets, Choice::Auto, &served, Responder::new).map_err(io::Error::other)
+            let table = Arc::new(ReplayTable::new());
+            let responder = || Responder::new().with_replay_protection(Arc::clone(&table));
+            engine::start(sockets, Choice::Auto, &served, responder).map_err(io::Error::other)
         };
         Ok(Self {
             key: key.to_vec(),

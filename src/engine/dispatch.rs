@@ -86,7 +86,7 @@ impl<A: Handler> BatchContext<'_, A> {
             counters.truncated.add(1);
             Err(Reject::TooLong)
         } else {
-            let datagram = Datagram::new(arrival.buffer, arrival.len);
+            let datagram = Datagram::new(arrival.buffer, arrival.len).from_peer(arrival.peer.ip());
             self.answer.handle(datagram, self.now, self.served, out)
         };
         match answer {

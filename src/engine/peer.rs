@@ -59,15 +59,20 @@ impl Peer {
         })
     }
 
-    /// The address for people: an IPv4-mapped one as the IPv4 address it is.
-    pub fn socket_addr(&self) -> SocketAddr {
+    /// The address without the port. On a dual-stack socket, that of an IPv4 peer is mapped.
+    pub(super) fn ip(&self) -> IpAddr {
         let b = &self.bytes;
-        let port = u16::from_be_bytes([b[2], b[3]]);
         if usize::from(self.len) == INET_BYTES {
-            return SocketAddrV4::new(Ipv4Addr::new(b[4], b[5], b[6], b[7]), port).into();
+            return Ipv4Addr::new(b[4], b[5], b[6], b[7]).into();
         }
         let address: [u8; 16] = *b[8..].first_chunk().expect("a sockaddr_in6 has 28 bytes");
-        match Ipv6Addr::from(address).to_canonical() {
+        Ipv6Addr::from(address).into()
+    }
+
+    /// The address for people: an IPv4-mapped one as the IPv4 address it is.
+    pub fn socket_addr(&self) -> SocketAddr {
+        let port = u16::from_be_bytes([self.bytes[2], self.bytes[3]]);
+        match self.ip().to_canonical() {
             IpAddr::V4(address) => SocketAddrV4::new(address, port).into(),
             IpAddr::V6(address) => SocketAddrV6::new(address, port, 0, 0).into(),
         }

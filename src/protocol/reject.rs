@@ -18,18 +18,21 @@ pub enum Reject {
     BadHmac,
     /// Signed, but the salt is not a time within [`SKEW_SECONDS_MAX`] of the daemon's clock.
     ClockSkew,
+    /// Signed and fresh, but received before from another address.
+    Replayed,
     /// Signed and fresh, but the inner message is not a request.
     BadRequest,
 }
 
 impl Reject {
     /// All reasons, in the order of the checks; `ALL[r as usize] == r`.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::BadFourcc,
         Self::TooLong,
         Self::BadEnvelope,
         Self::BadHmac,
         Self::ClockSkew,
+        Self::Replayed,
         Self::BadRequest,
     ];
 }
@@ -47,6 +50,9 @@ impl fmt::Display for Reject {
                 f,
                 "clock skew over {SKEW_SECONDS_MAX} s (check the client's and this host's clock)"
             ),
+            Self::Replayed => {
+                f.write_str("replayed: the same signed request came from another address before")
+            }
             Self::BadRequest => f.write_str("signed, but not a valid request"),
         }
     }

@@ -4,8 +4,12 @@
 //! [`Reject::ALL`].
 #![forbid(unsafe_code)]
 
+mod replay;
+
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
+pub use replay::{ENTRIES as REPLAY_ENTRIES, ReplayTable};
 
 use crate::protocol::envelope::{self, Envelope};
 use crate::protocol::reply::ErrorCode;
@@ -30,10 +34,11 @@ pub struct Served {
 pub struct Datagram<'a> {
     buffer: &'a mut [u8],
     len: usize,
+    peer: IpAddr,
 }
 
 impl<'a> Datagram<'a> {
-    /// A datagram in the first `len` bytes of `buffer`.
+    /// A datagram in the first `len` bytes of `buffer`, from the unspecified address.
     ///
     /// # Panics
     ///
@@ -43,7 +48,16 @@ impl<'a> Datagram<'a> {
             buffer.len() >= len + PADDING,
             "a datagram's buffer must hold the parser's padding"
         );
-        Self { buffer, len }
+        Self {
+            buffer,
+            len,
+            peer: Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    /// The same datagram, from the address `peer`.
+    pub fn from_peer(self, peer: IpAddr) -> Self {
+        Self { peer, ..self }
     }
 
     /// The datagram's bytes, before it is parsed.
@@ -76,6 +90,7 @@ pub struct ReplyInfo {
 /// Answers datagrams. Holds one worker's scratch memory, and no state from one call to the next.
 #[derive(Debug)]
 pub struct Responder {
+    replays: Option<Arc<ReplayTable>>,
     /// The request's inner message, and the bytes that must follow it.
     message: Box<[u8]>,
     answer: AnswerWriter,
@@ -91,8 +106,18 @@ impl Responder {
     /// Allocates all memory that answering needs.
     pub fn new() -> Self {
         Self {
+            replays: None,
             message: vec![0; REQUEST_BYTES_MAX + PADDING].into(),
             answer: AnswerWriter::new(),
+        }
+    }
+
+    /// Answers each signature to one address only, which `table` remembers. Workers of one daemon
+    /// share a table.
+    pub fn with_replay_protection(self, table: Arc<ReplayTable>) -> Self {
+        Self {
+            replays: Some(table),
+            ..self
         }
     }
 
@@ -115,7 +140,7 @@ impl Responder {
         served: &Served,
         out: &mut [u8],
     ) -> Result<ReplyInfo, Reject> {
-        let Datagram { buffer, len } = datagram;
+        let Datagram { buffer, len, peer } = datagram;
         if len > REQUEST_BYTES_MAX {
             return Err(Reject::TooLong);
         }
@@ -124,10 +149,19 @@ impl Responder {
         }
         let text = &mut buffer[FOURCC.len()..];
         let len = len - FOURCC.len();
-        let Self { message, answer } = self;
+        let Self {
+            replays,
+            message,
+            answer,
+        } = self;
         let envelope = Envelope::parse(text, len, message)?;
-        envelope.verify(&served.key)?;
+        let tag = envelope.verify(&served.key)?;
         envelope.check_clock(now, SKEW_SECONDS_MAX)?;
+        if let Some(table) = replays
+            && !table.admit(&tag, peer, now)
+        {
+            return Err(Reject::Replayed);
+        }
         let request = Request::read(envelope.message, envelope.message_len);
         let request = request.ok_or(Reject::BadRequest)?;
         Ok(reply(&request, served, answer, out))

@@ -22,6 +22,7 @@ mod nesting;
 mod properties;
 mod reload;
 mod reload_under_load;
+mod replay;
 mod requests;
 mod simulation;
 mod systemd;

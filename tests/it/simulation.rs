@@ -11,6 +11,8 @@
 mod datagrams;
 mod model;
 
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,8 +20,9 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Cache};
 use fastrand::Rng;
 use ganeti_confd::protocol::{Key, PADDING, REPLY_BYTES_MAX, Reject, SKEW_SECONDS_MAX};
-use ganeti_confd::responder::{Datagram, Responder, Served};
+use ganeti_confd::responder::{Datagram, ReplayTable, Responder, Served};
 use ganeti_confd::snapshot::Snapshot;
+use properties::reference_parser::Envelope;
 
 use self::datagrams::{Form, KEYS, SimDatagram};
 use self::model::Cluster;
@@ -32,13 +35,21 @@ const STEPS: usize = 24;
 /// Datagrams remembered for replays.
 const REMEMBERED_MAX: usize = 16;
 
+/// The senders of datagrams.
+const PEERS: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
+    IpAddr::V6(Ipv6Addr::LOCALHOST),
+];
+
 /// The simulated clock's start, in seconds since the epoch; any value will do.
 const START: u64 = 1_795_354_392;
 
 #[test]
 fn every_datagram_meets_the_fate_that_the_model_expect_outcomes() {
     let mut worker = Worker {
-        responder: Responder::new(),
+        responder: Responder::new().with_replay_protection(Arc::new(ReplayTable::with_seed(1))),
+        first_peers: HashMap::new(),
         out: vec![0; REPLY_BYTES_MAX],
         seen: Seen::default(),
     };
@@ -83,9 +94,12 @@ impl Drop for Place {
     }
 }
 
-/// One worker's state. It is kept from run to run, because no datagram may leave anything in it.
+/// One worker's state. It is kept from run to run: no datagram may leave anything in it, except who
+/// sent it.
 struct Worker {
     responder: Responder,
+    /// The first sender of each signature that passed the clock's check.
+    first_peers: HashMap<String, IpAddr>,
     out: Vec<u8>,
     seen: Seen,
 }
@@ -261,7 +275,8 @@ impl Run {
         let mut overtaken = false;
         for _ in 0..self.rng.usize(1..5) {
             let (datagram, is_replay) = self.datagram(truth.key);
-            let answered = worker.answer(&datagram, self.now, &served, &truth);
+            let peer = PEERS[self.rng.usize(..PEERS.len())];
+            let answered = worker.answer(&datagram, peer, self.now, &served, &truth);
             if let Some((reply, rsalt)) = &answered {
                 worker.seen.overtaken += usize::from(overtaken);
                 worker.seen.replayed += usize::from(is_replay);
@@ -302,6 +317,7 @@ impl Worker {
     fn answer(
         &mut self,
         sent: &SimDatagram,
+        peer: IpAddr,
         now: u64,
         served: &Served,
         truth: &Truth,
@@ -310,46 +326,45 @@ impl Worker {
         let len = buffer.len();
         // Bytes of an earlier datagram in the receive buffer.
         buffer.resize(len + PADDING, b'"');
-        let datagram = Datagram::new(&mut buffer, len);
+        let datagram = Datagram::new(&mut buffer, len).from_peer(peer);
         let outcome = self.responder.respond(datagram, now, served, &mut self.out);
 
         let shown = || sent.bytes.escape_ascii().to_string();
-        let (kind, status, reply, rsalt) =
-            match (outcome, self.seen.expect_outcome(sent, now, truth)) {
-                (Err(reject), Err(expected)) => {
-                    assert_eq!(reject, expected, "{}", shown());
-                    self.seen.rejects[reject as usize] += 1;
-                    return None;
-                }
-                (Ok(reply), Ok((kind, status, expected, rsalt))) => {
-                    let bytes = &self.out[..reply.len];
-                    assert!(
-                        bytes == expected,
-                        "{} instead of {} to {}",
-                        bytes.escape_ascii(),
-                        expected.escape_ascii(),
-                        shown()
-                    );
-                    assert_eq!((reply.kind, reply.too_large), (kind, false));
-                    (kind, status, expected, rsalt)
-                }
-                (Ok(_), Err(expected)) => panic!("answered instead of {expected:?}: {}", shown()),
-                (Err(reject), Ok(_)) => panic!("{reject:?} instead of an answer: {}", shown()),
-            };
+        let expected = self.expect_outcome(sent, peer, now, truth);
+        let (kind, status, reply, rsalt) = match (outcome, expected) {
+            (Err(reject), Err(expected)) => {
+                assert_eq!(reject, expected, "{}", shown());
+                self.seen.rejects[reject as usize] += 1;
+                return None;
+            }
+            (Ok(reply), Ok((kind, status, expected, rsalt))) => {
+                let bytes = &self.out[..reply.len];
+                assert!(
+                    bytes == expected,
+                    "{} instead of {} to {}",
+                    bytes.escape_ascii(),
+                    expected.escape_ascii(),
+                    shown()
+                );
+                assert_eq!((reply.kind, reply.too_large), (kind, false));
+                (kind, status, expected, rsalt)
+            }
+            (Ok(_), Err(expected)) => panic!("answered instead of {expected:?}: {}", shown()),
+            (Err(reject), Ok(_)) => panic!("{reject:?} instead of an answer: {}", shown()),
+        };
         match truth.cluster {
             Ok(_) => self.seen.replies[usize::from(kind)][usize::from(status)] += 1,
             Err(_) => self.seen.unavailable += 1,
         }
         Some((reply, rsalt))
     }
-}
 
-impl Seen {
     /// The predicted outcome of `datagram`: type, status, reply and its salt, or the reason for
     /// none.
     fn expect_outcome(
         &mut self,
         datagram: &SimDatagram,
+        peer: IpAddr,
         now: u64,
         truth: &Truth,
     ) -> Result<(u8, u8, Vec<u8>, String), Reject> {
@@ -361,14 +376,21 @@ impl Seen {
             return Err(Reject::BadHmac);
         }
         let ahead = sent.map(|sent| i128::from(sent) - i128::from(now));
-        self.beyond_edge += usize::from(matches!(ahead, Some(-301 | 301)));
+        self.seen.beyond_edge += usize::from(matches!(ahead, Some(-301 | 301)));
         if !ahead.is_some_and(|ahead| (-300..=300).contains(&ahead)) {
             return Err(Reject::ClockSkew);
+        }
+        let signature = Envelope::of_datagram(&datagram.bytes)
+            .expect("it is signed")
+            .hmac;
+        let first = self.first_peers.entry(signature.to_ascii_lowercase());
+        if *first.or_insert(peer) != peer {
+            return Err(Reject::Replayed);
         }
         let Some((question, rsalt)) = asked else {
             return Err(Reject::BadRequest);
         };
-        self.at_edge += usize::from(matches!(ahead, Some(-300 | 300)));
+        self.seen.at_edge += usize::from(matches!(ahead, Some(-300 | 300)));
         let (status, answer, serial) = match &truth.cluster {
             Ok(cluster) => cluster.answer(question),
             Err(why) => (1, serde_json::json!(why).to_string(), 0),

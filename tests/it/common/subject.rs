@@ -106,12 +106,17 @@ impl Drop for Subject {
 impl Subject {
     /// Starts a daemon with `config` (`None`: no such file) and waits until it answers.
     pub(crate) fn start(kind: Kind, config: Option<&[u8]>, key: &[u8]) -> Self {
+        Self::start_with(kind, &[], config, key)
+    }
+
+    /// As [`Subject::start`], with more command-line arguments.
+    pub(crate) fn start_with(kind: Kind, args: &[&str], config: Option<&[u8]>, key: &[u8]) -> Self {
         if let Kind::Address(address) = kind {
             return Self::attach(address);
         }
         // Another process may take the port before the daemon binds it.
         (0..3)
-            .find_map(|_| Self::try_start(kind, Layout::new(config, key), free_port(), key))
+            .find_map(|_| Self::try_start(kind, args, Layout::new(config, key), free_port(), key))
             .unwrap_or_else(|| panic!("{kind:?} does not start; see its standard error above"))
     }
 
@@ -127,10 +132,11 @@ impl Subject {
         }
     }
 
-    fn try_start(kind: Kind, layout: Layout, port: u16, key: &[u8]) -> Option<Self> {
+    fn try_start(kind: Kind, args: &[&str], layout: Layout, port: u16, key: &[u8]) -> Option<Self> {
         let errors = layout.0.path().join("stderr");
         let child = kind
             .command()
+            .args(args)
             .args(["-f", "--no-user-checks", "-b", "127.0.0.1", "-p"])
             .arg(port.to_string())
             .env("GANETI_ROOTDIR", layout.0.path())
