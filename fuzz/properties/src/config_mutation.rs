@@ -34,8 +34,8 @@ thread_local! {
     static WORKER: RefCell<Worker> = RefCell::default();
 }
 
-/// The configuration that `bytes` choose; whether it must be served, if that is known; and the source
-/// of all other choices.
+/// The configuration that `bytes` choose; whether it must be served, if that is known; and the
+/// source of all other choices.
 fn choose(bytes: &[u8]) -> Option<(Json, Option<bool>, Rng)> {
     let (&[a, b, c, d], rest) = bytes.split_first_chunk()?;
     let mut choices = Choices::from_bytes(rest);
