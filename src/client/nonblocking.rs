@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::Interest;
@@ -28,6 +28,9 @@ use super::settings::Settings;
 use super::socket::{self, FamilySocket, Received, Sockets};
 use crate::clock;
 use crate::protocol::Key;
+
+/// The time after an error of a socket until it is used again. Calls fail meanwhile.
+const RECEIVE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Asks a cluster's master candidates, for programs on tokio. Calls run at the same time over the
 /// same sockets.
@@ -75,7 +78,7 @@ struct State {
     calls: Calls,
     /// The futures that wait, by call.
     waiting: HashMap<Id, Arc<Notify>>,
-    /// The error that ended a receiving task.
+    /// The error of a socket from which nothing is received for [`RECEIVE_PAUSE`].
     failed: Option<(ErrorKind, String)>,
 }
 
@@ -117,7 +120,7 @@ impl AsyncConfdClient {
         for socket in shared.sockets.all() {
             // Used for its readiness only; datagrams are received from the socket itself.
             let watched = socket.watched().map_err(Error::Socket)?;
-            let receiver = Arc::clone(&shared).receive_until_failure(Arc::clone(socket), watched);
+            let receiver = Arc::clone(&shared).receive_all(Arc::clone(socket), watched);
             client.receivers.push(tokio::spawn(receiver));
         }
         Ok(client)
@@ -263,8 +266,17 @@ impl Shared {
         Ok(Progress::WaitUntil(wakeup))
     }
 
-    async fn receive_until_failure(self: Arc<Self>, socket: Arc<FamilySocket>, watched: UdpSocket) {
-        let Err(error) = self.receive(&socket, &watched).await;
+    /// Receives until the task is aborted. An error of the socket ends the calls that are running.
+    async fn receive_all(self: Arc<Self>, socket: Arc<FamilySocket>, watched: UdpSocket) {
+        loop {
+            let Err(error) = self.receive(&socket, &watched).await;
+            self.fail(&error);
+            tokio::time::sleep(RECEIVE_PAUSE).await;
+            self.lock().failed = None;
+        }
+    }
+
+    fn fail(&self, error: &io::Error) {
         let mut state = self.lock();
         state.failed = Some((error.kind(), error.to_string()));
         for waiting in state.waiting.values() {
@@ -272,6 +284,7 @@ impl Shared {
         }
     }
 
+    /// Receives until an error of the socket.
     async fn receive(&self, socket: &FamilySocket, watched: &UdpSocket) -> io::Result<Infallible> {
         let mut buffer = socket::buffer();
         loop {
@@ -341,3 +354,48 @@ macro_rules! async_methods {
 }
 
 for_each_query!(async_methods);
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_error_ends_the_running_calls() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            // A port at which nothing listens.
+            let nobody = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+                .await
+                .and_then(|socket| socket.local_addr())
+                .expect("loopback has a port");
+            let client = AsyncConfdClient::new(b"secret", [nobody]).expect("sockets");
+            let broken = Sockets::broken().expect("there is a null device");
+            let broken = Arc::clone(broken.all().next().expect("there is one"));
+            // A readable socket, so that the broken one is used.
+            let watched = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+                .await
+                .expect("a port");
+            let address = watched.local_addr().expect("it is bound");
+            watched.send_to(b"", address).await.expect("loopback works");
+            let receiver = Arc::clone(&client.shared).receive_all(broken, watched);
+            let receiver = tokio::spawn(receiver);
+
+            let error = client.ping().await.expect_err("the socket fails");
+            assert!(matches!(error, Error::Socket(_)), "{error}");
+            assert_eq!(client.shared.lock().calls.count(), 0);
+            assert!(client.shared.lock().waiting.is_empty());
+
+            // As after the pause, if the socket works again.
+            receiver.abort();
+            let _ = receiver.await;
+            client.shared.lock().failed = None;
+            let error = client.ping().await.expect_err("nothing listens there");
+            assert!(matches!(error, Error::NoReply(_)), "{error}");
+        });
+    }
+}
