@@ -11,6 +11,7 @@
 //! Source: `Text.JSON.String.showJSString`, as observed in the replies of the reference daemon.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "server")]
 mod canonical;
 mod escape;
 #[cfg(feature = "server")]
@@ -21,6 +22,7 @@ mod swar;
 #[cfg(feature = "server")]
 mod unescape;
 
+#[cfg(feature = "server")]
 pub(crate) use canonical::{canonical, compare, unescape};
 pub(crate) use escape::{Sink, ascii_json, escape};
 #[cfg(feature = "server")]
