@@ -124,10 +124,24 @@ impl Times {
         self.0.add(&other.0).expect("the histogram resizes itself");
     }
 
+    /// As [`Times::percentile`]; `None` if there are too few values for this percentile.
+    pub(super) fn supported_percentile(&self, percent: f64) -> Option<Nanos> {
+        let time = self.percentile(percent);
+        time.filter(|_| is_supported(percent, self.0.len()))
+    }
+
     /// The time that `percent` of the values do not exceed; `None` if there are no values.
     pub(super) fn percentile(&self, percent: f64) -> Option<Nanos> {
-        (!self.0.is_empty()).then(|| self.0.value_at_quantile(percent / 100.0))
+        // 99.9 / 100.0 is a little more than 0.999, which would select the next value.
+        let quantile = (percent * 1e6).round() / 1e8;
+        (!self.0.is_empty()).then(|| self.0.value_at_quantile(quantile))
     }
+}
+
+/// Whether a percentile differs from the maximum: at least one of `count` values is above it.
+fn is_supported(percent: f64, count: u64) -> bool {
+    // A percentile like 99.9 is not a binary fraction.
+    percent >= 100.0 || count as f64 * (100.0 - percent) / 100.0 > 1.0 - 1e-6
 }
 
 /// Counts of the valid requests of one type or to one target.
@@ -417,6 +431,19 @@ mod tests {
         assert_eq!(points.len(), 2);
         assert_eq!(points[1].sent_rate, 20.0);
         assert_eq!((points[0].lost_rate, points[1].lost_rate), (6.0, 2.0));
+    }
+
+    #[test]
+    fn a_percentile_needs_enough_values() {
+        let mut times = Times::default();
+        for time in 1..=999 {
+            times.record(time);
+        }
+        assert!(times.supported_percentile(99.0).is_some());
+        assert_eq!(times.supported_percentile(99.9), None);
+        assert_eq!(times.supported_percentile(100.0), Some(999));
+        times.record(1_000);
+        assert_eq!(times.supported_percentile(99.9), Some(999));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::super::error::Error;
 use super::super::search::TrialResult;
 use super::super::stats::{Point, Times};
 use super::markup::escape;
-use super::plot::{Axis, Line, plot};
+use super::plot::{Axis, Band, Line, Meaning, Plot};
 use super::{PERCENTILES, Report, Search};
 
 /// The curve of percentiles ends at this number of nines, beyond which there are hardly any
@@ -14,11 +14,17 @@ use super::{PERCENTILES, Report, Search};
 const NINES_MAX: f64 = 6.0;
 
 const STYLE: &str = "\
-body{font:15px/1.5 system-ui,sans-serif;max-width:940px;margin:2em auto;padding:0 1em;color:#222;background:#fff}\
-h1{font-size:1.4em}h2{font-size:1.1em;margin-top:2em}svg{max-width:100%;height:auto}\
-table{border-collapse:collapse}td,th{padding:.15em .8em;text-align:right;border-bottom:1px solid #ddd}\
-td:first-child,th:first-child{text-align:left;padding-left:0}.bad{color:#b00;font-weight:bold}\
-pre{white-space:pre-wrap;background:#f6f6f6;padding:.8em}";
+body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;\
+color:#222;background:#fff;color-scheme:light dark}\
+h1{font-size:1.4em;overflow-wrap:anywhere}h2{font-size:1.1em;margin-top:2em}\
+.plot,.table{overflow-x:auto}svg{width:100%;min-width:620px;height:auto}\
+table{border-collapse:collapse;white-space:nowrap}\
+td,th{padding:.15em .8em;text-align:right;border-bottom:1px solid #8886}\
+td:first-child,th:first-child{text-align:left;padding-left:0}\
+.good{color:#070}.bad{color:#b00;font-weight:bold}\
+pre{overflow-x:auto;background:#8882;padding:.8em}\
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}\
+.good{color:#6d6}.bad{color:#f77}}";
 
 const TIME: Axis = Axis {
     name: "seconds since the start, including the warm-up",
@@ -77,7 +83,14 @@ impl Report<'_> {
         if let Some(search) = &self.search {
             let trials: Vec<_> = search.trials.iter().map(ToString::to_string).collect();
             let trials = escape(&trials.join("\n"));
-            let by_rate = plot(&p99_by_rate(search), &SEARCH_RATE, &LATENCY, true)?;
+            let by_rate = Plot {
+                lines: &p99_by_rate(search),
+                bands: &[],
+                horizontal: &SEARCH_RATE,
+                vertical: &LATENCY,
+                logarithmic: true,
+            }
+            .svg()?;
             write!(page, "<h2>Search</h2>\n{by_rate}\n<pre>{trials}</pre>\n")?;
         }
         write!(
@@ -109,25 +122,34 @@ impl Report<'_> {
     }
 
     fn write_plots(&self, page: &mut String) -> Result<(), Box<dyn std::error::Error>> {
-        let by_percentile = plot(&self.percentile_lines(), &NINES, &LATENCY, true)?;
+        let by_percentile = Plot {
+            lines: &self.percentile_lines(),
+            bands: &[],
+            horizontal: &NINES,
+            vertical: &LATENCY,
+            logarithmic: true,
+        }
+        .svg()?;
         write!(page, "<h2>Latency by percentile</h2>\n{by_percentile}\n")?;
 
-        let series = &self.results.series;
+        let bands = self.bands();
         let over_time = |name: &str, value: fn(&Point) -> Option<f64>| -> Line {
-            let points = series.iter();
+            let points = self.whole_slices(&self.results.series);
             let points = points.filter_map(|point| Some((point.time_seconds, value(point)?)));
             (name.to_owned(), points.collect())
         };
-        let rates = plot(
-            &[
+        let rates = Plot {
+            lines: &[
                 over_time("sent", |point| Some(point.sent_rate)),
                 over_time("answered", |point| Some(point.answered_rate)),
                 over_time("lost", |point| Some(point.lost_rate)),
             ],
-            &TIME,
-            &RATE,
-            false,
-        )?;
+            bands: &bands,
+            horizontal: &TIME,
+            vertical: &RATE,
+            logarithmic: false,
+        }
+        .svg()?;
         write!(page, "<h2>Rate over time</h2>\n{rates}\n")?;
 
         let ms = |ns: u64| ns as f64 / 1e6;
@@ -136,16 +158,57 @@ impl Report<'_> {
             over_time("p99", |point| point.p99_ns.map(|ns| ns as f64 / 1e6)),
             over_time("max", |point| point.max_ns.map(|ns| ns as f64 / 1e6)),
         ];
-        let probe = self.results.probe_series.iter();
-        let probe: Vec<_> = probe
+        let probe: Vec<_> = self
+            .whole_slices(&self.results.probe_series)
             .filter_map(|point| Some((point.time_seconds, ms(point.p99_ns?))))
             .collect();
         if !probe.is_empty() {
             lines.push(("probe client p99".into(), probe));
         }
-        let latencies = plot(&lines, &TIME, &LATENCY, true)?;
+        let latencies = Plot {
+            lines: &lines,
+            bands: &bands,
+            horizontal: &TIME,
+            vertical: &LATENCY,
+            logarithmic: true,
+        }
+        .svg()?;
         write!(page, "<h2>Latency over time</h2>\n{latencies}\n")?;
         Ok(())
+    }
+
+    /// The points up to the end of sending: the last slice is not a whole one.
+    fn whole_slices<'p>(&self, points: &'p [Point]) -> impl Iterator<Item = &'p Point> {
+        let end = self.options.warm_up.as_secs_f64() + self.results.seconds;
+        // The end is noticed a moment late, and times are rounded.
+        points
+            .iter()
+            .take_while(move |point| point.time_seconds <= end + 1e-3)
+    }
+
+    /// The warm-up, and the times without an answer.
+    fn bands(&self) -> Vec<Band> {
+        let mut bands = Vec::new();
+        let warm_up = self.options.warm_up.as_secs_f64();
+        if warm_up > 0.0 {
+            bands.push(Band {
+                from: 0.0,
+                to: warm_up,
+                meaning: Meaning::WarmUp,
+            });
+        }
+        let mut from = 0.0;
+        for point in self.whole_slices(&self.results.series) {
+            if point.sent_rate > 0.0 && point.answered_rate == 0.0 {
+                bands.push(Band {
+                    from,
+                    to: point.time_seconds,
+                    meaning: Meaning::Outage,
+                });
+            }
+            from = point.time_seconds;
+        }
+        bands
     }
 
     /// One line for all requests, for each type and target if there are several, and for the probe
@@ -172,7 +235,7 @@ impl Report<'_> {
     }
 
     fn latency_table(&self) -> String {
-        let mut table = "<table><tr><th></th>".to_owned();
+        let mut table = "<div class=\"table\"><table><tr><th></th>".to_owned();
         for percent in PERCENTILES {
             table += &format!("<th>p{percent}</th>");
         }
@@ -180,13 +243,13 @@ impl Report<'_> {
         for (name, times) in self.named_times() {
             table += &format!("<tr><td>{}</td>", escape(&name));
             for percent in PERCENTILES.into_iter().chain([100.0]) {
-                let time = times.percentile(percent);
+                let time = times.supported_percentile(percent);
                 let time = time.map_or("-".into(), |ns| format!("{:.3}", ns as f64 / 1e6));
                 table += &format!("<td>{time}</td>");
             }
             table += &format!("<td>{}</td></tr>\n", times.0.len());
         }
-        table + "</table>\n"
+        table + "</table></div>\n"
     }
 }
 
@@ -242,9 +305,29 @@ mod tests {
     #[test]
     fn plots_load_no_resources() {
         let line = ("a < b".to_owned(), vec![(0.0, 1.0), (1.0, 20.0)]);
-        let svg = plot(&[line], &TIME, &LATENCY, true).expect("it is drawn");
-        assert!(svg.starts_with("<svg") && svg.contains("</span> a &lt; b"));
+        let band = Band {
+            from: 0.2,
+            to: 0.4,
+            meaning: Meaning::Outage,
+        };
+        let plot = |lines: &[Line]| {
+            Plot {
+                lines,
+                bands: &[band],
+                horizontal: &TIME,
+                vertical: &LATENCY,
+                logarithmic: true,
+            }
+            .svg()
+            .expect("it is drawn")
+        };
+        let svg = plot(&[line]);
+        assert!(svg.contains("<svg") && svg.contains("</span> a &lt; b"));
+        assert!(svg.contains("no answer"));
         assert!(!svg.contains("http"));
-        assert_eq!(plot(&[], &TIME, &LATENCY, true), Ok(String::new()));
+        // The colors of text and axes are those of the page.
+        assert!(svg.contains("currentColor") && !svg.contains("#000000"));
+        assert!(!svg.contains("#FFFFFF"), "there is no background");
+        assert_eq!(plot(&[]), "");
     }
 }

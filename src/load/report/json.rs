@@ -104,7 +104,10 @@ fn times(times: &Times) -> Value {
     }
     let percentiles: Map<_, _> = PERCENTILES
         .iter()
-        .map(|percent| (percent.to_string(), json!(times.percentile(*percent))))
+        .map(|percent| {
+            let time = times.supported_percentile(*percent);
+            (percent.to_string(), json!(time))
+        })
         .collect();
     let buckets: Vec<_> = times
         .0

@@ -224,7 +224,7 @@ fn write_search(out: &mut String, requirements: &str, search: &Search) -> Result
 fn write_times(out: &mut String, name: &str, times: &Times) -> Result {
     write!(out, "{name:<22}")?;
     for percent in PERCENTILES.into_iter().chain([100.0]) {
-        match times.percentile(percent) {
+        match times.supported_percentile(percent) {
             Some(ns) => write!(out, "{:>10.3}", ns as f64 / 1e6)?,
             None => write!(out, "{:>10}", "-")?,
         }
