@@ -6,6 +6,8 @@
 //! the kernel.
 #![forbid(unsafe_code)]
 
+pub use crate::json::steps::steps;
+
 /// Numbers as the reference reads and prints them.
 pub mod number {
     pub use crate::config::number::{double, int, integer, is_integral, nearest, rational, time};

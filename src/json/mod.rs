@@ -18,6 +18,8 @@ mod escape;
 mod scan;
 #[cfg(feature = "server")]
 mod span;
+#[cfg(feature = "server")]
+pub(crate) mod steps;
 mod swar;
 #[cfg(feature = "server")]
 mod unescape;

@@ -1,5 +1,6 @@
 //! Reading the strings of a received text.
 
+use super::steps::step;
 use super::swar::{HIGH_BITS, equal_ascii, first_special, splat};
 
 /// Returns the number of bytes at the start of `text` that are ASCII and need no escape in a JSON
@@ -10,6 +11,7 @@ pub(crate) fn unescaped_ascii_len(text: &[u8]) -> Option<usize> {
         .iter()
         .zip(0..)
         .find_map(|(word, index)| {
+            step(1);
             let word = u64::from_le_bytes(*word);
             let stops = first_special(word) | (word & HIGH_BITS);
             (stops != 0).then(|| 8 * index + stops.trailing_zeros() as usize / 8)
@@ -29,6 +31,7 @@ pub(crate) fn unescape_ascii(text: &[u8], out: &mut [u8]) -> Option<(usize, usiz
     let mut carry = 0;
     let words = text.as_chunks().0;
     for (word, index) in words.iter().zip(0..) {
+        step(1);
         let word = u64::from_le_bytes(*word);
         let (quotes, backslashes) = (equal_ascii(word, b'"'), equal_ascii(word, b'\\'));
         let escaped = backslashes << 8 | carry;
@@ -46,6 +49,7 @@ pub(crate) fn unescape_ascii(text: &[u8], out: &mut [u8]) -> Option<(usize, usiz
         let mut removed = backslashes & before_end;
         let (mut rest, mut from) = (word, 0);
         while removed != 0 {
+            step(1);
             let place = removed.trailing_zeros() / 8;
             *out.get_mut(len..)?.first_chunk_mut()? = rest.to_le_bytes();
             len += (place - from) as usize;
@@ -86,6 +90,7 @@ pub(crate) fn unescape_in_place(text: &mut [u8], start: usize) -> Option<Unescap
     let mut has_surrogates = false;
     loop {
         while let Some(&word) = text.get(from..)?.first_chunk::<8>() {
+            step(1);
             let lanes = u64::from_le_bytes(word);
             if first_special(lanes) != 0 {
                 break;
@@ -97,11 +102,13 @@ pub(crate) fn unescape_in_place(text: &mut [u8], start: usize) -> Option<Unescap
         // At least eight bytes one by one: testing a word is not worth its cost after each escape.
         let stop = from + 8;
         while from < stop {
+            step(1);
             let byte = *text.get(from)?;
             match byte {
                 b'"' => {
                     let is_ascii = seen & HIGH_BITS == 0;
                     if !is_ascii {
+                        step(to - start);
                         // Escapes only add whole characters: the result is UTF-8 if the text was.
                         std::str::from_utf8(&text[start..to]).ok()?;
                     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::number::{self, Number};
-use crate::json;
+use crate::json::{self, steps::step};
 
 /// A position in a text whose strings are unescaped in place.
 ///
@@ -59,6 +59,7 @@ impl<'t> Cursor<'t> {
         const WHITE: u64 = 1 << b' ' | 1 << b'\t' | 1 << b'\n' | 1 << b'\r';
         let is_white = |byte: u8| byte <= b' ' && WHITE >> byte & 1 == 1;
         while self.at < self.len && is_white(self.text[self.at]) {
+            step(1);
             self.at += 1;
         }
     }
@@ -95,6 +96,7 @@ impl<'t> Cursor<'t> {
             return self.punctuation(close);
         }
         loop {
+            step(1);
             item(self)?;
             self.white_space();
             if self.punctuation(b',').is_none() {
@@ -156,6 +158,7 @@ impl<'t> Cursor<'t> {
         }
         let rest = self.rest_of_string(at)?;
         let bytes = &self.text[rest.span.clone()];
+        step(bytes.len() / 8);
         let span = written..written + bytes.len();
         out.get_mut(span.clone())?.copy_from_slice(bytes);
         Some(AnyString {
@@ -225,6 +228,7 @@ impl<'t> Cursor<'t> {
             let len = u16::try_from(span.len()).ok()?.to_le_bytes();
             let packed = end + len.len();
             end = packed + span.len();
+            step(1 + span.len() / 8);
             cursor.text.copy_within(span, packed);
             cursor.text[packed - len.len()..packed].copy_from_slice(&len);
             Some(())

@@ -4,6 +4,8 @@
 //! any length. The cost is linear in the length: a general conversion to a double can take
 //! thousands of steps for a few digits.
 
+use crate::json::steps::step;
+
 /// A number in a request, as the nearest double.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Number {
@@ -54,6 +56,7 @@ pub(super) fn read(text: &[u8]) -> Option<(Number, usize)> {
         }
         let mut exponent = 0_i64;
         while byte(at).is_ascii_digit() {
+            step(1);
             exponent = exponent
                 .saturating_mul(10)
                 .saturating_add(i64::from(byte(at) - b'0'));
@@ -81,6 +84,7 @@ struct Decimal {
 impl Decimal {
     /// Appends a digit of the integral part, or of the fraction.
     fn push(&mut self, digit: u8, is_fraction: bool) {
+        step(1);
         let is_zero = self.digits == 0 && digit == 0;
         if is_zero {
             self.exponent -= i64::from(is_fraction);

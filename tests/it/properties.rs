@@ -145,5 +145,5 @@ macro_rules! properties {
 }
 
 properties! {
-    datagram signed_request envelope config config_mutation pointer numbers recvmsg buffer_ring watcher
+    datagram signed_request envelope work config config_mutation pointer numbers recvmsg buffer_ring watcher
 }

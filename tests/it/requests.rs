@@ -1,6 +1,8 @@
 //! Envelopes and requests in usual and unusual layouts, and with mistakes, against serde_json.
 
+use ganeti_confd::protocol::REQUEST_BYTES_MAX;
 use properties::envelope::{AFTER, is_valid};
+use properties::work;
 
 const RSALT: &str = "3f1b6a52-5c1a-4d0e-9d2b-6f3d1f5a7c11";
 const HMAC: &str = "0123456789abcdefABCDEF012345678901234567";
@@ -184,6 +186,67 @@ fn strings_of_all_lengths_are_delimited() {
                 assert_eq!(is_valid(odd.as_bytes(), &AFTER[1]), valid, "{odd}");
                 odd.replace_range(place..place + escape.len(), "");
             }
+        }
+    }
+}
+
+/// Texts of the greatest length, filled with each of these and with random sequences of them.
+#[test]
+fn dense_texts_take_linear_work() {
+    const UNITS: [&str; 24] = [
+        "0,",
+        "5e-324,",
+        "1.9999999999999999,",
+        "2.4703282292062327e-324,",
+        "1e999,",
+        "-0.0e-0,",
+        "\\\"",
+        "\\\\",
+        "\\n",
+        "\\t",
+        "\\/",
+        "\\u0041",
+        "\\u20ac",
+        "\\ud83d\\ude00",
+        "\\",
+        "\"",
+        "\",\"",
+        "[",
+        "]",
+        "{\"a\":",
+        "a",
+        "\u{e9}",
+        " ",
+        "\u{20ac}\u{1f600}",
+    ];
+    const STARTS: [&str; 10] = [
+        "",
+        "{",
+        "{\"",
+        "{\"msg\":\"",
+        "{\"salt\":\"",
+        "{\"msg\":[",
+        "{\"type\":",
+        "{\"query\":\"",
+        "{\"query\":{\"2\":[\"",
+        "{\"query\":{\"3\":[",
+    ];
+    let mut random = fastrand::Rng::with_seed(1);
+    for start in STARTS {
+        for unit in UNITS {
+            let mut text = start.to_owned();
+            while text.len() < REQUEST_BYTES_MAX - 40 {
+                text.push_str(unit);
+            }
+            work::check(text.as_bytes());
+        }
+        for _ in 0..20 {
+            let units = [(); 4].map(|()| UNITS[random.usize(..UNITS.len())]);
+            let mut text = start.to_owned();
+            while text.len() < REQUEST_BYTES_MAX - 40 {
+                text.push_str(units[random.usize(..units.len())]);
+            }
+            work::check(text.as_bytes());
         }
     }
 }

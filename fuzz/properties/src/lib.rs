@@ -8,7 +8,8 @@
 //! |---|---|---|
 //! | [`datagram`] | a datagram | no reply unless the signature holds; replies are bounded, parse and verify |
 //! | [`signed_request`] | choices of a request, which is signed | the reply belongs to the request, and does not depend on notation or engine |
-//! | [`envelope`] | an envelope or a request | the fast path, the general parser and serde_json read the same |
+//! | [`envelope`] | an envelope or a request | the scanner and serde_json read the same |
+//! | [`work`] | an envelope or a request | the work to read it is linear in its length |
 //! | [`config`] | `config.data` | an error with a place; or a file that a strict parser accepts, and answers to every query of every name |
 //! | [`config_mutation`] | choices of a configuration | printing is idempotent and preserves the file; answers equal a slow model's |
 //! | [`mod@pointer`] | a configuration path | parsed and answered as a model does |
@@ -35,15 +36,17 @@ pub mod reference_parser;
 pub mod sample;
 pub mod signed_request;
 pub mod watcher;
+pub mod work;
 
 /// A property: panics if it does not hold for the input.
 pub type Property = fn(&[u8]);
 
 /// All properties by the names of their fuzz targets.
-pub const ALL: [(&str, Property); 10] = [
+pub const ALL: [(&str, Property); 11] = [
     ("datagram", datagram::check),
     ("signed_request", signed_request::check),
     ("envelope", envelope::check),
+    ("work", work::check),
     ("config", config::check),
     ("config_mutation", config_mutation::check),
     ("pointer", pointer::check),

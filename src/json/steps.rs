@@ -1,0 +1,67 @@
+//! Counts the steps of reading a text, in debug builds with the feature `testing`: a measure of
+//! work that does not depend on the machine. Elsewhere, [`step`] does nothing.
+
+#[cfg(all(feature = "testing", debug_assertions))]
+mod counter {
+    use std::cell::Cell;
+
+    thread_local! {
+        static STEPS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Counts `count` steps of this thread.
+    pub(crate) fn step(count: usize) {
+        STEPS.set(STEPS.get() + count);
+    }
+
+    /// Returns the number of steps that `read` takes: rounds of loops, and words that are copied.
+    pub fn steps(read: impl FnOnce()) -> usize {
+        let before = STEPS.get();
+        read();
+        STEPS.get() - before
+    }
+}
+
+#[cfg(all(feature = "testing", debug_assertions))]
+pub use counter::steps;
+
+#[cfg(all(feature = "testing", debug_assertions))]
+pub(crate) use counter::step;
+
+/// Does nothing.
+#[cfg(not(all(feature = "testing", debug_assertions)))]
+#[inline(always)]
+pub(crate) const fn step(_count: usize) {}
+
+/// Runs `read`, and returns 0: steps are not counted.
+#[cfg(all(feature = "testing", not(debug_assertions)))]
+pub fn steps(read: impl FnOnce()) -> usize {
+    read();
+    0
+}
+
+#[cfg(all(test, feature = "testing", debug_assertions))]
+mod tests {
+    use super::*;
+    use crate::json::unescape_in_place;
+
+    #[test]
+    fn steps_are_counted_by_word_and_by_byte() {
+        let count = |unit: &str| {
+            let mut text = unit.repeat(800 / unit.len()).into_bytes();
+            text.push(b'"');
+            steps(|| assert!(unescape_in_place(&mut text, 0).is_some()))
+        };
+        assert!(
+            (100..120).contains(&count("letters ")),
+            "{}",
+            count("letters ")
+        );
+        assert!((400..520).contains(&count("\\n")), "{}", count("\\n"));
+        assert!(
+            (800..1_000).contains(&count("\u{e9}")),
+            "{}",
+            count("\u{e9}")
+        );
+    }
+}
