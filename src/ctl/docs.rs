@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{Command, CommandFactory as _};
+use clap::{Arg, Command, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
@@ -69,7 +69,7 @@ fn write_page(
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
-    man.render_synopsis_section(&mut page)?;
+    page.extend_from_slice(synopsis(command).as_bytes());
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
     if command.has_subcommands() {
@@ -78,9 +78,83 @@ fn write_page(
     if let Some(help) = command.get_after_help() {
         page.extend_from_slice(sections(&help.to_string()).as_bytes());
     }
+    page.extend_from_slice(see_also(command.get_name()).as_bytes());
     fs::write(&path, page)?;
     written.push(path);
     Ok(())
+}
+
+/// The SYNOPSIS section, with the values of options.
+fn synopsis(command: &Command) -> String {
+    let name = command.get_bin_name().unwrap_or(command.get_name());
+    let mut page = format!(".SH SYNOPSIS\n\\fB{}\\fR", escaped(name));
+    let visible = |arg: &&Arg| !arg.is_hide_set();
+    for arg in command.get_opts().filter(visible) {
+        page += &format!(" [{}]", option(arg));
+    }
+    for arg in command.get_arguments().filter(visible) {
+        if arg.get_action().takes_values() || arg.is_positional() {
+            continue;
+        }
+        page += &format!(" [{}]", flag(arg));
+    }
+    for arg in command.get_positionals().filter(visible) {
+        let dots = match arg
+            .get_num_args()
+            .is_some_and(|range| range.max_values() > 1)
+        {
+            true => "...",
+            false => "",
+        };
+        page += &format!(" {}{dots}", values(arg));
+    }
+    if command.has_subcommands() {
+        page += " \\fICOMMAND\\fR";
+    }
+    page + "\n"
+}
+
+/// An option with its value.
+fn option(arg: &Arg) -> String {
+    let is_optional = arg
+        .get_num_args()
+        .is_some_and(|range| range.min_values() == 0);
+    match is_optional {
+        true => format!("{}[={}]", flag(arg), values(arg)),
+        false => format!("{} {}", flag(arg), values(arg)),
+    }
+}
+
+/// The short and the long form of an option.
+fn flag(arg: &Arg) -> String {
+    let short = arg.get_short().map(|short| format!("-{short}"));
+    let long = arg.get_long().map(|long| format!("--{long}"));
+    let forms = short.into_iter().chain(long);
+    let forms = forms.map(|form| format!("\\fB{}\\fR", escaped(&form)));
+    forms.collect::<Vec<_>>().join("|")
+}
+
+/// The names of the values of an option or argument.
+fn values(arg: &Arg) -> String {
+    let names = arg.get_value_names().unwrap_or_default().iter();
+    let names = names.map(|name| format!("\\fI{}\\fR", escaped(name)));
+    names.collect::<Vec<_>>().join(" ")
+}
+
+/// The SEE ALSO section.
+fn see_also(page: &str) -> String {
+    let others = [
+        "confdctl(1)",
+        "ganeti-confd(8)",
+        "gnt-cluster(8)",
+        "gnt-node(8)",
+    ];
+    let is_other = |other: &&&str| !other.starts_with(&format!("{page}("));
+    let others = others.iter().filter(is_other).map(|other| escaped(other));
+    format!(
+        ".SH \"SEE ALSO\"\n{}\n",
+        others.collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// Moves all but the first line of `about` to the description: the NAME section holds one line.
@@ -113,8 +187,12 @@ fn sections(help: &str) -> String {
 
 /// Escapes a line so that roff prints it unchanged.
 fn verbatim(line: &str) -> String {
-    let line = line.replace('\\', "\\e").replace('-', "\\-");
-    format!("\\&{line}\n")
+    format!("\\&{}\n", escaped(line))
+}
+
+/// Escapes characters that roff interprets within a line.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
 }
 
 #[cfg(test)]

@@ -151,6 +151,10 @@ pub(super) struct QueryOptions {
     #[arg(long, global = true)]
     pub(super) no_headers: bool,
 
+    /// Repeat at this interval until Ctrl-C [default: 2]
+    #[arg(long, value_name = "TIME", global = true, num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = interval)]
+    pub(super) watch: Option<Duration>,
+
     /// Accept replies that come from another address than the one queried
     #[arg(long, global = true)]
     pub(super) any_source: bool,

@@ -2,6 +2,9 @@
 
 use std::io;
 
+/// Moves the cursor to the top left corner and clears the screen.
+pub(super) const CLEAR: &str = "\x1b[H\x1b[2J";
+
 /// The width in characters; `None` if standard output is not a terminal.
 pub(super) fn width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;

@@ -164,7 +164,7 @@ impl<'a> Bench<'a> {
             &jobs,
             self.interrupt.flag(),
         );
-        let progress = Progress::new(setup.end.map(Duration::from_nanos), self.options.quiet);
+        let mut progress = Progress::new(setup.end.map(Duration::from_nanos), self.options.quiet);
         let seconds = setup.slice as f64 / 1e9;
         let mut series = Series::new(seconds, setup.workers);
         let mut probe_series = Series::new(seconds, 1);

@@ -88,7 +88,7 @@ pub fn run(
     json: bool,
 ) -> Result<ExitCode, Error> {
     options.check().map_err(Error::usage)?;
-    if let Some(file) = &options.report {
+    for file in [&options.report, &options.csv].into_iter().flatten() {
         // Fails before the measurement, not after it.
         let open = OpenOptions::new().append(true).create(true).open(file);
         open.map_err(|error| cannot_write(file, &error))?;
@@ -105,6 +105,9 @@ pub fn run(
     let report = bench.report(started, results, search);
     if let Some(file) = &options.report {
         std::fs::write(file, report.html()?).map_err(|error| cannot_write(file, &error))?;
+    }
+    if let Some(file) = &options.csv {
+        std::fs::write(file, report.csv()).map_err(|error| cannot_write(file, &error))?;
     }
     let text = if json { report.json()? } else { report.text() };
     // A closed pipe is not an error.

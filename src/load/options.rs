@@ -214,7 +214,11 @@ pub struct Options {
     #[arg(long, value_name = "FILE.html", help_heading = "Results")]
     pub report: Option<PathBuf>,
 
-    /// Do not show progress
+    /// Write the figures over time as comma-separated values
+    #[arg(long, value_name = "FILE.csv", help_heading = "Results")]
+    pub csv: Option<PathBuf>,
+
+    /// Do not show progress: a line on a terminal, otherwise one line every 10 s
     #[arg(long, help_heading = "Results")]
     pub quiet: bool,
 }

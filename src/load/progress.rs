@@ -1,5 +1,6 @@
-//! The progress line on standard error, if that is a terminal.
+//! The progress on standard error: a line on a terminal, or a line every ten seconds for a log.
 
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,35 +10,58 @@ use super::stats::Point;
 /// The template. The message is truncated if the terminal is narrow.
 const BAR: &str = "{elapsed:>4} [{bar:12}] {wide_msg}";
 
-/// The progress line of one run.
+/// Without a terminal, a line is printed at this interval.
+const LOG_SECONDS: f64 = 10.0;
+
+/// The progress of one run.
 #[derive(Debug)]
-pub(super) struct Progress(ProgressBar);
+pub(super) enum Progress {
+    /// A line on a terminal.
+    Bar(ProgressBar),
+    /// Lines for a log; the time of the next one in seconds.
+    Log(f64),
+    Quiet,
+}
 
 impl Progress {
-    /// A line for a run that takes `total`, if that is known; nothing is shown if `quiet`.
+    /// The progress of a run that takes `total`, if that is known.
     pub(super) fn new(total: Option<Duration>, quiet: bool) -> Self {
         if quiet {
-            return Self(ProgressBar::hidden());
+            return Self::Quiet;
         }
-        let bar = match total {
+        if !io::stderr().is_terminal() {
+            return Self::Log(LOG_SECONDS);
+        }
+        Self::Bar(match total {
             Some(total) => {
                 let style = ProgressStyle::with_template(BAR).expect("the template is valid");
                 ProgressBar::new(total.as_millis() as u64).with_style(style)
             }
             None => ProgressBar::new_spinner(),
-        };
-        Self(bar)
+        })
     }
 
     /// Shows the latest time slice.
-    pub(super) fn show(&self, point: &Point) {
-        self.0.set_position((point.time_seconds * 1e3) as u64);
-        self.0.set_message(line(point));
+    pub(super) fn show(&mut self, point: &Point) {
+        match self {
+            Self::Bar(bar) => {
+                bar.set_position((point.time_seconds * 1e3) as u64);
+                bar.set_message(line(point));
+            }
+            Self::Log(next) if point.time_seconds >= *next => {
+                // A closed standard error does not end the run.
+                let _ = writeln!(io::stderr(), "{:.0} s  {}", point.time_seconds, line(point));
+                *next += LOG_SECONDS;
+            }
+            Self::Log(_) | Self::Quiet => {}
+        }
     }
 
-    /// Removes the line.
+    /// Removes the line from the terminal.
     pub(super) fn finish(&self) {
-        self.0.finish_and_clear();
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
     }
 }
 

@@ -1077,6 +1077,19 @@ fn watch_ends_on_a_signal_or_a_closed_pipe() {
 }
 
 #[test]
+fn a_query_can_be_watched() {
+    let mut command = command(&["--demo", "query", "master", "--watch=0.2"]);
+    let mut child = Killed(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    for _ in 0..3 {
+        assert_eq!(lines.next().unwrap().unwrap(), "node1.example.com");
+    }
+    // It notices the closed pipe when it prints next.
+    drop(lines);
+    assert_eq!(wait(&mut child.0), Some(0));
+}
+
+#[test]
 fn watch_shows_a_candidate_going_down() {
     let subject = Subject::start(Kind::Mmsg, Some(&configuration()), KEY);
     let mut command = command(&["probe", "--watch=0.2", "--json", "--server"]);
@@ -1190,6 +1203,13 @@ fn man_pages_are_complete_and_valid() {
     }
     for path in paths {
         let page = fs::read_to_string(path).unwrap();
+        if path.ends_with("confdctl-query-node-of.1") {
+            let values = "\\fB\\-\\-link\\fR \\fILINK\\fR";
+            assert!(
+                page.contains(values) && page.contains("\\fIIP\\fR..."),
+                "{page}"
+            );
+        }
         assert!(
             page.contains(".TH ") && page.contains(".SH NAME"),
             "{path:?}"
@@ -1203,6 +1223,7 @@ fn man_pages_are_complete_and_valid() {
                 let shown = ran(&shown);
                 assert_eq!((shown.status, shown.err.as_str()), (0, ""), "{path:?}");
                 assert!(shown.out.contains("SYNOPSIS"), "{path:?}");
+                assert!(shown.out.contains("SEE ALSO"), "{path:?}");
             }
             Err(_) => return skip("man (Debian package man-db)"),
         }

@@ -351,12 +351,24 @@ fn requirements_set_the_exit_status() {
 fn the_report_is_one_page_without_external_resources() {
     let daemon = daemon();
     let generator = Generator::new();
-    let arguments =
-        words("--rate 300 --duration 400ms --warm-up 0s --probe 50 --report bench.html");
+    let arguments = words(
+        "--rate 300 --duration 400ms --warm-up 0s --probe 50 --report bench.html --csv t.csv",
+    );
     let output = generator.run(&[daemon.address()], &arguments);
     assert!(output.status.success(), "{output:?}");
     let page =
         fs::read_to_string(generator.path().join("bench.html")).expect("the page is written");
+    let csv = fs::read_to_string(generator.path().join("t.csv")).expect("the series is written");
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(
+        lines[0],
+        "time_s,sent_rate,answered_rate,lost_rate,p50_ms,p99_ms,max_ms"
+    );
+    assert!(lines.len() >= 5, "{csv}");
+    assert!(
+        lines.iter().all(|line| line.split(',').count() == 7),
+        "{csv}"
+    );
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
     assert_eq!(page.matches("<svg").count(), 3);
     for resource in [

@@ -18,14 +18,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::super::exit::{CommandError, Exit};
 use super::super::options::{Common, ProbeOptions};
+use super::super::terminal::CLEAR;
 use super::health::Health;
 use super::people::{self, Look};
 use super::prober::Prober;
 use super::{json, plugin};
 use crate::clock;
-
-/// Moves the cursor to the top left corner and clears the screen.
-const REDRAW: &str = "\x1b[H\x1b[2J";
 
 /// Why the view ended.
 enum End {
@@ -174,7 +172,7 @@ impl View<'_> {
             return format!("{text}\n");
         }
         let key = if self.keys.is_some() { "q" } else { "Ctrl-C" };
-        format!("{REDRAW}{text}\n{}; {key} to quit\n", time_of_day())
+        format!("{CLEAR}{text}\n{}; {key} to quit\n", time_of_day())
     }
 }
 

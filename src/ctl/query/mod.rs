@@ -37,7 +37,17 @@ pub(super) fn run(common: &Common, options: &QueryOptions) -> Result<Exit, Comma
         common,
         options,
     };
-    run.dispatch()
+    let Some(interval) = options.watch else {
+        return run.dispatch();
+    };
+    // It ends by a signal, or when the pipe is closed.
+    loop {
+        if io::stdout().is_terminal() {
+            print(terminal::CLEAR)?;
+        }
+        run.dispatch()?;
+        std::thread::sleep(interval);
+    }
 }
 
 /// What all queries have in common.

@@ -1,5 +1,6 @@
 //! The report of a measurement: as text, as JSON, and as an HTML page.
 
+mod csv;
 mod html;
 mod json;
 mod markup;
