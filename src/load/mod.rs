@@ -88,7 +88,10 @@ pub fn run(
     json: bool,
 ) -> Result<ExitCode, Error> {
     options.check().map_err(Error::usage)?;
-    for file in [&options.report, &options.csv].into_iter().flatten() {
+    for file in [&options.report, &options.csv, &options.hdr]
+        .into_iter()
+        .flatten()
+    {
         // Fails before the measurement, not after it.
         let open = OpenOptions::new().append(true).create(true).open(file);
         open.map_err(|error| cannot_write(file, &error))?;
@@ -108,6 +111,10 @@ pub fn run(
     }
     if let Some(file) = &options.csv {
         std::fs::write(file, report.csv()).map_err(|error| cannot_write(file, &error))?;
+    }
+    if let Some(file) = &options.hdr {
+        let log = report.histogram_log()?;
+        std::fs::write(file, log).map_err(|error| cannot_write(file, &error))?;
     }
     let text = if json { report.json()? } else { report.text() };
     // A closed pipe is not an error.

@@ -218,6 +218,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE.csv", help_heading = "Results")]
     pub csv: Option<PathBuf>,
 
+    /// Write the latencies as a log that the tools of HdrHistogram read
+    #[arg(long, value_name = "FILE.hlog", help_heading = "Results")]
+    pub hdr: Option<PathBuf>,
+
     /// Do not show progress: a line on a terminal, otherwise one line every 10 s
     #[arg(long, help_heading = "Results")]
     pub quiet: bool,

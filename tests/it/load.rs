@@ -3,7 +3,11 @@
 //! second.
 
 use crate::common::{Kind, Subject, reply_datagram, skip, subjects};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use ganeti_confd::demo;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::fs;
@@ -161,17 +165,20 @@ fn a_closed_loop_loses_nothing() {
 
 /// Checks that the histogram contains all answered requests and agrees with the percentiles.
 fn assert_histogram(latency: &Value, requests: u64) {
-    let steps: Vec<(u64, u64)> =
-        serde_json::from_value(latency["histogram"].clone()).expect("pairs of numbers");
-    assert_eq!(steps.iter().map(|(_, count)| count).sum::<u64>(), requests);
-    assert!(steps.is_sorted());
-    let mut seen = 0;
-    let median = steps.iter().find(|(_, count)| {
-        seen += count;
-        2 * seen >= requests
-    });
-    assert_eq!(latency["percentiles_ns"]["50"], median.expect("some").0);
+    let histogram = histogram(latency["histogram"].as_str().expect("text"));
+    assert_eq!(histogram.len(), requests);
+    let median = histogram.value_at_quantile(0.5);
+    assert_eq!(latency["percentiles_ns"]["50"], median);
     assert_eq!(latency["count"], requests);
+}
+
+/// A histogram in the V2 format, compressed and as Base64.
+fn histogram(text: &str) -> Histogram<u64> {
+    let bytes = BASE64_STANDARD.decode(text).expect("Base64");
+    let mut deserializer = hdrhistogram::serialization::Deserializer::new();
+    deserializer
+        .deserialize(&mut bytes.as_slice())
+        .expect("the V2 format")
 }
 
 #[test]
@@ -352,7 +359,7 @@ fn the_report_is_one_page_without_external_resources() {
     let daemon = daemon();
     let generator = Generator::new();
     let arguments = words(
-        "--rate 300 --duration 400ms --warm-up 0s --probe 50 --report bench.html --csv t.csv",
+        "--rate 300 --duration 400ms --warm-up 0s --probe 50 --report bench.html --csv t.csv --hdr t.hlog --mix ping,role",
     );
     let output = generator.run(&[daemon.address()], &arguments);
     assert!(output.status.success(), "{output:?}");
@@ -369,6 +376,21 @@ fn the_report_is_one_page_without_external_resources() {
         lines.iter().all(|line| line.split(',').count() == 7),
         "{csv}"
     );
+    let log = fs::read(generator.path().join("t.hlog")).expect("the log is written");
+    let intervals: Vec<(Option<String>, u64)> = IntervalLogIterator::new(&log)
+        .filter_map(|entry| match entry.expect("a valid line") {
+            LogEntry::Interval(interval) => {
+                let tag = interval.tag().map(|tag| tag.as_str().to_owned());
+                Some((tag, histogram(interval.encoded_histogram()).len()))
+            }
+            _ => None,
+        })
+        .collect();
+    let [all, ping, role] = intervals.as_slice() else {
+        panic!("one interval in all and one per type: {intervals:?}");
+    };
+    assert_eq!((&all.0, all.1), (&None, ping.1 + role.1));
+    assert_eq!(ping.0.as_deref(), Some("ping"));
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
     assert_eq!(page.matches("<svg").count(), 3);
     for resource in [

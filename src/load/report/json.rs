@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::error::Error;
 use super::super::stats::{Stats, Tally, Times, share};
-use super::{PERCENTILES, Report};
+use super::{PERCENTILES, Report, hdr};
 use crate::protocol::request::RequestType;
 
 impl Report<'_> {
@@ -96,8 +96,7 @@ fn tally(tally: &Tally) -> Value {
     })
 }
 
-/// Percentiles, and the histogram as pairs of a time and the number of values up to it that exceed
-/// the time before.
+/// Percentiles, and the histogram in the V2 format of HdrHistogram, compressed and as Base64.
 fn times(times: &Times) -> Value {
     if times.0.is_empty() {
         return Value::Null;
@@ -109,11 +108,6 @@ fn times(times: &Times) -> Value {
             (percent.to_string(), json!(time))
         })
         .collect();
-    let buckets: Vec<_> = times
-        .0
-        .iter_recorded()
-        .map(|step| (step.value_iterated_to(), step.count_since_last_iteration()))
-        .collect();
     json!({
         "count": times.0.len(),
         "min_ns": times.0.min(),
@@ -121,6 +115,6 @@ fn times(times: &Times) -> Value {
         "stdev_ns": times.0.stdev(),
         "percentiles_ns": percentiles,
         "max_ns": times.0.max(),
-        "histogram": buckets,
+        "histogram": hdr::base64(times),
     })
 }

@@ -1,6 +1,7 @@
 //! The report of a measurement: as text, as JSON, and as an HTML page.
 
 mod csv;
+mod hdr;
 mod html;
 mod json;
 mod markup;
