@@ -8,7 +8,7 @@
 //! names      what queries can ask about, from a file or the servers    replay   recorded requests
 //! mix        the queries and their order
 //! template   a query as a datagram without salts and signature         rsalt    reply -> request
-//! schedule   when an open loop sends
+//! schedule   when an open loop sends                                profile   its rate over time
 //! plan       what each thread does
 //! worker     a thread that sends and receives
 //!   sockets    system calls in batches
@@ -38,9 +38,11 @@ mod machine;
 mod mix;
 mod names;
 mod nanos;
+mod number;
 mod options;
 mod outage;
 mod plan;
+mod profile;
 mod progress;
 mod replay;
 mod report;
@@ -64,6 +66,7 @@ use std::time::SystemTime;
 pub use error::Error;
 pub use mix::Mix;
 pub use options::{EXAMPLES, Options, Pacing};
+pub use profile::Stages;
 pub use requirements::Requirements;
 pub use schedule::Arrivals;
 
@@ -99,7 +102,7 @@ pub fn run(
     let bench = Bench::prepare(options, targets, key)?;
     let started = SystemTime::now();
     let (results, search) = match &options.search {
-        None => (bench.run_once(options.rate)?, None),
+        None => (bench.run_once(options.open_rate())?, None),
         Some(requirements) => {
             let (results, search) = bench.search(requirements)?;
             (results, Some(search))

@@ -7,7 +7,9 @@ use clap::{Args, ValueEnum};
 use serde::{Serialize, Serializer};
 
 use super::mix::Mix;
-use super::requirements::{Requirements, parse_number};
+use super::number::parse_number;
+use super::profile::Stages;
+use super::requirements::Requirements;
 use super::schedule::Arrivals;
 use super::sockets::BATCH_MAX;
 
@@ -89,6 +91,11 @@ pub struct Options {
     /// --search, the first rate to try [default with --search: the rate of a closed loop]
     #[arg(long, value_name = "N", value_parser = rate, help_heading = "Load")]
     pub rate: Option<f64>,
+
+    /// Open loop with a rate that changes: steps like 1k:10s and ramps like 1k-50k:30s, one after
+    /// the other
+    #[arg(long, value_name = "STAGES", conflicts_with_all = ["in_flight", "rate", "duration", "search"], help_heading = "Load")]
+    pub stages: Option<Stages>,
 
     /// The distribution of requests over time in an open loop
     #[arg(
@@ -251,7 +258,12 @@ impl Options {
 
     /// Whether requests are sent on a schedule.
     pub(super) fn is_open(&self) -> bool {
-        self.rate.is_some() || self.search.is_some()
+        self.rate.is_some() || self.search.is_some() || self.stages.is_some()
+    }
+
+    /// The rate of an open loop, or the mean rate of its stages.
+    pub(super) fn open_rate(&self) -> Option<f64> {
+        self.rate.or(self.stages.as_ref().map(Stages::mean_rate))
     }
 
     /// The number of requests in flight in a closed loop.
@@ -416,6 +428,8 @@ mod tests {
         for bad in [
             "--rate 5 --in-flight 5",
             "--search p99<1ms --requests 5",
+            "--stages 5:1s --rate 5",
+            "--stages 5",
             "--replay x --mix ping",
             "--rate 0",
             "--in-flight 0",

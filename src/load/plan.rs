@@ -9,6 +9,7 @@ use super::error::Error;
 use super::mix::Workload;
 use super::nanos::nanos;
 use super::options::{self, Options};
+use super::profile::Profile;
 use super::rsalt::RunId;
 use super::schedule::{Arrivals, Schedule};
 use super::sockets::Channel;
@@ -53,7 +54,13 @@ impl Plan<'_> {
                 Some(rate) => {
                     let seed = self.seed.wrapping_add(index as u64);
                     let arrivals = self.options.arrivals;
-                    Pace::Open(Schedule::new(arrivals, rate, index, threads, seed))
+                    Pace::Open(Schedule::new(
+                        arrivals,
+                        self.profile(rate),
+                        index,
+                        threads,
+                        seed,
+                    ))
                 }
                 None => Pace::Closed(part(in_flight as u64, index, threads) as usize),
             };
@@ -70,12 +77,26 @@ impl Plan<'_> {
             jobs.push(Job {
                 index: threads as u8,
                 role: Role::Probe,
-                pace: Pace::Open(Schedule::new(Arrivals::Constant, rate, 0, 1, self.seed)),
+                pace: Pace::Open(Schedule::new(
+                    Arrivals::Constant,
+                    Profile::constant(rate),
+                    0,
+                    1,
+                    self.seed,
+                )),
                 channels: vec![Channel::open(self.targets[0], 0)?],
                 requests: None,
             });
         }
         Ok(jobs)
+    }
+
+    /// The rate over time.
+    fn profile(&self, rate: f64) -> Profile {
+        match &self.options.stages {
+            Some(stages) => Profile::of_stages(stages, self.options.warm_up),
+            None => Profile::constant(rate),
+        }
     }
 
     /// Opens the sockets, with the targets in turn, and distributes them over the threads.
@@ -131,6 +152,9 @@ impl Plan<'_> {
     /// How long requests are sent after the warm-up; `None` if only their number is limited.
     fn duration(&self) -> Option<Duration> {
         let options = self.options;
+        if let Some(stages) = &options.stages {
+            return Some(stages.duration());
+        }
         match (options.duration, options.requests, &options.search) {
             (Some(duration), ..) => Some(duration),
             (None, Some(_), _) => None,

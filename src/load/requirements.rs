@@ -18,6 +18,7 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
+use super::number::parse_number;
 use super::results::Results;
 use super::stats::Stats;
 use crate::protocol::request::RequestType;
@@ -376,17 +377,6 @@ fn parse_statistic(name: &str) -> Option<Statistic> {
             (percent > 0.0 && percent <= 100.0).then_some(Statistic::Percentile(percent))
         }
     }
-}
-
-/// Parses a number that is not negative, with `k` for thousands and `M` for millions.
-pub(super) fn parse_number(text: &str) -> Option<f64> {
-    let (digits, factor) = match text.trim().strip_suffix(['k', 'M']) {
-        Some(digits) if text.ends_with('k') => (digits, 1e3),
-        Some(digits) => (digits, 1e6),
-        None => (text.trim(), 1.0),
-    };
-    let value = digits.parse::<f64>().ok()? * factor;
-    (value.is_finite() && value >= 0.0).then_some(value)
 }
 
 /// Parses a time with its unit; returns nanoseconds.

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::nanos::Nanos;
+use super::profile::Profile;
 
 /// The distribution of requests over time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
@@ -23,35 +24,42 @@ pub enum Arrivals {
 #[derive(Clone, Debug)]
 pub(super) struct Schedule {
     arrivals: Arrivals,
-    /// Nanoseconds between the requests of this worker, on average.
-    interval: f64,
+    profile: Profile,
+    /// The requests of the whole load from one request of this worker to the next, on average.
+    step: f64,
+    /// With equal intervals, the number of the first request in the whole load.
     first: f64,
+    /// Requests of this worker so far.
     count: u64,
+    /// The position of the next request among those of the whole load.
+    position: f64,
     due: f64,
     random: fastrand::Rng,
 }
 
 impl Schedule {
-    /// The share of worker `index` of `workers` in a load of `rate` requests per second.
+    /// The share of worker `index` of `workers` in a load with this rate over time.
     pub(super) fn new(
         arrivals: Arrivals,
-        rate: f64,
+        profile: Profile,
         index: usize,
         workers: usize,
         seed: u64,
     ) -> Self {
-        let overall = 1e9 / rate;
         let mut schedule = Self {
             arrivals,
-            interval: overall * workers as f64,
-            first: overall * index as f64,
+            profile,
+            step: workers as f64,
+            first: index as f64,
             count: 0,
-            due: overall * index as f64,
+            position: index as f64,
+            due: 0.0,
             random: fastrand::Rng::with_seed(seed),
         };
         if arrivals == Arrivals::Poisson {
-            schedule.due = schedule.gap();
+            schedule.position = schedule.gap();
         }
+        schedule.due = schedule.profile.time_of(schedule.position);
         schedule
     }
 
@@ -63,32 +71,36 @@ impl Schedule {
     /// Moves on to the request after it.
     pub(super) fn advance(&mut self) {
         self.count += 1;
-        self.due = match self.arrivals {
-            // A product, not a sum, so that rounding errors do not accumulate.
-            Arrivals::Constant => self.first + self.interval * self.count as f64,
-            Arrivals::Poisson => self.due + self.gap(),
+        self.position = match self.arrivals {
+            Arrivals::Constant => self.first + self.step * self.count as f64,
+            Arrivals::Poisson => self.position + self.gap(),
         };
+        self.due = self.profile.time_of(self.position);
     }
 
     /// Skips the requests that are due before `time`; returns their number. With Poisson arrivals
     /// that is the expected number, and the schedule starts again at `time`.
     pub(super) fn skip_to(&mut self, time: Nanos) -> u64 {
-        let left = time as f64 - self.due;
-        if left <= 0.0 {
+        let time = time as f64;
+        if self.due >= time {
             return 0;
         }
-        let skipped = (left / self.interval).ceil() as u64;
+        let left = self.profile.count_at(time) - self.position;
+        // A request that is due at the time itself is not skipped, in spite of rounding.
+        let skipped = (left / self.step - 1e-6).ceil().max(0.0) as u64;
         self.count += skipped;
-        self.due = match self.arrivals {
-            Arrivals::Constant => self.first + self.interval * self.count as f64,
-            Arrivals::Poisson => time as f64 + self.gap(),
+        self.position = match self.arrivals {
+            Arrivals::Constant => self.first + self.step * self.count as f64,
+            Arrivals::Poisson => self.profile.count_at(time) + self.gap(),
         };
+        self.due = self.profile.time_of(self.position).max(time);
         skipped
     }
 
+    /// The distance to the next request with Poisson arrivals.
     fn gap(&mut self) -> f64 {
         // 1 - u is above 0, so its logarithm is finite.
-        -(1.0 - self.random.f64()).ln() * self.interval
+        -(1.0 - self.random.f64()).ln() * self.step
     }
 }
 
@@ -108,14 +120,19 @@ mod tests {
 
     #[test]
     fn workers_alternate_at_a_constant_rate() {
-        let part = |index| times(Schedule::new(Arrivals::Constant, 1e6, index, 2, 0), 3);
+        let part = |index| {
+            times(
+                Schedule::new(Arrivals::Constant, Profile::constant(1e6), index, 2, 0),
+                3,
+            )
+        };
         assert_eq!(part(0), [0, 2000, 4000]);
         assert_eq!(part(1), [1000, 3000, 5000]);
     }
 
     #[test]
     fn a_constant_rate_does_not_drift() {
-        let mut schedule = Schedule::new(Arrivals::Constant, 3.0, 0, 1, 0);
+        let mut schedule = Schedule::new(Arrivals::Constant, Profile::constant(3.0), 0, 1, 0);
         for _ in 0..3_000_000 {
             schedule.advance();
         }
@@ -125,7 +142,10 @@ mod tests {
     #[test]
     fn poisson_arrivals_have_the_rate_and_the_distribution() {
         let count = 100_000;
-        let times = times(Schedule::new(Arrivals::Poisson, 1e6, 0, 1, 7), count);
+        let times = times(
+            Schedule::new(Arrivals::Poisson, Profile::constant(1e6), 0, 1, 7),
+            count,
+        );
         assert!(times.is_sorted());
         let mean = *times.last().expect("many") as f64 / count as f64;
         assert!((mean - 1000.0).abs() < 20.0, "{mean} ns between requests");
@@ -140,13 +160,13 @@ mod tests {
 
     #[test]
     fn skipped_requests_are_counted() {
-        let mut schedule = Schedule::new(Arrivals::Constant, 1e6, 1, 2, 0);
+        let mut schedule = Schedule::new(Arrivals::Constant, Profile::constant(1e6), 1, 2, 0);
         assert_eq!(schedule.skip_to(0), 0);
         assert_eq!(schedule.due(), 1_000);
         // Those at 1,000, 3,000, 5,000 and 7,000.
         assert_eq!(schedule.skip_to(9_000), 4);
         assert_eq!(schedule.due(), 9_000);
-        let mut schedule = Schedule::new(Arrivals::Poisson, 1e6, 0, 1, 7);
+        let mut schedule = Schedule::new(Arrivals::Poisson, Profile::constant(1e6), 0, 1, 7);
         let skipped = schedule.skip_to(1_000_000_000);
         assert!((990_000..1_010_000).contains(&skipped), "{skipped}");
         assert!(schedule.due() >= 1_000_000_000);
@@ -154,7 +174,12 @@ mod tests {
 
     #[test]
     fn a_seed_repeats_a_schedule() {
-        let run = |seed| times(Schedule::new(Arrivals::Poisson, 1e3, 1, 4, seed), 50);
+        let run = |seed| {
+            times(
+                Schedule::new(Arrivals::Poisson, Profile::constant(1e3), 1, 4, seed),
+                50,
+            )
+        };
         assert_eq!(run(5), run(5));
         assert_ne!(run(5), run(6));
     }

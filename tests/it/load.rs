@@ -281,6 +281,28 @@ fn an_open_loop_holds_its_rate() {
     }
 }
 
+/// A step of 200 requests, then a ramp of 300, then one of 100.
+#[test]
+fn stages_change_the_rate() {
+    let daemon = daemon();
+    for arrivals in ["constant", "poisson"] {
+        let arguments = [
+            &words("--stages 400:500ms,400-800:500ms,800-0:250ms --warm-up 200ms --threads 2")[..],
+            &["--mix", "ping", "--seed", "1", "--arrivals", arrivals],
+        ]
+        .concat();
+        let results = Generator::new().json(&[daemon.address()], &arguments);
+        let scheduled = count(&results, "sent") + count(&results, "unsent");
+        let range = match arrivals {
+            "constant" => 600..=600,
+            _ => 500..=700,
+        };
+        assert!(range.contains(&scheduled), "{arrivals}: {scheduled}");
+        assert_eq!(results["offered_rate"], 480.0);
+        assert_eq!(count(&results, "lost"), 0, "{arrivals}");
+    }
+}
+
 #[test]
 fn names_come_from_a_file_or_from_the_cluster() {
     // The lists do not fit a datagram: nodes are found by DRBD peers, instances by their nodes.

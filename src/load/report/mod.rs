@@ -186,7 +186,11 @@ impl Report<'_> {
                     Arrivals::Constant => "constant",
                     Arrivals::Poisson => "Poisson",
                 };
-                let found = if is_search { " (found by search)" } else { "" };
+                let found = match &options.stages {
+                    Some(stages) => format!(" on average ({stages})"),
+                    None if is_search => " (found by search)".to_owned(),
+                    None => String::new(),
+                };
                 format!(
                     "open loop, {} requests/s{found}, {arrivals}, {sockets} sockets",
                     significant(rate)
