@@ -189,6 +189,15 @@ pub struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..THREADS_MAX), default_value = "1", help_heading = "Sending")]
     pub threads: u64,
 
+    /// Pin the threads to these processors in turn, such as 2,3
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        help_heading = "Sending"
+    )]
+    pub cpus: Vec<usize>,
+
     /// The largest number of datagrams in one system call
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=BATCH_MAX as u64), default_value = "64", help_heading = "Sending")]
     pub batch: u64,

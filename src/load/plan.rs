@@ -67,6 +67,7 @@ impl Plan<'_> {
             let requests = self.options.requests;
             jobs.push(Job {
                 index: index as u8,
+                cpu: self.cpu(index),
                 role: Role::Load,
                 pace,
                 channels,
@@ -76,6 +77,7 @@ impl Plan<'_> {
         if let Some(rate) = self.options.probe {
             jobs.push(Job {
                 index: threads as u8,
+                cpu: self.cpu(threads),
                 role: Role::Probe,
                 pace: Pace::Open(Schedule::new(
                     Arrivals::Constant,
@@ -89,6 +91,11 @@ impl Plan<'_> {
             });
         }
         Ok(jobs)
+    }
+
+    /// The processor of a thread, if they are pinned.
+    fn cpu(&self, index: usize) -> Option<usize> {
+        self.options.cpus.iter().cycle().nth(index).copied()
     }
 
     /// The rate over time.

@@ -202,6 +202,29 @@ fn several_threads_and_segments_lose_nothing() {
 }
 
 #[test]
+fn threads_can_be_pinned_to_processors() {
+    let daemon = daemon();
+    let allowed = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).expect("a set");
+    let is_allowed = |cpu: &usize| allowed.is_set(*cpu).unwrap_or_default();
+    let cpu = (0..nix::sched::CpuSet::count()).find(is_allowed);
+    let cpu = cpu.expect("this thread runs").to_string();
+    let run = |cpus: &str| {
+        let arguments = words("--in-flight 4 --requests 50 --warm-up 0s --mix ping --threads 2");
+        Generator::new().run(
+            &[daemon.address()],
+            &[&arguments[..], &["--cpus", cpus]].concat(),
+        )
+    };
+    let output = run(&cpu);
+    assert!(output.status.success(), "{output:?}");
+    for missing in ["1000000", "1023"] {
+        let output = run(missing);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(text(&output).contains("check --cpus"), "{output:?}");
+    }
+}
+
+#[test]
 fn corrupted_requests_get_no_reply() {
     let generator = Generator::new();
     for daemon in daemons() {

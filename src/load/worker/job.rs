@@ -80,6 +80,8 @@ pub(in super::super) struct Job {
     pub(in super::super) role: Role,
     pub(in super::super) pace: Pace,
     pub(in super::super) channels: Vec<Channel>,
+    /// The processor to run on.
+    pub(in super::super) cpu: Option<usize>,
     /// Sending ends after this number of counted requests.
     pub(in super::super) requests: Option<u64>,
 }

@@ -17,6 +17,7 @@ use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use rustix::event::{Timespec, epoll};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::check::Checker;
 use super::error::Error;
@@ -35,6 +36,21 @@ const SPIN: Nanos = 150_000;
 
 /// How long to receive duplicates after the last request has ended.
 const LINGER: Nanos = 20_000_000;
+
+/// Restricts the calling thread to one processor.
+fn pin_to(cpu: usize) -> Result<(), Error> {
+    let failed = |why: &dyn std::fmt::Display| {
+        Error::new(format!(
+            "cannot pin a thread to processor {cpu}: {why}; check --cpus"
+        ))
+    };
+    if cpu >= CpuSet::MAX_CPU {
+        return Err(failed(&"there is no such processor"));
+    }
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).map_err(|error| failed(&error))
+}
 
 /// A socket that is ready.
 struct Event {
@@ -84,8 +100,11 @@ impl<'a> Worker<'a> {
     ///
     /// # Errors
     ///
-    /// The kernel refuses an epoll instance.
+    /// The kernel refuses an epoll instance, or this thread cannot run on the job's processor.
     pub(super) fn new(setup: &'a Setup, job: Job, slices: Sender<Delivery>) -> Result<Self, Error> {
+        if let Some(cpu) = job.cpu {
+            pin_to(cpu)?;
+        }
         let failed = |error| Error::new(format!("cannot wait for sockets with epoll: {error}"));
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
         for (index, channel) in job.channels.iter().enumerate() {
