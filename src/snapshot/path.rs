@@ -27,29 +27,30 @@ pub fn tokens(path: &str) -> Option<impl Iterator<Item = &str>> {
     }))
 }
 
-/// The length of the token at the start of `text`.
+/// Bytes that are tested at once, without a branch for each.
+const BLOCK: usize = 64;
+
+/// The length of the token at the start of `text`: it ends before a slash, or a tilde without 0 or
+/// 1.
 fn token_len(text: &str) -> usize {
     let bytes = text.as_bytes();
+    let is_end = |byte: u8, next: u8| (byte == b'/') | ((byte == b'~') & (next & !1 != b'0'));
     let mut len = 0;
-    loop {
-        match bytes[len..] {
-            [] | [b'/', ..] => return len,
-            [b'~', b'0' | b'1', ..] => len += 2,
-            [b'~', ..] => return len,
-            _ => len += literal_len(&bytes[len..]),
+    // The last byte of a window is only the one after the last that is tested.
+    while let Some(window) = bytes[len..].first_chunk::<{ BLOCK + 1 }>() {
+        let pairs = window[..BLOCK].iter().zip(&window[1..]);
+        if pairs.fold(false, |any, (&byte, &next)| any | is_end(byte, next)) {
+            break;
         }
+        len += BLOCK;
     }
-}
-
-/// How many bytes at the start of `bytes` stand for themselves.
-fn literal_len(bytes: &[u8]) -> usize {
-    /// Most tokens are shorter than what a call of `memchr` costs.
-    const FEW: usize = 16;
-    let is_special = |byte: &u8| matches!(byte, b'/' | b'~');
-    let few = bytes.len().min(FEW);
-    bytes[..few].iter().position(is_special).unwrap_or_else(|| {
-        memchr::memchr2(b'/', b'~', &bytes[few..]).map_or(bytes.len(), |found| few + found)
-    })
+    let rest = &bytes[len..];
+    let next = rest.iter().skip(1).copied().chain([0]);
+    let end = rest
+        .iter()
+        .zip(next)
+        .position(|(&byte, next)| is_end(byte, next));
+    len + end.unwrap_or(rest.len())
 }
 
 /// Replaces `out` with the text that a token represents, in canonical form.
@@ -57,7 +58,7 @@ pub fn canonical_token(token: &str, out: &mut Vec<u8>) {
     out.clear();
     let mut rest = token;
     while !rest.is_empty() {
-        let literal = literal_len(rest.as_bytes());
+        let literal = memchr::memchr(b'~', rest.as_bytes()).unwrap_or(rest.len());
         if literal > 0 {
             crate::json::escape(&rest.as_bytes()[..literal], out);
         }
@@ -75,17 +76,25 @@ pub fn canonical_token(token: &str, out: &mut Vec<u8>) {
 pub fn index(token: &str) -> Option<usize> {
     /// 2^64 divides 10^64: digits before the last 64 do not count.
     const DIGITS_MAX: usize = 64;
-    let bytes = token.as_bytes();
-    let digits = bytes
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
+    let digits = digits_len(token.as_bytes());
+    if digits == 0 {
+        return None;
+    }
+    let last = &token.as_bytes()[digits.saturating_sub(DIGITS_MAX)..digits];
     let horner = |sum: u64, digit: &u8| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
-    let last = &bytes[digits.saturating_sub(DIGITS_MAX)..digits];
-    (digits > 0)
-        .then(|| last.iter().fold(0, horner).cast_signed())?
-        .try_into()
-        .ok()
+    usize::try_from(last.iter().fold(0, horner).cast_signed()).ok()
+}
+
+/// The number of ASCII digits at the start of `bytes`.
+fn digits_len(bytes: &[u8]) -> usize {
+    let all_digits = |block: &[u8; BLOCK]| {
+        let digits = block.iter().map(u8::is_ascii_digit);
+        digits.fold(true, |all, is_digit| all & is_digit)
+    };
+    let (blocks, _) = bytes.as_chunks::<BLOCK>();
+    let len = BLOCK * blocks.iter().take_while(|block| all_digits(block)).count();
+    let rest = bytes[len..].iter();
+    len + rest.take_while(|byte| byte.is_ascii_digit()).count()
 }
 
 #[cfg(test)]
@@ -94,7 +103,9 @@ mod tests {
 
     #[test]
     fn a_path_ends_where_it_no_longer_parses() {
-        let all = |path| tokens(path).map(|tokens| tokens.collect::<Vec<_>>());
+        fn all(path: &str) -> Option<Vec<&str>> {
+            tokens(path).map(Iterator::collect)
+        }
         assert_eq!(all(""), None);
         assert_eq!(all("cluster"), None);
         assert_eq!(all("//"), None);
@@ -106,6 +117,17 @@ mod tests {
         assert_eq!(all("/x/0~/y"), Some(vec!["x", "0"]));
         assert_eq!(all("/m~n"), Some(vec!["m"]));
         assert_eq!(all("/a~0b~1c/d"), Some(vec!["a~0b~1c", "d"]));
+        for len in 60..140 {
+            let long = "x".repeat(len) + "~0" + &"y".repeat(len);
+            for (end, expected) in [
+                ("/z~", vec![&*long, "z"]),
+                ("~2", vec![&long]),
+                ("~", vec![&long]),
+            ] {
+                let path = format!("/{long}{end}");
+                assert_eq!(all(&path), Some(expected), "{path}");
+            }
+        }
     }
 
     #[test]
@@ -127,8 +149,12 @@ mod tests {
             ("x", None),
             ("18446744073709551617", Some(1)),
             ("9223372036854775808", None),
+            ("00000000000000007/", Some(7)),
+            ("0000000:", Some(0)),
         ] {
             assert_eq!(index(token), expected, "{token:?}");
         }
+        assert_eq!(index(&("0".repeat(1_000) + "42x")), Some(42));
+        assert_eq!(index(&("9".repeat(1_000) + &"0".repeat(63) + "1")), Some(1));
     }
 }

@@ -121,16 +121,18 @@ impl Index {
             };
         }
         answer.begin(Status::Ok);
-        for (position, ip) in dict.ip_list().enumerate() {
-            answer.push(if position == 0 { b"[" } else { b"," });
+        answer.push(b"[");
+        let mut separator = 1;
+        for ip in dict.ip_list() {
             match find(ip, answer.scratch()) {
                 Some(primary_ip) => {
-                    for piece in [b"[0,", primary_ip, b",", serial, b"]"] {
+                    for piece in [&b",[0,"[separator..], primary_ip, b",", serial, b"]"] {
                         answer.push(piece);
                     }
                 }
-                None => answer.push(b"[1,0,0]"),
+                None => answer.push(&b",[1,0,0]"[separator..]),
             }
+            separator = 0;
             if answer.is_too_large() {
                 break;
             }
