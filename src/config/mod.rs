@@ -7,20 +7,23 @@
 //! ```text
 //! pieces     the file, cut at the commas of its two outer levels
 //! value      one piece at a time, parsed by simd-json
-//! schema     checked and written again by the field tables of
-//!              cluster, params, node, group, instance, disk, network, filter
+//! loader     the pieces in the order of the top level's field table
+//!   typed      a value checked and written by the field tables (language: schema) of
+//!                cluster, params, node, group, instance, disk, network, filter
 //!   writer     canonical JSON text
 //!   number     numbers and times as the reference prints them
 //! document   the whole text; paths are found with the offsets in `tree`
+//! syntax     what is wrong with a file that is not JSON, and where
 //! ```
 //!
-//! A field table lists key, type, and what happens when the key is absent, in the order in which
-//! the reference prints the fields. A key that no query needs may be missing, and a key that is in
-//! no table is kept; both are reported in `Warnings`.
+//! A field table lists key, type, what happens when the key is absent, and the request types that
+//! need the value, in the order in which the reference prints the fields. A file is refused only if
+//! it is not JSON, has a key twice, or lacks a value that a query needs. Everything else is served
+//! and reported in [`Warnings`].
 //!
-//! Invariants: the text is valid JSON in canonical form; every `mandatory` field is present and of
-//! its type; recursion is at most `value::DEPTH_MAX` deep; memory is linear in the length of the
-//! file.
+//! Invariants: the text is valid JSON in canonical form; every value that a field table marks as
+//! needed has its type; recursion is at most `value::DEPTH_MAX` deep; time and memory are linear in
+//! the length of the file.
 //!
 //! This module knows nothing about queries, and does not read files.
 //!

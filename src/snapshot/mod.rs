@@ -1,18 +1,21 @@
 //! One loaded configuration and the answers to all queries about it.
 //!
-//! All cost is paid when a configuration is loaded, none when a datagram is answered: a query is a
-//! lookup in an index and a few slices of the document's text.
+//! The indexes are built when a configuration is loaded. A query is a lookup in an index and a few
+//! slices of the document's text; only lists of DRBD minors are put together per answer.
 //!
 //! * `index`: all indexes of one configuration, built from
-//!   `objects` (fields of nodes and instances), `placement` (instances and disks per node), `drbd`
-//!   (minors), `directory` (names), `links` (addresses) and `ready` (answers that never change).
+//!   `objects` (fields of nodes and instances), `placement` (instances and disks per node),
+//!   `drbd_tree` and `drbd` (minors), `directory` (names), `links` (addresses) and `ready` (answers
+//!   that never change). `groups` holds lists by number.
 //! * `queries`: one function for each query, named like the query.
 //! * `answer_writer`: the inner message of a reply while it is written.
 //! * `path`: configuration paths. `error_text`, `haskell_show`: error texts in the reference's
 //!   wording.
 //!
-//! Invariants: a snapshot is immutable; every span in it is inside its document's text; the cost of
-//! a query depends on its answer, not on the size of the cluster.
+//! Invariants: a snapshot is immutable; every span in it is inside its document's text; time and
+//! memory of building it are linear in the length of that text; the cost of a query depends on its
+//! length and its answer, and on the size of the cluster only by a binary search for abbreviated
+//! names and large objects.
 //!
 //! This module does not sign replies, and knows neither sockets nor files.
 //!
