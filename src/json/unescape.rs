@@ -24,7 +24,7 @@ pub(crate) fn unescaped_ascii_len(text: &[u8]) -> Option<usize> {
 /// Returns the number of bytes read from `text` and written to `out`. After the whole string, the
 /// next byte of `text` is the closing quote. Otherwise it is not a quote: the rest of the string
 /// may be valid, and is for [`unescape_in_place`]. Up to 7 bytes at the end of `text` are never
-/// read. `None` if `out` has no room for the string and eight bytes more.
+/// read. `None` if `out` has no room for the string and 16 bytes more.
 pub(crate) fn unescape_ascii(text: &[u8], out: &mut [u8]) -> Option<(usize, usize)> {
     let mut len = 0;
     // The high bit of the next word's first byte, if the byte before it is a backslash.
@@ -46,18 +46,21 @@ pub(crate) fn unescape_ascii(text: &[u8], out: &mut [u8]) -> Option<(usize, usiz
         carry = backslashes >> 56;
         let word = word ^ ((newlines >> 7) * u64::from(b'n' ^ b'\n'));
         // A whole word is written, and the rest of it again after each backslash that is removed.
+        let written: &mut [u8; 16] = out.get_mut(len..)?.first_chunk_mut()?;
+        let mut written_len = 0;
         let mut removed = backslashes & before_end;
         let (mut rest, mut from) = (word, 0);
         while removed != 0 {
             step(1);
             let place = removed.trailing_zeros() / 8;
-            *out.get_mut(len..)?.first_chunk_mut()? = rest.to_le_bytes();
-            len += (place - from) as usize;
+            *written.get_mut(written_len..)?.first_chunk_mut()? = rest.to_le_bytes();
+            written_len += (place - from) as usize;
             rest = rest >> (8 * (place - from)) >> 8;
             from = place + 1;
             removed &= removed - 1;
         }
-        *out.get_mut(len..)?.first_chunk_mut()? = rest.to_le_bytes();
+        *written.get_mut(written_len..)?.first_chunk_mut()? = rest.to_le_bytes();
+        len += written_len;
         if end != 0 {
             let place = end.trailing_zeros() / 8;
             return Some((8 * index + place as usize, len + (place - from) as usize));
@@ -89,58 +92,63 @@ pub(crate) fn unescape_in_place(text: &mut [u8], start: usize) -> Option<Unescap
     let mut seen = 0;
     let mut has_surrogates = false;
     loop {
-        while let Some(&word) = text.get(from..)?.first_chunk::<8>() {
+        // The bytes before the next quote, backslash or control character, eight at a time.
+        if let Some(&word) = text.get(from..)?.first_chunk() {
             step(1);
-            let lanes = u64::from_le_bytes(word);
-            if first_special(lanes) != 0 {
-                break;
+            let bytes = u64::from_le_bytes(word);
+            let special = first_special(bytes);
+            let len = (special.trailing_zeros() / 8) as usize;
+            // All eight are written if that does not change one that is still to be read.
+            if from - to >= 8 - len {
+                seen |= bytes & (special ^ special.wrapping_sub(1));
+                *text.get_mut(to..)?.first_chunk_mut()? = word;
+                (from, to) = (from + len, to + len);
+                if special == 0 {
+                    continue;
+                }
             }
-            seen |= lanes;
-            *text.get_mut(to..)?.first_chunk_mut()? = word;
-            (from, to) = (from + 8, to + 8);
         }
-        // At least eight bytes one by one: testing a word is not worth its cost after each escape.
-        let stop = from + 8;
-        while from < stop {
+        let mut byte = *text.get(from)?;
+        while byte == b'\\' {
             step(1);
-            let byte = *text.get(from)?;
-            match byte {
-                b'"' => {
-                    let is_ascii = seen & HIGH_BITS == 0;
-                    if !is_ascii {
-                        step(to - start);
-                        // Escapes only add whole characters: the result is UTF-8 if the text was.
-                        std::str::from_utf8(&text[start..to]).ok()?;
-                    }
-                    return Some(Unescaped {
-                        quote: from,
-                        end: to,
-                        is_ascii,
-                        has_surrogates,
-                    });
-                }
-                b'\\' => {
-                    let next = *text.get(from + 1)?;
-                    let unescaped = SHORT_ESCAPES[usize::from(next)];
-                    if unescaped != 0 {
-                        text[to] = unescaped;
-                        (from, to) = (from + 2, to + 1);
-                        continue;
-                    }
-                    let (character, len) = unicode_escape(&text[from..])?;
-                    has_surrogates |= len == SURROGATES;
-                    to += character.encode_utf8(&mut text[to..from + len]).len();
-                    from += len;
-                }
-                0..0x20 => return None,
-                _ => {
-                    seen |= u64::from(byte);
-                    text[to] = byte;
-                    (from, to) = (from + 1, to + 1);
-                }
+            let next = *text.get(from + 1)?;
+            let unescaped = SHORT_ESCAPES[usize::from(next)];
+            if unescaped != 0 {
+                text[to] = unescaped;
+                (from, to) = (from + 2, to + 1);
+            } else {
+                let (character, len) = unicode_escape(&text[from..])?;
+                has_surrogates |= len == SURROGATES;
+                to += encode(character, text.get_mut(to..from + len)?)?;
+                from += len;
+            }
+            byte = *text.get(from)?;
+        }
+        match byte {
+            b'"' => break,
+            0..0x20 => return None,
+            // The word that starts here is written next, as far as it is plain.
+            _ if from - to >= 8 && text.len() - from >= 8 => {}
+            _ => {
+                step(1);
+                seen |= u64::from(byte);
+                text[to] = byte;
+                (from, to) = (from + 1, to + 1);
             }
         }
     }
+    let is_ascii = seen & HIGH_BITS == 0;
+    if !is_ascii {
+        step(to - start);
+        // Escapes only add whole characters: the result is UTF-8 if the text was.
+        std::str::from_utf8(&text[start..to]).ok()?;
+    }
+    Some(Unescaped {
+        quote: from,
+        end: to,
+        is_ascii,
+        has_surrogates,
+    })
 }
 
 /// The characters that follow a backslash in an escape sequence of two characters, with the
@@ -173,6 +181,18 @@ const NOT_HEX: u8 = 0xff;
 
 /// The length of an escape sequence for a character above U+FFFF.
 const SURROGATES: usize = 12;
+
+/// Writes `character` to the start of `out`, in UTF-8, and returns its length.
+fn encode(character: char, out: &mut [u8]) -> Option<usize> {
+    // Most are of two bytes.
+    match u32::from(character) {
+        code @ 0x80..0x800 => {
+            *out.first_chunk_mut()? = [0xc0 | (code >> 6) as u8, 0x80 | (code & 0x3f) as u8];
+            Some(2)
+        }
+        _ => Some(character.encode_utf8(out).len()),
+    }
+}
 
 /// Decodes the escape sequence `\uXXXX`, or a pair of them, at the start of `text`. Returns its
 /// character and its length.

@@ -1,9 +1,7 @@
 //! A position in received JSON text.
 
-use std::ops::Range;
-
 use super::number::{self, Number};
-use crate::json::{self, steps::step};
+use crate::json::{self, Span, steps::step};
 
 /// A position in a text whose strings are unescaped in place.
 ///
@@ -17,10 +15,11 @@ pub(super) struct Cursor<'t> {
     at: usize,
 }
 
-/// A string, unescaped.
+/// A string, unescaped. Small enough to be returned in registers.
+#[derive(Clone, Copy)]
 pub(super) struct AnyString {
     /// Where its content is.
-    pub(super) span: Range<usize>,
+    pub(super) span: Span,
     /// Whether it was written in ASCII, possibly with escapes for other characters.
     pub(super) is_ascii: bool,
     /// Whether it has characters that were written as pairs of escapes.
@@ -28,7 +27,7 @@ pub(super) struct AnyString {
 }
 
 impl AnyString {
-    const fn of_ascii(span: Range<usize>) -> Self {
+    const fn of_ascii(span: Span) -> Self {
         Self {
             span,
             is_ascii: true,
@@ -37,11 +36,20 @@ impl AnyString {
     }
 }
 
+/// A span of a text, which is shorter than 4 GiB: [`Cursor::new`] has checked that.
+const fn span(start: usize, end: usize) -> Span {
+    Span {
+        start: start as u32,
+        end: end as u32,
+    }
+}
+
 impl<'t> Cursor<'t> {
     /// The start of the first `len` bytes of `text`, which must extend at least eight bytes past
     /// them. Their content is ignored.
     pub(super) fn new(text: &'t mut [u8], len: usize) -> Self {
         let text = &mut text[..len + 8];
+        assert!(u32::try_from(text.len()).is_ok());
         Self { text, len, at: 0 }
     }
 
@@ -51,15 +59,18 @@ impl<'t> Cursor<'t> {
     }
 
     /// The bytes in `span`, wherever the position is.
-    pub(super) fn slice(&self, span: Range<usize>) -> &[u8] {
-        &self.text[span]
+    pub(super) fn slice(&self, span: Span) -> &[u8] {
+        span.of(self.text)
     }
 
     fn white_space(&mut self) {
         const WHITE: u64 = 1 << b' ' | 1 << b'\t' | 1 << b'\n' | 1 << b'\r';
-        let is_white = |byte: u8| byte <= b' ' && WHITE >> byte & 1 == 1;
-        while self.at < self.len && is_white(self.text[self.at]) {
+        let rest = self.text.get(self.at..self.len).unwrap_or_default();
+        for &byte in rest {
             step(1);
+            if byte > b' ' || WHITE >> byte & 1 == 0 {
+                return;
+            }
             self.at += 1;
         }
     }
@@ -123,7 +134,7 @@ impl<'t> Cursor<'t> {
         let span = self.string()?.span;
         let index = keys
             .iter()
-            .position(|key| key.as_bytes() == &self.text[span.clone()])?;
+            .position(|key| key.as_bytes() == self.slice(span))?;
         self.colon()?;
         Some(index)
     }
@@ -142,7 +153,7 @@ impl<'t> Cursor<'t> {
             && self.text[start + len] == b'"'
         {
             self.at = start + len + 1;
-            return Some(AnyString::of_ascii(start..start + len));
+            return Some(AnyString::of_ascii(span(start, start + len)));
         }
         self.rest_of_string(start)
     }
@@ -154,15 +165,15 @@ impl<'t> Cursor<'t> {
         let at = start + read;
         if self.text.get(at) == Some(&b'"') {
             self.at = at + 1;
-            return Some(AnyString::of_ascii(0..written));
+            return Some(AnyString::of_ascii(span(0, written)));
         }
         let rest = self.rest_of_string(at)?;
-        let bytes = &self.text[rest.span.clone()];
+        let bytes = self.slice(rest.span);
         step(bytes.len() / 8);
-        let span = written..written + bytes.len();
-        out.get_mut(span.clone())?.copy_from_slice(bytes);
+        let end = written + bytes.len();
+        out.get_mut(written..end)?.copy_from_slice(bytes);
         Some(AnyString {
-            span: 0..span.end,
+            span: span(0, end),
             ..rest
         })
     }
@@ -178,7 +189,7 @@ impl<'t> Cursor<'t> {
         let string = json::unescape_in_place(text, start)?;
         self.at = string.quote + 1;
         Some(AnyString {
-            span: start..string.end,
+            span: span(start, string.end),
             is_ascii: string.is_ascii,
             has_surrogates: string.has_surrogates,
         })
@@ -220,20 +231,21 @@ impl<'t> Cursor<'t> {
     /// An array of strings, packed in place: two bytes of length before each. Returns their span.
     ///
     /// The length replaces the two quotes: writing never passes the position of reading.
-    pub(super) fn packed_strings(&mut self) -> Option<Range<usize>> {
+    pub(super) fn packed_strings(&mut self) -> Option<Span> {
         let start = self.at;
         let mut end = start;
         self.elements(|cursor| {
-            let span = cursor.string()?.span;
-            let len = u16::try_from(span.len()).ok()?.to_le_bytes();
+            let string = cursor.string()?.span;
+            let string = string.start as usize..string.end as usize;
+            let len = u16::try_from(string.len()).ok()?.to_le_bytes();
             let packed = end + len.len();
-            end = packed + span.len();
-            step(1 + span.len() / 8);
-            cursor.text.copy_within(span, packed);
+            step(1 + string.len() / 8);
+            end = packed + string.len();
+            cursor.text.copy_within(string, packed);
             cursor.text[packed - len.len()..packed].copy_from_slice(&len);
             Some(())
         })?;
-        Some(start..end)
+        Some(span(start, end))
     }
 
     /// An array, packed in place to one byte for each element, which `element` consumes. Returns
@@ -241,7 +253,7 @@ impl<'t> Cursor<'t> {
     pub(super) fn packed_bytes(
         &mut self,
         mut element: impl FnMut(&mut Self) -> Option<u8>,
-    ) -> Option<Range<usize>> {
+    ) -> Option<Span> {
         let start = self.at;
         let mut end = start;
         self.elements(|cursor| {
@@ -250,7 +262,7 @@ impl<'t> Cursor<'t> {
             end += 1;
             Some(())
         })?;
-        Some(start..end)
+        Some(span(start, end))
     }
 }
 

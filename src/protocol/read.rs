@@ -1,12 +1,11 @@
 //! Reads both layers of a request: the envelope, and the request inside it.
 
-use std::ops::Range;
-
 use super::Reject;
 use super::cursor::{AnyString, Cursor, set};
 use super::envelope::Envelope;
 use super::number::Number;
 use super::request::{DictQuery, Query, ReqField, Request, RequestType};
+use crate::json::Span;
 
 impl<'a> Envelope<'a> {
     /// Reads the envelope in the first `len` bytes of `text`, and unescapes its message to
@@ -35,9 +34,9 @@ impl<'a> Envelope<'a> {
         }
         Ok(Self {
             message,
-            message_len: msg.span.end,
-            salt: &text[salt.span],
-            hmac: &text[hmac.span],
+            message_len: msg.span.end as usize,
+            salt: salt.span.of(text),
+            hmac: hmac.span.of(text),
         })
     }
 }
@@ -97,7 +96,7 @@ impl<'a> Request<'a> {
         Some(Self {
             kind: kind?,
             query: query.unwrap_or(Argument::Empty).query(text)?,
-            rsalt: &text[rsalt?],
+            rsalt: rsalt?.of(text),
         })
     }
 }
@@ -124,21 +123,20 @@ fn request_type(number: Number) -> Option<RequestType> {
     }
 }
 
-/// A [`Query`], while its text is still being changed.
+/// A [`Query`] whose text may still be changed.
 enum Argument {
     Empty,
-    Plain(Range<usize>),
+    Plain(Span),
     Dict(Dict),
 }
 
-/// A [`DictQuery`], while its text is still being changed. The outer option is set once the key was
-/// read, the inner one is empty if the value is null.
+/// A [`DictQuery`] whose text may still be changed.
 #[derive(Default)]
 struct Dict {
-    link: Option<Option<Range<usize>>>,
-    ip: Option<Option<Range<usize>>>,
-    ip_list: Option<Option<Range<usize>>>,
-    fields: Option<Option<Range<usize>>>,
+    link: Option<Span>,
+    ip: Option<Span>,
+    ip_list: Span,
+    fields: Span,
 }
 
 impl Argument {
@@ -151,15 +149,15 @@ impl Argument {
     }
 
     fn query(self, text: &[u8]) -> Option<Query<'_>> {
-        let string = |span: Range<usize>| std::str::from_utf8(&text[span]).ok();
+        let string = |span: Span| std::str::from_utf8(span.of(text)).ok();
         Some(match self {
             Self::Empty => Query::Empty,
             Self::Plain(span) => Query::Plain(string(span)?),
             Self::Dict(dict) => Query::Dict(DictQuery {
-                link: dict.link.flatten().and_then(string),
-                ip: dict.ip.flatten().and_then(string),
-                ip_list: &text[dict.ip_list.flatten().unwrap_or_default()],
-                fields: &text[dict.fields.flatten().unwrap_or_default()],
+                link: dict.link.and_then(string),
+                ip: dict.ip.and_then(string),
+                ip_list: dict.ip_list.of(text),
+                fields: dict.fields.of(text),
             }),
         })
     }
@@ -168,19 +166,22 @@ impl Argument {
 impl Dict {
     fn read(cursor: &mut Cursor<'_>) -> Option<Self> {
         let mut dict = Self::default();
+        let mut seen = [false; 4];
         cursor.members(|cursor| {
             let key = Self::key(cursor)?;
-            let is_null = cursor.is_null();
-            let mut value = |read: fn(&mut Cursor<'_>) -> Option<Range<usize>>| match is_null {
-                true => Some(None),
-                false => read(cursor).map(Some),
-            };
-            match key {
-                0 => set(&mut dict.link, value(|cursor| Some(cursor.string()?.span))?),
-                1 => set(&mut dict.ip, value(|cursor| Some(cursor.string()?.span))?),
-                2 => set(&mut dict.ip_list, value(|cursor| cursor.packed_strings())?),
-                _ => set(&mut dict.fields, value(fields)?),
+            if std::mem::replace(&mut seen[key], true) {
+                return None;
             }
+            if cursor.is_null() {
+                return Some(());
+            }
+            match key {
+                0 => dict.link = Some(cursor.string()?.span),
+                1 => dict.ip = Some(cursor.string()?.span),
+                2 => dict.ip_list = cursor.packed_strings()?,
+                _ => dict.fields = fields(cursor)?,
+            }
+            Some(())
         })?;
         Some(dict)
     }
@@ -205,7 +206,7 @@ impl Dict {
 ///
 /// Ganeti's `confd-client` checks a daemon with these strings. The reference does not answer them,
 /// and the client gives up. Any other list with strings is invalid here too.
-fn fields(cursor: &mut Cursor<'_>) -> Option<Range<usize>> {
+fn fields(cursor: &mut Cursor<'_>) -> Option<Span> {
     let mut strings = 0;
     let span = cursor.packed_bytes(|cursor| {
         let number = if cursor.peek()? == b'"' {
@@ -223,6 +224,6 @@ fn fields(cursor: &mut Cursor<'_>) -> Option<Range<usize>> {
         };
         ReqField::from_number(number).map(|_| number)
     })?;
-    let is_confd_client = strings == 3 && *cursor.slice(span.clone()) == [0, 1, 2];
+    let is_confd_client = strings == 3 && *cursor.slice(span) == [0, 1, 2];
     (strings == 0 || is_confd_client).then_some(span)
 }
