@@ -63,16 +63,20 @@ impl<'t> Cursor<'t> {
         span.of(self.text)
     }
 
+    #[inline]
     fn white_space(&mut self) {
+        if self.text.get(self.at).is_some_and(|&byte| byte <= b' ') {
+            self.more_white_space();
+        }
+    }
+
+    fn more_white_space(&mut self) {
         const WHITE: u64 = 1 << b' ' | 1 << b'\t' | 1 << b'\n' | 1 << b'\r';
         let rest = self.text.get(self.at..self.len).unwrap_or_default();
-        for &byte in rest {
-            step(1);
-            if byte > b' ' || WHITE >> byte & 1 == 0 {
-                return;
-            }
-            self.at += 1;
-        }
+        let is_white = |byte: &u8| *byte <= b' ' && WHITE >> *byte & 1 == 1;
+        let len = rest.iter().take_while(|byte| is_white(byte)).count();
+        step(len);
+        self.at += len;
     }
 
     /// One punctuation character, and the white space after it.
@@ -241,7 +245,14 @@ impl<'t> Cursor<'t> {
             let packed = end + len.len();
             step(1 + string.len() / 8);
             end = packed + string.len();
-            cursor.text.copy_within(string, packed);
+            if string.len() < 8 {
+                // Most are short, and all may be: a call for each would dominate the cost.
+                for (to, from) in (packed..).zip(string) {
+                    cursor.text[to] = cursor.text[from];
+                }
+            } else {
+                cursor.text.copy_within(string, packed);
+            }
             cursor.text[packed - len.len()..packed].copy_from_slice(&len);
             Some(())
         })?;

@@ -92,13 +92,11 @@ pub(crate) fn write(
     if escaped.unwrap_or(message).len() > bytes_max {
         return None;
     }
-    let mut head = *HEAD;
-    hex::encode(&key.sign(salt, message), &mut head[DIGITS]);
     let mut writer = DatagramWriter {
         bytes: &mut out[..bytes_max],
         len: 0,
     };
-    writer.push(&head);
+    writer.push(HEAD);
     match escaped {
         Some(escaped) => writer.push(escaped),
         None => json::escape(message, &mut writer),
@@ -106,7 +104,13 @@ pub(crate) fn write(
     writer.push(SALT_PREFIX);
     json::escape(salt, &mut writer);
     writer.push(SUFFIX);
-    (writer.len <= bytes_max).then_some(writer.len)
+    let len = writer.len;
+    // Signed last: a message that does not fit is not worth a signature.
+    if len > bytes_max {
+        return None;
+    }
+    hex::encode(&key.sign(salt, message), &mut out[DIGITS]);
+    Some(len)
 }
 
 /// Returns a signed request as a datagram.

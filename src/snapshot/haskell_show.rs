@@ -2,6 +2,8 @@
 //!
 //! Source: `GHC.Show.showLitString` (Haskell 2010 report, 2.6).
 
+use crate::protocol::REPLY_BYTES_MAX;
+
 /// Escapes of the control characters, without the backslash.
 const NAMES: [&str; 32] = [
     "NUL", "SOH", "STX", "ETX", "EOT", "ENQ", "ACK", "a", "b", "t", "n", "v", "f", "r", "SO", "SI",
@@ -9,11 +11,16 @@ const NAMES: [&str; 32] = [
     "RS", "US",
 ];
 
-/// Appends the concatenation of `parts` as a Haskell string literal with its quotes.
+/// Appends the concatenation of `parts` as a Haskell string literal with its quotes. Stops once
+/// `out` is longer than a reply.
 pub(super) fn string<const N: usize>(parts: [&str; N], out: &mut Vec<u8>) {
     out.push(b'"');
     let mut chars = parts.into_iter().flat_map(str::chars).peekable();
     while let Some(char) = chars.next() {
+        // The text does not fit a reply.
+        if out.len() > REPLY_BYTES_MAX {
+            return;
+        }
         match char {
             '"' | '\\' => out.extend([b'\\', char as u8]),
             '\u{7f}' => out.extend_from_slice(b"\\DEL"),

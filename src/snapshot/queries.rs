@@ -15,6 +15,7 @@ use super::placement::NodeInstances;
 use super::{haskell_show, path};
 use crate::config::Section;
 use crate::json::{self, Span};
+use crate::protocol::REPLY_BYTES_MAX;
 use crate::protocol::reply::{ErrorCode, Status};
 use crate::protocol::request::{DictQuery, Query, ReqField, Request, RequestType};
 
@@ -338,6 +339,10 @@ fn invalid_dict(dict: &DictQuery<'_>, answer: &mut AnswerWriter) {
     fn list<T>(values: impl Iterator<Item = T>, out: &mut Vec<u8>, show: impl Fn(T, &mut Vec<u8>)) {
         out.push(b'[');
         for (index, value) in values.enumerate() {
+            // The text does not fit a reply.
+            if out.len() > REPLY_BYTES_MAX {
+                return;
+            }
             if index > 0 {
                 out.push(b',');
             }
