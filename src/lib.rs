@@ -100,7 +100,7 @@
 //! load       -> clock, json, protocol, client
 //! daemon     -> printable, protocol, snapshot, responder, engine, reader, node_files, demo
 //! ctl        -> clock, printable, protocol, node_files, client, demo, load, daemon
-//! testing    -> protocol, config, snapshot, engine, reader
+//! testing    -> json, protocol, config, snapshot, engine, reader
 //! ```
 
 #![cfg_attr(
@@ -126,6 +126,10 @@ pub mod daemon;
 pub mod demo;
 #[cfg(feature = "server")]
 #[doc(hidden)]
+#[allow(
+    unsafe_code,
+    reason = "rings, buffers and system calls; inventory in its documentation"
+)]
 pub mod engine;
 #[cfg_attr(
     not(feature = "server"),

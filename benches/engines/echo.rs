@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use arc_swap::ArcSwap;
-use ganeti_confd::engine::{self, Choice, Handler, Workers};
+use ganeti_confd::engine::{self, EngineKind, Handler, Workers};
 use ganeti_confd::protocol::Reject;
 use ganeti_confd::responder::{Datagram, ReplyInfo, Served};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
@@ -151,7 +151,7 @@ pub(crate) enum Trains {
 /// One worker of an engine; `None` if this kernel refuses it.
 pub(crate) fn worker<A: Handler + Send + 'static>(
     name: &'static str,
-    choice: Choice,
+    kind: Option<EngineKind>,
     trains: Trains,
     served: &Arc<ArcSwap<Served>>,
     make: fn() -> A,
@@ -162,7 +162,7 @@ pub(crate) fn worker<A: Handler + Send + 'static>(
     if trains == Trains::No {
         sockets = sockets.without_gso();
     }
-    let workers = match engine::start(sockets, choice, served, make) {
+    let workers = match engine::start(sockets, kind, served, make) {
         Ok(workers) => workers,
         Err(error) => {
             eprintln!("{name}: {error}");

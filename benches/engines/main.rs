@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use ganeti_confd::demo;
-use ganeti_confd::engine::{Choice, Workers};
+use ganeti_confd::engine::{EngineKind, Workers};
 use ganeti_confd::protocol::Key;
 use ganeti_confd::responder::{Responder, Served};
 use ganeti_confd::snapshot::Snapshot;
@@ -79,16 +79,28 @@ fn main() {
         snapshot: Arc::new(loaded.snapshot),
     }));
     let engines: Vec<_> = [
-        worker(FLOOR, Choice::Uring, Trains::No, &served, || Echo),
+        worker(FLOOR, Some(EngineKind::Uring), Trains::No, &served, || Echo),
         worker(
             "ring echo, trains",
-            Choice::Uring,
+            Some(EngineKind::Uring),
             Trains::Yes,
             &served,
             || Echo,
         ),
-        worker("uring", Choice::Uring, Trains::Yes, &served, Responder::new),
-        worker("mmsg", Choice::Mmsg, Trains::Yes, &served, Responder::new),
+        worker(
+            "uring",
+            Some(EngineKind::Uring),
+            Trains::Yes,
+            &served,
+            Responder::new,
+        ),
+        worker(
+            "mmsg",
+            Some(EngineKind::Mmsg),
+            Trains::Yes,
+            &served,
+            Responder::new,
+        ),
     ]
     .into_iter()
     .flatten()

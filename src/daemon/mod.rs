@@ -288,7 +288,7 @@ impl Service {
             Some(table) => Responder::new().with_replay_protection(Arc::clone(table)),
             None => Responder::new(),
         };
-        let workers = engine::start(sockets, options.engine(), &served, responder)
+        let workers = engine::start(sockets, options.engine, &served, responder)
             .map_err(|error| Error::new(error.to_string()))?;
         if let Some(why) = workers.fallback_reason() {
             warn!("Serving through recvmmsg, for io_uring is refused: {why}");

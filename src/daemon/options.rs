@@ -8,11 +8,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
 
 use super::address;
-use crate::engine;
+use crate::engine::EngineKind;
 use crate::reader;
 
 /// The most workers that can be asked for: each takes a socket, a ring and its buffers.
@@ -102,8 +103,16 @@ pub(super) struct Options {
     pub(super) key: Option<PathBuf>,
 
     /// Serve datagrams through io_uring, through recvmmsg(2), or through the first of them that works [default: auto]
-    #[arg(long, help_heading = "Beyond the original")]
-    engine: Option<Engine>,
+    #[arg(
+        long,
+        value_name = "ENGINE",
+        value_parser = engine_parser(),
+        default_value = "auto",
+        hide_default_value = true,
+        help_heading = "Beyond the original"
+    )]
+    // Written out, so that clap does not take it for an option that may be absent.
+    pub(super) engine: std::option::Option<EngineKind>,
 
     /// Threads that serve datagrams [default: the cores available, at most 4]
     #[arg(long, value_name = "N", value_parser = workers, allow_hyphen_values = true, help_heading = "Beyond the original")]
@@ -152,13 +161,6 @@ pub(super) enum Syslog {
     No,
     Yes,
     Only,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Engine {
-    Auto,
-    Uring,
-    Mmsg,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -215,15 +217,6 @@ impl Options {
         self.syslog.unwrap_or(Syslog::No)
     }
 
-    /// The engine asked for.
-    pub(super) fn engine(&self) -> engine::Choice {
-        match self.engine {
-            None | Some(Engine::Auto) => engine::Choice::Auto,
-            Some(Engine::Uring) => engine::Choice::Uring,
-            Some(Engine::Mmsg) => engine::Choice::Mmsg,
-        }
-    }
-
     /// The value of `--workers`.
     pub(super) fn workers_asked_for(&self) -> Option<usize> {
         self.workers
@@ -247,6 +240,15 @@ impl Options {
             Some(OnBadConfig::Error) => reader::OnBadConfig::Error,
         }
     }
+}
+
+/// Parses `--engine`; `auto` is `None`.
+fn engine_parser() -> impl TypedValueParser<Value = Option<EngineKind>> {
+    PossibleValuesParser::new(["auto", "uring", "mmsg"]).map(|name| match name.as_str() {
+        "uring" => Some(EngineKind::Uring),
+        "mmsg" => Some(EngineKind::Mmsg),
+        _ => None,
+    })
 }
 
 fn version() -> String {

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use super::SEED;
 use super::configuration::configuration;
 use crate::client::{self, Candidate, ConfdClient};
-use crate::engine::{self, Choice, Workers};
+use crate::engine::{self, Workers};
 use crate::protocol::Key;
 use crate::responder::{ReplayTable, Responder, Served};
 use crate::snapshot::Snapshot;
@@ -57,7 +57,7 @@ impl Server {
             let sockets = engine::bind((Ipv4Addr::LOCALHOST, 0).into(), 1)?;
             let table = Arc::new(ReplayTable::new());
             let responder = || Responder::new().with_replay_protection(Arc::clone(&table));
-            engine::start(sockets, Choice::Auto, &served, responder).map_err(io::Error::other)
+            engine::start(sockets, None, &served, responder).map_err(io::Error::other)
         };
         Ok(Self {
             key: key.to_vec(),

@@ -1,63 +1,64 @@
-//! The replies of one batch, grouped into trains: replies to one peer, from one source, of one size, which the kernel
-//! can send in one pass (`UDP_SEGMENT`, udp(7)).
+//! The replies of one batch, grouped for GSO: replies to one peer, from one local address, of one
+//! size, which the kernel can send with one system call (`UDP_SEGMENT`, udp(7)).
 //!
-//! Replies to one peer keep their order: a peer has one open train at a time, and trains leave in the order in which
-//! they were opened. (Those of a refused train leave again behind the batch.) Grouping costs a bounded number of steps per reply whatever the peers are: a peer that finds no place
-//! in the table goes without a train.
+//! Replies to one peer keep their order: a peer has at most one open group, and groups are sent in
+//! the order in which they were opened. (If the kernel refuses a GSO send, its replies are resent
+//! one by one after the batch.) Grouping takes a bounded number of steps per reply for any mix of
+//! peers: a peer that finds no place in the table gets no group.
 #![forbid(unsafe_code)]
 
 use super::control::LocalAddr;
 use super::peer::Peer;
 use crate::protocol::REPLY_BYTES_MAX;
 
-/// Replies in one send at most: `UDP_MAX_SEGMENTS` of include/linux/udp.h before it was doubled.
+/// Most replies in one send: `UDP_MAX_SEGMENTS` of include/linux/udp.h before it was doubled.
 pub(super) const SEGMENTS_MAX: usize = 64;
 
-/// Replies longer than this go alone: they do not fit the usual path (1,500 bytes less IPv6 and UDP headers) unfragmented,
-/// and a segment must.
+/// Replies longer than this are sent alone: a segment must fit the usual path MTU (1,500 bytes less
+/// IPv6 and UDP headers) without fragmentation.
 const SEGMENT_BYTES_MAX: usize = 1_452;
 
-/// A train is one UDP datagram to the kernel until the last moment.
+/// Until the kernel segments it, a group is one UDP datagram.
 const GROUP_BYTES_MAX: usize = REPLY_BYTES_MAX;
 
-/// Table entries looked at for one reply.
+/// Table entries examined for one reply.
 const PROBES_MAX: usize = 8;
 
 const _: () = assert!(SEGMENT_BYTES_MAX <= u16::MAX as usize);
 
-/// One reply, standing in its send slot.
+/// One reply in its send slot.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PendingReply {
     pub(super) peer: Peer,
-    pub(super) source: LocalAddr,
+    pub(super) local_addr: LocalAddr,
     pub(super) len: usize,
-    /// The slot of the train's next reply.
+    /// The slot of the next reply of the group.
     next: Option<u16>,
 }
 
 impl PendingReply {
-    pub(super) fn new(peer: Peer, source: LocalAddr, len: usize) -> Self {
+    pub(super) fn new(peer: Peer, local_addr: LocalAddr, len: usize) -> Self {
         Self {
             peer,
-            source,
+            local_addr,
             len,
             next: None,
         }
     }
 
     fn has_same_route(&self, other: &Self) -> bool {
-        self.peer == other.peer && self.source == other.source
+        self.peer == other.peer && self.local_addr == other.local_addr
     }
 }
 
-/// Replies that leave in one send; often just one.
+/// Replies that are sent together; often just one.
 #[derive(Clone, Copy, Debug)]
 pub struct SendGroup {
     /// The slot of the first reply.
     pub head: u16,
-    /// How many replies.
+    /// The number of replies.
     pub count: usize,
-    /// Length of each reply; the last may be shorter.
+    /// Length of each reply in bytes; the last may be shorter.
     pub segment_bytes: usize,
     tail: u16,
     bytes: usize,
@@ -85,10 +86,10 @@ impl SendGroup {
     }
 }
 
-/// Replies by slot, and the trains of the current batch.
+/// Replies by slot, and the groups of the current batch.
 ///
-/// A reply stays readable after [`Batch::clear`] until its slot is filled again, so that a train the kernel refuses can be
-/// sent one by one.
+/// A reply stays readable after [`Batch::clear`] until its slot is filled again, so that the
+/// replies of a refused GSO send can be sent one by one.
 #[derive(Debug)]
 pub(super) struct Batch {
     replies: Box<[PendingReply]>,
@@ -97,15 +98,15 @@ pub(super) struct Batch {
     round: u32,
 }
 
-/// The open train of a peer; void if `round` is not the batch's.
+/// The open group of a peer; unused if `round` is not the batch's.
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     round: u32,
-    train: u16,
+    group: u16,
 }
 
 impl Batch {
-    /// A batch of at most `slots` replies.
+    /// Creates a batch of at most `slots` replies.
     pub(super) fn new(slots: usize) -> Self {
         Self {
             replies: vec![PendingReply::default(); slots].into(),
@@ -115,7 +116,7 @@ impl Batch {
         }
     }
 
-    /// Adds the reply in `slot`; to its peer's train if `grouped` and it fits.
+    /// Adds the reply in `slot`, to the open group of its peer if `grouped` and it fits.
     pub(super) fn push(&mut self, slot: u16, reply: PendingReply, grouped: bool) {
         self.replies[usize::from(slot)] = reply;
         let new = SendGroup::new(slot, reply.len, grouped);
@@ -128,37 +129,37 @@ impl Batch {
             return;
         };
         if self.table[at].round == self.round {
-            let train = &mut self.groups[usize::from(self.table[at].train)];
-            if train.accepts(reply.len) {
-                self.replies[usize::from(train.tail)].next = Some(slot);
-                train.tail = slot;
-                train.count += 1;
-                train.bytes += reply.len;
-                train.open = reply.len == train.segment_bytes;
+            let group = &mut self.groups[usize::from(self.table[at].group)];
+            if group.accepts(reply.len) {
+                self.replies[usize::from(group.tail)].next = Some(slot);
+                group.tail = slot;
+                group.count += 1;
+                group.bytes += reply.len;
+                group.open = reply.len == group.segment_bytes;
                 return;
             }
         }
         self.table[at] = Entry {
             round: self.round,
-            train: self.groups.len() as u16,
+            group: self.groups.len() as u16,
         };
         self.groups.push(new);
     }
 
-    /// The table entry of the reply's peer: its own, or a void one.
+    /// The table entry of the reply's peer, or an unused one.
     fn find(&self, reply: &PendingReply) -> Option<usize> {
         let mask = self.table.len() - 1;
         let start = (reply.peer.fold() >> 32) as usize;
         (start..start + PROBES_MAX).map(|at| at & mask).find(|at| {
             let entry = self.table[*at];
             entry.round != self.round || {
-                let head = self.groups[usize::from(entry.train)].head;
+                let head = self.groups[usize::from(entry.group)].head;
                 self.replies[usize::from(head)].has_same_route(reply)
             }
         })
     }
 
-    /// The trains, in the order they are to leave.
+    /// The groups, in the order in which they are to be sent.
     pub(super) fn groups(&self) -> &[SendGroup] {
         &self.groups
     }
@@ -168,7 +169,7 @@ impl Batch {
         &self.replies[usize::from(slot)]
     }
 
-    /// The slot of the reply behind `slot` in its train.
+    /// The slot of the reply after `slot` in its group.
     pub(super) fn next_in_group(&self, slot: u16) -> Option<u16> {
         self.reply(slot).next
     }
@@ -183,17 +184,19 @@ impl Batch {
         self.groups.clear();
         self.round = self.round.wrapping_add(1);
         if self.round == 0 {
-            // Entries of four thousand million batches ago must not look current.
+            // The round counter wrapped: clear entries that would otherwise look current.
             self.table.fill(Entry::default());
             self.round = 1;
         }
     }
 }
 
-/// Whether trains are worth trying: remembers a refusal for a while, longer each time.
+/// Decides whether to try GSO: after a refusal it is skipped for a number of batches, which doubles
+/// with each refusal in a row.
 ///
-/// A refusal can come from one peer's path (a tunnel's MTU, IPsec) or from a device that serves them all, and the kernel
-/// does not tell which. So nothing is off for ever, and nobody can switch trains off for the others but briefly.
+/// A refusal can come from the path to one peer (a tunnel's MTU, IPsec) or from a device that
+/// serves all of them, and the kernel does not say which. So GSO is never switched off for good,
+/// and one peer can switch it off for the others only briefly.
 #[derive(Debug)]
 pub(super) struct GsoState {
     supported: bool,
@@ -204,7 +207,7 @@ pub(super) struct GsoState {
 impl GsoState {
     const PENALTY_MAX: u32 = 1_024;
 
-    /// `supported`: whether the kernel knows `UDP_SEGMENT`.
+    /// `supported`: whether the kernel supports `UDP_SEGMENT`.
     pub(super) fn new(supported: bool) -> Self {
         Self {
             supported,
@@ -213,19 +216,19 @@ impl GsoState {
         }
     }
 
-    /// Whether the replies of this batch should be grouped; to be asked once per batch.
+    /// Whether to group the replies of this batch. To be called once per batch.
     pub(super) fn next_batch(&mut self) -> bool {
         let skipped = self.batches_to_skip > 0;
         self.batches_to_skip = self.batches_to_skip.saturating_sub(1);
         self.supported && !skipped
     }
 
-    /// A train left.
+    /// Records that the kernel accepted a GSO send.
     pub(super) fn accepted(&mut self) {
         self.penalty = 0;
     }
 
-    /// A train was refused.
+    /// Records that the kernel refused a GSO send.
     pub(super) fn refused(&mut self) {
         self.penalty = (2 * self.penalty).clamp(1, Self::PENALTY_MAX);
         self.batches_to_skip = self.penalty;
@@ -240,8 +243,8 @@ mod tests {
         Peer::from_socket_addr(([127, 0, 0, 1], port).into())
     }
 
-    /// Trains of replies given as (port, length), each as its members' slots.
-    fn trains(replies: &[(u16, usize)], grouped: bool) -> Vec<Vec<u16>> {
+    /// Groups `replies`, given as (port, length). Returns the slots of each group.
+    fn groups(replies: &[(u16, usize)], grouped: bool) -> Vec<Vec<u16>> {
         let mut batch = Batch::new(replies.len().max(4));
         for (slot, (port, len)) in replies.iter().enumerate() {
             let reply = PendingReply::new(peer(*port), LocalAddr::Any, *len);
@@ -250,62 +253,62 @@ mod tests {
         batch
             .groups()
             .iter()
-            .map(|train| batch.members(train.head, train.count).collect())
+            .map(|group| batch.members(group.head, group.count).collect())
             .collect()
     }
 
     #[test]
-    fn equal_replies_to_one_peer_leave_together() {
-        assert_eq!(trains(&[(1, 9), (1, 9), (1, 9)], true), [[0, 1, 2]]);
-        assert_eq!(trains(&[(1, 9), (2, 9), (1, 9)], true), [&[0, 2][..], &[1]]);
-        assert_eq!(trains(&[(1, 9), (1, 9)], false), [[0], [1]]);
+    fn equal_replies_to_one_peer_are_sent_together() {
+        assert_eq!(groups(&[(1, 9), (1, 9), (1, 9)], true), [[0, 1, 2]]);
+        assert_eq!(groups(&[(1, 9), (2, 9), (1, 9)], true), [&[0, 2][..], &[1]]);
+        assert_eq!(groups(&[(1, 9), (1, 9)], false), [[0], [1]]);
     }
 
     #[test]
-    fn a_shorter_reply_is_the_last_of_its_train() {
+    fn a_shorter_reply_is_the_last_of_its_group() {
         assert_eq!(
-            trains(&[(1, 9), (1, 8), (1, 9), (1, 9)], true),
+            groups(&[(1, 9), (1, 8), (1, 9), (1, 9)], true),
             [[0, 1], [2, 3]]
         );
-        assert_eq!(trains(&[(1, 8), (1, 9)], true), [[0], [1]]);
+        assert_eq!(groups(&[(1, 8), (1, 9)], true), [[0], [1]]);
     }
 
     #[test]
-    fn a_longer_reply_opens_the_next_train_and_order_holds() {
+    fn a_longer_reply_opens_the_next_group_and_order_holds() {
         assert_eq!(
-            trains(&[(1, 8), (1, 9), (1, 8), (1, 8)], true),
+            groups(&[(1, 8), (1, 9), (1, 8), (1, 8)], true),
             [&[0][..], &[1, 2], &[3]]
         );
     }
 
     #[test]
-    fn empty_and_long_replies_go_alone() {
-        assert_eq!(trains(&[(1, 0), (1, 0)], true), [[0], [1]]);
-        assert_eq!(trains(&[(1, 5), (1, 0)], true), [[0], [1]]);
+    fn empty_and_long_replies_are_sent_alone() {
+        assert_eq!(groups(&[(1, 0), (1, 0)], true), [[0], [1]]);
+        assert_eq!(groups(&[(1, 5), (1, 0)], true), [[0], [1]]);
         let long = SEGMENT_BYTES_MAX + 1;
-        assert_eq!(trains(&[(1, long), (1, long)], true), [[0], [1]]);
+        assert_eq!(groups(&[(1, long), (1, long)], true), [[0], [1]]);
     }
 
     #[test]
-    fn a_train_is_bounded_in_segments_and_bytes() {
-        let many = trains(&[(1, 9); 100], true);
+    fn a_group_is_bounded_in_segments_and_bytes() {
+        let many = groups(&[(1, 9); 100], true);
         assert_eq!(many.iter().map(Vec::len).collect::<Vec<_>>(), [64, 36]);
-        let big = trains(&[(1, SEGMENT_BYTES_MAX); 60], true);
+        let big = groups(&[(1, SEGMENT_BYTES_MAX); 60], true);
         assert_eq!(big[0].len(), GROUP_BYTES_MAX / SEGMENT_BYTES_MAX);
     }
 
     #[test]
-    fn another_source_is_another_train() {
+    fn another_local_address_opens_another_group() {
         let mut batch = Batch::new(4);
         for (slot, host) in [2, 3, 2].into_iter().enumerate() {
-            let source = LocalAddr::V4([127, 0, 0, host].into());
-            batch.push(slot as u16, PendingReply::new(peer(1), source, 9), true);
+            let local_addr = LocalAddr::V4([127, 0, 0, host].into());
+            batch.push(slot as u16, PendingReply::new(peer(1), local_addr, 9), true);
         }
         assert_eq!(batch.groups().len(), 2);
     }
 
     #[test]
-    fn every_reply_is_in_one_train_and_each_peer_keeps_its_order() {
+    fn every_reply_is_in_one_group_and_each_peer_keeps_its_order() {
         let mut random = fastrand::Rng::with_seed(7);
         let mut batch = Batch::new(256);
         for _ in 0..200 {
@@ -320,7 +323,7 @@ mod tests {
             let sent: Vec<u16> = batch
                 .groups()
                 .iter()
-                .flat_map(|train| batch.members(train.head, train.count))
+                .flat_map(|group| batch.members(group.head, group.count))
                 .collect();
             assert_eq!(sent.len(), count);
             for port in 1..=peers {
@@ -334,18 +337,16 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_remembered_for_a_while() {
-        let mut segmentation = GsoState::new(true);
-        assert!(segmentation.next_batch());
-        segmentation.refused();
-        assert!(!segmentation.next_batch());
-        assert!(segmentation.next_batch());
+    fn a_refusal_skips_gso_for_some_batches() {
+        let mut gso = GsoState::new(true);
+        assert!(gso.next_batch());
+        gso.refused();
+        assert!(!gso.next_batch());
+        assert!(gso.next_batch());
         for _ in 0..100 {
-            segmentation.refused();
+            gso.refused();
         }
-        let skipped = (0..5_000)
-            .take_while(|_| !segmentation.next_batch())
-            .count();
+        let skipped = (0..5_000).take_while(|_| !gso.next_batch()).count();
         assert_eq!(skipped, GsoState::PENALTY_MAX as usize);
         assert!(!GsoState::new(false).next_batch());
     }

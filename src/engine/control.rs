@@ -1,9 +1,11 @@
-//! Control messages: the address a datagram was sent to, the kernel's drop counter, and segmentation.
+//! Control messages: the address that a datagram was sent to, the kernel's drop counter, and the
+//! GSO segment size.
 //!
-//! Built and read as bytes of the kernel's ABI (`include/linux/socket.h`: `struct cmsghdr { size_t cmsg_len; int
-//! cmsg_level; int cmsg_type; }`, data behind it, everything aligned to `size_t`), so that this needs no unsafe code and
-//! a garbled message from the kernel costs nothing but the message. Sources: cmsg(3), ip(7) `IP_PKTINFO`, RFC 3542
-//! section 6.1 `IPV6_PKTINFO`, udp(7) `UDP_SEGMENT`, socket(7) `SO_RXQ_OVFL`.
+//! They are built and parsed as bytes of the kernel's ABI (`include/linux/socket.h`: `struct
+//! cmsghdr { size_t cmsg_len; int cmsg_level; int cmsg_type; }` followed by data, everything
+//! aligned to `size_t`). So this needs no unsafe code, and a malformed message is ignored. Sources:
+//! cmsg(3), ip(7) `IP_PKTINFO`, RFC 3542 section 6.1 `IPV6_PKTINFO`, udp(7) `UDP_SEGMENT`,
+//! socket(7) `SO_RXQ_OVFL`.
 #![forbid(unsafe_code)]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -13,53 +15,59 @@ const HEADER_BYTES: usize = size_of::<usize>() + 2 * size_of::<i32>();
 const IN_PKTINFO_BYTES: usize = size_of::<libc::in_pktinfo>();
 const IN6_PKTINFO_BYTES: usize = size_of::<libc::in6_pktinfo>();
 
-/// Bytes of control data reserved behind each received datagram's name: the larger packet info and the drop counter.
+/// Bytes of control data reserved for each received datagram: the larger packet info and the drop
+/// counter.
 pub(super) const RECEIVED_BYTES: usize = space(IN6_PKTINFO_BYTES) + space(size_of::<u32>());
 
-/// Bytes of control data at most sent with a reply: the larger packet info and a segment size.
+/// Most bytes of control data that are sent with a reply: the larger packet info and a segment
+/// size.
 const SENT_BYTES: usize = space(IN6_PKTINFO_BYTES) + space(size_of::<u16>());
 
-/// Bytes that a control message with `data` bytes takes (`CMSG_SPACE`).
+/// Bytes that a control message with `data` bytes occupies (`CMSG_SPACE`).
 const fn space(data: usize) -> usize {
     HEADER_BYTES + data.next_multiple_of(ALIGN)
 }
 
-/// The address a reply leaves from: the one that was asked, or whatever the kernel picks.
+/// The address from which a reply is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LocalAddr {
-    /// The socket is bound to one address, or the datagram was sent to a group.
+    /// Chosen by the kernel: the socket is bound to one address, or the datagram was sent to a
+    /// group.
     #[default]
     Any,
-    /// Of an IPv4 socket.
+    /// The address that was asked, of an IPv4 socket.
     V4(Ipv4Addr),
-    /// Of an IPv6 socket; IPv4-mapped where a dual-stack socket was asked over IPv4.
+    /// The address that was asked, of an IPv6 socket; IPv4-mapped if a dual-stack socket was asked
+    /// over IPv4.
     V6(Ipv6Addr),
 }
 
-/// What the control data of a received datagram says.
+/// The control data of a received datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecvControl {
     /// The local address that was asked.
-    pub source: LocalAddr,
-    /// Datagrams this socket has lost because its queue was full, modulo 2^32, if any were.
+    pub local_addr: LocalAddr,
+    /// Datagrams that this socket has lost because its receive buffer was full, modulo 2^32; absent
+    /// while there are none.
     pub overruns: Option<u32>,
 }
 
 impl RecvControl {
-    /// Reads control data; what is not understood is skipped, what is garbled ends the reading.
+    /// Parses control data. Skips unknown messages, and stops at the first malformed one.
     pub fn parse(mut control: &[u8]) -> Self {
         let mut received = Self::default();
-        while let Some((level, kind, data, rest)) = split_message(control) {
+        while let Some((level, kind, data, rest)) = split_first(control) {
             match (level, kind) {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                    // ipi_spec_dst: unlike ipi_addr it is an address of ours even if a broadcast address was asked.
+                    // ipi_spec_dst: unlike ipi_addr, this is a local address even if a broadcast
+                    // address was asked.
                     if let Some(octets) = data.get(4..8).and_then(|b| b.first_chunk::<4>()) {
-                        received.source = local_v4((*octets).into());
+                        received.local_addr = local_v4((*octets).into());
                     }
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                     if let Some(octets) = data.first_chunk::<16>() {
-                        received.source = local_v6((*octets).into());
+                        received.local_addr = local_v6((*octets).into());
                     }
                 }
                 (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
@@ -91,8 +99,8 @@ fn local_v6(address: Ipv6Addr) -> LocalAddr {
     }
 }
 
-/// Level, type and data of the first message, and what follows it.
-fn split_message(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
+/// Level, type and data of the first message, and the bytes after it.
+fn split_first(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
     let (len, after) = control.split_first_chunk()?;
     let (level, after) = after.split_first_chunk()?;
     let (kind, _) = after.split_first_chunk()?;
@@ -107,7 +115,7 @@ fn split_message(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
     ))
 }
 
-/// The control data of one reply, or of a train of replies.
+/// The control data of one send.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
 pub struct SendControl {
@@ -122,13 +130,13 @@ impl SendControl {
         len: 0,
     };
 
-    /// Control data that sends from `source`, cut into datagrams of `segment_bytes` if given.
-    pub fn new(source: LocalAddr, segment_bytes: Option<u16>) -> Self {
+    /// Control data that sends from `local_addr`, split into datagrams of `segment_bytes` if given.
+    pub fn new(local_addr: LocalAddr, segment_bytes: Option<u16>) -> Self {
         let mut control = Self::EMPTY;
-        match source {
+        match local_addr {
             LocalAddr::Any => {}
             LocalAddr::V4(address) => {
-                // No interface index: routing decides, as it would for any reply.
+                // No interface index: routing decides, as for any reply.
                 let mut info = [0; IN_PKTINFO_BYTES];
                 info[4..8].copy_from_slice(&address.octets());
                 control.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
@@ -150,7 +158,7 @@ impl SendControl {
         control
     }
 
-    /// The bytes of `msg_control`; empty if there is nothing to say.
+    /// The bytes of `msg_control`; empty if there are no messages.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
@@ -171,21 +179,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sent_reads_back() {
-        for source in [
+    fn control_data_round_trips() {
+        for local_addr in [
             LocalAddr::V4(Ipv4Addr::new(127, 0, 0, 2)),
             LocalAddr::V6(Ipv6Addr::LOCALHOST),
             LocalAddr::V6(Ipv4Addr::new(127, 0, 0, 2).to_ipv6_mapped()),
             LocalAddr::Any,
         ] {
-            let control = SendControl::new(source, Some(400));
-            assert_eq!(RecvControl::parse(control.as_bytes()).source, source);
+            let control = SendControl::new(local_addr, Some(400));
+            assert_eq!(
+                RecvControl::parse(control.as_bytes()).local_addr,
+                local_addr
+            );
         }
         assert!(SendControl::new(LocalAddr::Any, None).as_bytes().is_empty());
     }
 
     #[test]
-    fn groups_are_no_source() {
+    fn group_addresses_are_not_used_for_replies() {
         for address in ["224.0.0.1", "255.255.255.255", "0.0.0.0"] {
             let v4: Ipv4Addr = address.parse().unwrap();
             assert_eq!(local_v4(v4), LocalAddr::Any);
@@ -201,14 +212,14 @@ mod tests {
         assert_eq!(
             RecvControl::parse(control.as_bytes()),
             RecvControl {
-                source: LocalAddr::V4(Ipv4Addr::LOCALHOST),
+                local_addr: LocalAddr::V4(Ipv4Addr::LOCALHOST),
                 overruns: Some(7)
             }
         );
     }
 
     #[test]
-    fn garbled_control_data_is_survived() {
+    fn malformed_control_data_is_survived() {
         let control = SendControl::new(LocalAddr::V6(Ipv6Addr::LOCALHOST), Some(9));
         let bytes = control.as_bytes();
         for cut in 0..bytes.len() {
@@ -216,9 +227,9 @@ mod tests {
         }
         for at in 0..bytes.len() {
             for value in [0, 1, 0x7f, 0xff] {
-                let mut garbled = bytes.to_vec();
-                garbled[at] = value;
-                RecvControl::parse(&garbled);
+                let mut malformed = bytes.to_vec();
+                malformed[at] = value;
+                RecvControl::parse(&malformed);
             }
         }
         RecvControl::parse(&[0; RECEIVED_BYTES]);
@@ -226,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_layout_is_the_c_librarys() {
+    fn the_layout_is_that_of_the_c_library() {
         assert_eq!(HEADER_BYTES, size_of::<libc::cmsghdr>());
         assert_eq!(ALIGN, align_of::<libc::cmsghdr>());
         assert_eq!(libc::IPPROTO_IPV6, libc::SOL_IPV6);

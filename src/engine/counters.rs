@@ -1,8 +1,8 @@
-//! What each worker counts.
+//! The counters of a worker.
 //!
-//! Every [`Counters`] has one writer, the worker, and any number of readers; all accesses are relaxed. Numbers that
-//! belong together may therefore be seen one datagram apart, and a last peer's address may be torn from its port: they
-//! are for logs and metrics.
+//! Every [`Counters`] has one writer, the worker, and any number of readers. All accesses are
+//! relaxed. So numbers that belong together may be seen one datagram apart, and the address of a
+//! last peer may be seen with the port of another: the numbers are for logs and metrics.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -16,7 +16,7 @@ const REJECTS: usize = Reject::ALL.len();
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// One worker's counters, alone on its cache lines.
+        /// The counters of one worker, on cache lines of their own.
         #[derive(Debug, Default)]
         #[repr(align(128))]
         pub struct Counters {
@@ -26,18 +26,18 @@ macro_rules! counters {
             last_rejected: [LastPeer; REJECTS],
         }
 
-        /// The numbers of one worker, or of several, at one moment.
+        /// The values of one worker's counters, or the sums of several workers'.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Totals {
             $($(#[$doc])* pub $name: u64,)*
-            /// Datagrams that got no answer, by [`Reject`] as an index.
+            /// Datagrams that got no reply, indexed by [`Reject`].
             pub rejects: [u64; REJECTS],
-            /// Answers too large for a datagram, in whose place an error was sent, by request type.
+            /// Answers too large for a datagram, replaced by an error, by request type.
             pub too_large: [u64; RequestType::COUNT],
         }
 
         impl Counters {
-            /// The numbers now.
+            /// The current values.
             pub fn snapshot(&self) -> Totals {
                 Totals {
                     $($name: self.$name.value(),)*
@@ -58,36 +58,38 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Datagrams taken from the socket, answered or not.
+    /// Datagrams received, answered or not.
     received,
-    /// Replies that the kernel took for sending.
+    /// Replies that the kernel accepted.
     replied,
-    /// Replies that the kernel refused: no route, a firewall, a full queue.
+    /// Replies that the kernel refused: no route, a firewall, a full send buffer.
     send_errors,
-    /// Datagrams cut by the kernel because they are longer than any request.
+    /// Datagrams longer than any request, truncated by the kernel.
     truncated,
-    /// Datagrams without an address to answer (source port 0), or with a header that makes no sense.
-    garbled,
-    /// Errors in place of a datagram; an ICMP error that came back is one.
+    /// Datagrams with no address to reply to (source port 0) or a malformed header.
+    malformed,
+    /// Errors in place of a datagram, for example a returned ICMP error.
     receive_errors,
-    /// Times that a burst used up all receive buffers. The datagrams wait in the socket's queue.
-    starved,
-    /// Times that the multishot receive was armed again. Empty datagrams and used-up buffers end it.
+    /// Times that a burst used all buffers of the ring. Further datagrams wait in the socket's
+    /// receive buffer.
+    no_buffers,
+    /// Times that the multishot receive was armed. Empty datagrams and a lack of buffers end it.
     rearmed,
-    /// Datagrams lost because the socket's queue was full (as the kernel last told with a datagram, modulo 2^32).
+    /// Datagrams lost because the socket's receive buffer was full (as the kernel last reported
+    /// with a datagram, modulo 2^32).
     overruns,
     /// Batches of datagrams answered.
     batches,
     /// Sends that carried more than one reply (`UDP_SEGMENT`).
-    trains,
-    /// Such sends that the kernel refused; their replies were sent one by one.
-    trains_refused,
-    /// Times that a worker was woken from outside.
+    gso_sends,
+    /// Such sends that the kernel refused. Their replies were sent one by one.
+    gso_refused,
+    /// Times that the control plane woke a worker.
     wakes,
 }
 
 impl Totals {
-    /// Datagrams that got no answer for this reason.
+    /// Datagrams that got no reply for this reason.
     pub fn rejected(&self, reason: Reject) -> u64 {
         self.rejects[reason as usize]
     }
@@ -104,7 +106,7 @@ impl std::iter::Sum for Totals {
 }
 
 impl Counters {
-    /// Who sent the last datagram that was rejected for this reason.
+    /// The sender of the last datagram that was rejected for this reason.
     pub fn last_rejected(&self, reason: Reject) -> Option<SocketAddr> {
         self.last_rejected[reason as usize].load()
     }
@@ -127,7 +129,7 @@ fn add_each<const N: usize>(sums: &mut [u64; N], others: [u64; N]) {
     }
 }
 
-/// A number with one writer: no locked instruction needed.
+/// A counter with one writer, which needs no locked instruction.
 #[derive(Debug, Default)]
 pub(super) struct Counter(AtomicU64);
 
@@ -136,7 +138,7 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
-    pub(super) fn take_back(&self, n: u64) {
+    pub(super) fn subtract(&self, n: u64) {
         self.add(n.wrapping_neg());
     }
 
@@ -149,7 +151,8 @@ impl Counter {
     }
 }
 
-/// An address in three words: an IPv6 or IPv4-mapped address, and the port, 0 for none yet.
+/// A socket address in three words: an IPv6 or IPv4-mapped address, and the port; port 0 means none
+/// yet.
 #[derive(Debug, Default)]
 struct LastPeer {
     address: [AtomicU64; 2],

@@ -1,13 +1,13 @@
-//! What both engines do with a received datagram: have it answered, and count.
+//! What both engines do with a received datagram: call the handler, and count.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 
-use super::Handler;
 use super::control::LocalAddr;
 use super::counters::Counters;
+use super::handler::Handler;
 use super::peer::Peer;
 use crate::clock;
 use crate::protocol::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reject};
@@ -17,11 +17,11 @@ use crate::responder::{Datagram, Served};
 pub struct Received<'a> {
     /// The sender.
     pub peer: Peer,
-    /// The address it was sent to, from which the reply is to leave.
-    pub source: LocalAddr,
-    /// The kernel cut it.
+    /// The address it was sent to, from which the reply is sent.
+    pub local_addr: LocalAddr,
+    /// Whether the kernel truncated it.
     pub truncated: bool,
-    /// The socket's drop counter, if it was told.
+    /// The socket's drop counter, if the kernel reported it.
     pub overruns: Option<u32>,
     /// The datagram in its first `len` bytes, then the parser's padding.
     pub buffer: &'a mut [u8],
@@ -29,14 +29,14 @@ pub struct Received<'a> {
     pub len: usize,
 }
 
-/// One worker's means of answering.
+/// A worker's handler, with what it answers from and counts in.
 pub(super) struct Dispatcher<A> {
     answer: A,
     served: Cache<Arc<ArcSwap<Served>>, Arc<Served>>,
     counters: Arc<Counters>,
 }
 
-/// A [`Dispatcher`] for one batch: one look at what is published, one at the clock.
+/// A [`Dispatcher`] for one batch, which loads the published snapshot and reads the clock once.
 pub(super) struct BatchContext<'a, A> {
     answer: &'a mut A,
     served: &'a Served,
@@ -57,7 +57,7 @@ impl<A: Handler> Dispatcher<A> {
         &self.counters
     }
 
-    /// Looks at what is published, and lets go of what was before.
+    /// Loads the published snapshot, and drops the reference to the one before.
     pub(super) fn refresh(&mut self) {
         self.served.load();
     }
@@ -75,18 +75,20 @@ impl<A: Handler> Dispatcher<A> {
 }
 
 impl<A: Handler> BatchContext<'_, A> {
-    /// Answers one datagram into `out`; the reply's length, or `None` if there is none.
-    pub(super) fn answer(&mut self, arrival: Received<'_>, out: &mut [u8]) -> Option<usize> {
+    /// Answers one datagram and writes the reply to `out`. Returns its length; `None` if there is
+    /// no reply.
+    pub(super) fn answer(&mut self, received: Received<'_>, out: &mut [u8]) -> Option<usize> {
         let counters = self.counters;
         counters.received.add(1);
-        if let Some(overruns) = arrival.overruns {
+        if let Some(overruns) = received.overruns {
             counters.overruns.set(u64::from(overruns));
         }
-        let answer = if arrival.truncated || arrival.len > REQUEST_BYTES_MAX {
+        let answer = if received.truncated || received.len > REQUEST_BYTES_MAX {
             counters.truncated.add(1);
             Err(Reject::TooLong)
         } else {
-            let datagram = Datagram::new(arrival.buffer, arrival.len).from_peer(arrival.peer.ip());
+            let datagram =
+                Datagram::new(received.buffer, received.len).from_peer(received.peer.ip());
             self.answer.handle(datagram, self.now, self.served, out)
         };
         match answer {
@@ -101,7 +103,7 @@ impl<A: Handler> BatchContext<'_, A> {
                 Some(reply.len)
             }
             Err(reject) => {
-                counters.reject(reject, &arrival.peer);
+                counters.reject(reject, &received.peer);
                 None
             }
         }

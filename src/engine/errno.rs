@@ -1,16 +1,18 @@
-//! What an error of the kernel means for a worker, decided here for both engines.
+//! What a kernel error means for a worker, decided here for both engines.
 //!
-//! The rule is argued from attack: nothing that a third party can cause ends a worker or lets it spin. Datagrams, ICMP
-//! messages, routes and firewalls can make a send or a receive fail in many ways (`ECONNREFUSED`, `EHOSTUNREACH`,
-//! `ENETUNREACH`, `ENETDOWN`, `EPERM`, `EACCES`, `EMSGSIZE`, `ENOBUFS`, `ENOMEM`, ...), so an error ends a worker only if it
-//! says that the socket or the memory handed to the kernel is wrong: that is our bug or the end of the process's world,
-//! and would repeat forever. A failed send never ends a worker: the same fault shows at the next receive.
+//! The rule is derived from attacks: nothing that a third party can cause ends a worker or makes it
+//! spin. Datagrams, ICMP messages, routes and firewalls can make a send or a receive fail in many
+//! ways (`ECONNREFUSED`, `EHOSTUNREACH`, `ENETUNREACH`, `ENETDOWN`, `EPERM`, `EACCES`, `EMSGSIZE`,
+//! `ENOBUFS`, `ENOMEM`, ...). So an error ends a worker only if it says that the socket, or memory
+//! passed to the kernel, is wrong: that is a bug of ours or an unrecoverable state, and every
+//! further call would fail alike. A failed send never ends a worker: the next receive shows the
+//! same error.
 #![forbid(unsafe_code)]
 
 use std::io;
 use std::time::Duration;
 
-/// Whether receiving cannot go on after `errno`.
+/// Whether receiving is impossible after `errno`.
 pub(super) fn ends_worker(errno: i32) -> bool {
     matches!(
         errno,
@@ -24,9 +26,10 @@ pub(super) fn ends_worker(errno: i32) -> bool {
     )
 }
 
-/// Whether `errno` says that the replies of a train may still be sent one by one: the segments are larger than the path
-/// takes, or the route or device does not segment (`udp_send_skb` in net/ipv4/udp.c).
-pub(super) fn refuses_train(errno: i32) -> bool {
+/// Whether `errno` says that the replies of a refused GSO send can still be sent one by one: the
+/// segments exceed the path MTU, or the route or device does not support GSO (`udp_send_skb` in
+/// net/ipv4/udp.c).
+pub(super) fn refuses_gso(errno: i32) -> bool {
     matches!(
         errno,
         libc::EINVAL | libc::EMSGSIZE | libc::EIO | libc::EOPNOTSUPP | libc::ENOPROTOOPT
@@ -38,27 +41,29 @@ pub(super) fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)
 }
 
-/// Keeps a worker from spinning on an error that repeats: after a few in a row each costs a pause.
+/// Keeps a worker from spinning on an error that repeats: after a few in a row, each one pauses the
+/// worker.
 #[derive(Debug, Default)]
 pub(super) struct ErrorBackoff {
     in_a_row: u32,
 }
 
 impl ErrorBackoff {
-    /// Errors in a row that are retried at once: more than any burst of ICMP messages that one receive can meet.
-    const AT_ONCE: u32 = 16;
-    /// Short enough that recovery is not noticed, long enough that a failing worker costs no CPU.
+    /// Errors in a row that are retried at once: more than a burst of ICMP messages causes.
+    const IMMEDIATE_RETRIES: u32 = 16;
+    /// Short enough that nobody notices the recovery, long enough that a failing worker uses no
+    /// CPU.
     const PAUSE: Duration = Duration::from_millis(10);
 
-    /// Something worked.
+    /// Resets the count after a success.
     pub(super) fn succeeded(&mut self) {
         self.in_a_row = 0;
     }
 
-    /// Something failed: returns at once, or after a pause if it keeps failing.
+    /// Counts a failure. Pauses the worker if there were many in a row.
     pub(super) fn failed(&mut self) {
         self.in_a_row = self.in_a_row.saturating_add(1);
-        if self.in_a_row > Self::AT_ONCE {
+        if self.in_a_row > Self::IMMEDIATE_RETRIES {
             std::thread::sleep(Self::PAUSE);
         }
     }
@@ -95,16 +100,16 @@ mod tests {
     }
 
     #[test]
-    fn patience_pauses_only_after_many_failures() {
-        let mut patience = ErrorBackoff::default();
+    fn only_many_failures_in_a_row_pause() {
+        let mut backoff = ErrorBackoff::default();
         let start = std::time::Instant::now();
-        for _ in 0..ErrorBackoff::AT_ONCE {
-            patience.failed();
+        for _ in 0..ErrorBackoff::IMMEDIATE_RETRIES {
+            backoff.failed();
         }
         assert!(start.elapsed() < ErrorBackoff::PAUSE);
-        patience.failed();
+        backoff.failed();
         assert!(start.elapsed() >= ErrorBackoff::PAUSE);
-        patience.succeeded();
-        assert_eq!(patience.in_a_row, 0);
+        backoff.succeeded();
+        assert_eq!(backoff.in_a_row, 0);
     }
 }

@@ -9,25 +9,25 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 pub(super) struct Event(File);
 
 impl Event {
-    /// An event not signalled yet.
+    /// Creates an event that is not signaled.
     pub(super) fn new() -> io::Result<Self> {
         // SAFETY: eventfd takes no pointers.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the descriptor was just opened and nobody else has it.
+        // SAFETY: the descriptor was just opened and has no other owner.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Self(fd.into()))
     }
 
     /// Makes the event readable.
     pub(super) fn signal(&self) {
-        // Fails only if the counter is at its limit: then it is readable already.
+        // Fails only if the counter is at its limit; then the event is readable already.
         let _ = (&self.0).write(&1u64.to_ne_bytes());
     }
 
-    /// Makes the event not readable.
+    /// Makes the event unreadable again.
     pub(super) fn clear(&self) {
         // Fails only if it is not readable.
         let _ = (&self.0).read(&mut [0; 8]);

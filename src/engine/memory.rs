@@ -1,29 +1,30 @@
-//! Memory that is shared with the kernel: anonymous mappings.
+//! Anonymous mappings: memory that is shared with the kernel.
 
 use std::io;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
-/// The distance between buffers of `bytes` bytes that follow one another: an odd number of cache lines, so that their first
-/// lines do not all fall into one cache set.
+/// The distance between consecutive buffers of `bytes` bytes: an odd number of cache lines, so that
+/// their first lines do not all map to one cache set.
 pub(super) const fn stride(bytes: usize) -> usize {
     (bytes.div_ceil(64) | 1) * 64
 }
 
-/// Gives memory that was freed back to the system: what a load of a configuration leaves behind would otherwise stay with the
-/// allocator until the next one.
+/// Returns freed memory to the system. Otherwise the allocator keeps what a load has freed until
+/// the next load.
 pub fn release_freed_memory() {
-    // SAFETY: it looks at the allocator's own memory only, under the allocator's own lock.
+    // SAFETY: it touches only the allocator's own free memory, under the allocator's lock.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0)
     };
 }
 
-/// Zeroed memory at a fixed address, aligned to a page; a page that is never touched takes no memory.
+/// Zeroed memory at a fixed address, aligned to a page. A page that is never touched uses no
+/// memory.
 ///
-/// A [`Mapping`] itself never forms a reference to more than what it is asked for: the kernel may be writing to, or
-/// reading from, the rest.
+/// A [`Mapping`] never forms a reference to more than the range that was asked for: the kernel may
+/// be writing to, or reading from, the rest.
 #[derive(Debug)]
 pub(super) struct Mapping {
     start: NonNull<u8>,
@@ -31,24 +32,29 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    /// Maps `len` bytes, more than none.
+    /// Maps `len` bytes, at least one.
     pub(super) fn new(len: usize) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no memory of ours.
+        // SAFETY: a new anonymous mapping at an address that the kernel chooses overlaps no other.
         let start = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(start.cast()).expect("mmap does not map address 0 unasked");
         let mapping = Self { start, len };
-        // Huge pages would make each buffer's first byte cost 2 MiB. Kernels without them refuse: just as well.
+        // With huge pages the first byte of a buffer would cost 2 MiB. Kernels without huge pages
+        // refuse the call, which is fine.
         // SAFETY: the range is exactly the mapping made above.
         unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_NOHUGEPAGE) };
         Ok(mapping)
     }
 
-    /// The address of the byte at `offset`, which must be inside.
+    /// The address of the byte at `offset`.
+    ///
+    /// # Panics
+    ///
+    /// If `offset` is outside the mapping.
     pub(super) fn at(&self, offset: usize) -> *mut u8 {
         assert!(offset < self.len, "an offset inside the mapping");
         // SAFETY: the offset was just checked; start..start+len is one mapping.
@@ -59,15 +65,15 @@ impl Mapping {
     ///
     /// # Safety
     ///
-    /// The kernel must not be using these bytes while the slice lives.
+    /// The kernel must not use these bytes while the slice lives.
     pub(super) unsafe fn bytes_mut(&mut self, range: Range<usize>) -> &mut [u8] {
         assert!(range.start < range.end && range.end <= self.len);
-        // SAFETY: the range lies inside the mapping, which is initialized (zeroed) and lives as long as `self`; `&mut self`
-        // keeps our own code out, the caller the kernel.
+        // SAFETY: the range is inside the mapping, which is initialized (zeroed) and lives as long
+        // as `self`. `&mut self` excludes our own code, the caller excludes the kernel.
         unsafe { std::slice::from_raw_parts_mut(self.at(range.start), range.len()) }
     }
 
-    /// Gives the memory up without unmapping it, for when the kernel may still be using it.
+    /// Leaks the mapping, because the kernel may still use it.
     pub(super) fn leak(&mut self) {
         self.len = 0;
     }
@@ -76,7 +82,7 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         if self.len > 0 {
-            // SAFETY: this is the mapping made in `new`, and nothing borrows from it any more.
+            // SAFETY: this is the mapping made in `new`, and nothing borrows from it.
             unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
         }
     }

@@ -1,9 +1,9 @@
-//! The fallback engine: recvmmsg(2) and sendmmsg(2), for where io_uring is refused.
+//! The fallback engine: recvmmsg(2) and sendmmsg(2), for systems that refuse io_uring.
 //!
-//! One turn of the loop receives a batch without waiting, answers it, and sends the replies; when the socket has no more it
-//! polls the socket and the worker's event. The kernel is done with all memory when a call returns, so nothing is in
-//! flight between calls. Pitfalls are decided in the same places as for uring: [`errno`],
-//! [`BatchContext::answer`], [`super::batch`].
+//! One iteration of the loop receives a batch without waiting, answers it, and sends the replies.
+//! When the socket is empty it polls the socket and the worker's event. The kernel uses no memory
+//! after a call has returned, so nothing is in flight between calls. Pitfalls are handled in the
+//! same places as for io_uring: [`errno`], [`BatchContext::answer`], [`super::batch`].
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -16,29 +16,33 @@ use super::batch::{Batch, GsoState, PendingReply};
 use super::control::{RECEIVED_BYTES, RecvControl};
 use super::dispatch::{BatchContext, Dispatcher, Received};
 use super::errno::{self, ErrorBackoff};
+use super::handler::Handler;
 use super::memory::{self, Mapping};
 use super::peer::{NAME_BYTES, Peer};
+use super::signal::Signal;
 use super::slots::{Slots, empty_header, empty_iovec};
-use super::{Handler, Signal};
 use crate::protocol::{PADDING, REQUEST_BYTES_MAX};
 
-/// Datagrams per call: more gain nothing.
+/// Datagrams per call. More bring no gain.
 const BATCH: usize = 64;
 
-/// What the kernel may write of a datagram: one byte more than a request may have, to tell a longer one.
+/// Bytes of a datagram that the kernel may write: one more than a request may have, so that a
+/// longer one is noticed.
 const KERNEL_BYTES: usize = REQUEST_BYTES_MAX + 1;
 const STRIDE: usize = memory::stride(KERNEL_BYTES + PADDING);
 
-/// How long the replies of a batch wait for room in the socket's send queue without any coming before they are given up.
-const SEND_PATIENCE_MS: i32 = 100;
+/// How long the replies of a batch wait for room in the send buffer before they are dropped.
+const SEND_TIMEOUT_MS: i32 = 100;
 
-/// Where recvmmsg writes. Invariant: every header points to its own name, control and data, all of which live, unmoved, as
-/// long as the inbox; the kernel uses them only within [`Inbox::receive`].
+/// The memory that recvmmsg writes to.
+///
+/// Invariant: every header points to its own name, control data and payload, all of which live and
+/// do not move as long as the inbox does. The kernel uses them only within [`Inbox::receive`].
 struct Inbox {
     headers: Box<[libc::mmsghdr]>,
     names: Box<[NameBuffer]>,
     controls: Box<[ControlBuffer]>,
-    /// Where the headers point; not looked at again.
+    /// The headers point to these; nothing else reads them.
     _iovecs: Box<[libc::iovec]>,
     data: Mapping,
 }
@@ -75,23 +79,25 @@ impl Inbox {
         })
     }
 
-    /// Takes the datagrams that are there, at most a batch.
+    /// Receives the datagrams that are queued, at most a batch. Returns how many.
     fn receive(&mut self, socket: RawFd) -> io::Result<usize> {
         for header in &mut self.headers {
-            // The kernel wrote what it used of these.
+            // The kernel has overwritten these with the lengths that it used.
             header.msg_hdr.msg_namelen = NAME_BYTES as libc::socklen_t;
             header.msg_hdr.msg_controllen = RECEIVED_BYTES as _;
             header.msg_hdr.msg_flags = 0;
         }
         let headers = self.headers.as_mut_ptr();
         let flags = libc::MSG_DONTWAIT;
-        // SAFETY: BATCH headers, each pointing to live memory of the lengths it says (the inbox's invariant).
+        // SAFETY: BATCH headers, each pointing to live memory of the length that it states (the
+        // inbox's invariant).
         let received =
             unsafe { libc::recvmmsg(socket, headers, BATCH as u32, flags as _, ptr::null_mut()) };
         usize::try_from(received).map_err(|_| io::Error::last_os_error())
     }
 
-    /// Datagram `at` of the last batch; `None` if it makes no sense or cannot be answered.
+    /// Datagram `at` of the last batch; `None` if its header is malformed or it has no address to
+    /// reply to.
     fn received(&mut self, at: usize) -> Option<Received<'_>> {
         let header = &self.headers[at];
         let name_len = (header.msg_hdr.msg_namelen as usize).min(NAME_BYTES);
@@ -109,7 +115,7 @@ impl Inbox {
         let buffer = unsafe { self.data.bytes_mut(start..start + STRIDE) };
         Some(Received {
             peer,
-            source: control.source,
+            local_addr: control.local_addr,
             truncated,
             overruns: control.overruns,
             buffer,
@@ -124,26 +130,26 @@ pub(super) struct Worker<A> {
     inbox: Inbox,
     slots: Slots,
     batch: Batch,
-    /// What sendmmsg is told; rebuilt from the slots' messages for each batch.
+    /// The argument of sendmmsg, rebuilt from the slots' messages for each batch.
     outbox: Vec<libc::mmsghdr>,
-    segmentation: GsoState,
-    desk: Dispatcher<A>,
+    gso: GsoState,
+    dispatcher: Dispatcher<A>,
     signal: Arc<Signal>,
-    patience: ErrorBackoff,
-    /// The send queue was full and stayed so: nothing more of this batch waits for it.
+    backoff: ErrorBackoff,
+    /// The send buffer stayed full for [`SEND_TIMEOUT_MS`]: the rest of this batch does not wait.
     stuck: bool,
 }
 
 impl<A: Handler> Worker<A> {
-    /// Takes all memory.
+    /// Allocates all memory.
     ///
     /// # Errors
     ///
     /// What the kernel refused.
     pub(super) fn new(
         socket: Arc<Socket>,
-        segmentation: bool,
-        desk: Dispatcher<A>,
+        gso: bool,
+        dispatcher: Dispatcher<A>,
         signal: Arc<Signal>,
     ) -> Result<Self, String> {
         let refused = |error: io::Error| format!("mmap: {error}; raise the memory limits");
@@ -153,24 +159,24 @@ impl<A: Handler> Worker<A> {
             slots: Slots::new(BATCH).map_err(refused)?,
             batch: Batch::new(BATCH),
             outbox: Vec::with_capacity(BATCH),
-            segmentation: GsoState::new(segmentation),
-            desk,
+            gso: GsoState::new(gso),
+            dispatcher,
             signal,
-            patience: ErrorBackoff::default(),
+            backoff: ErrorBackoff::default(),
             stuck: false,
         })
     }
 
-    /// Serves until told to stop.
+    /// Serves until the signal says to stop.
     ///
     /// # Errors
     ///
-    /// What went wrong with the socket itself; see [`errno`].
+    /// The socket itself failed; see [`errno`].
     pub(super) fn run(mut self) -> io::Result<()> {
-        while !self.signal.stopping() {
+        while !self.signal.is_stopping() {
             match self.inbox.receive(self.socket.as_raw_fd()) {
                 Ok(count) => {
-                    self.patience.succeeded();
+                    self.backoff.succeeded();
                     self.answer(count);
                     self.send();
                     if count < BATCH {
@@ -182,8 +188,8 @@ impl<A: Handler> Worker<A> {
                     libc::EAGAIN => self.wait()?,
                     errno if errno::ends_worker(errno) => return Err(error),
                     _ => {
-                        self.desk.counters().receive_errors.add(1);
-                        self.patience.failed();
+                        self.dispatcher.counters().receive_errors.add(1);
+                        self.backoff.failed();
                     }
                 },
             }
@@ -201,52 +207,55 @@ impl<A: Handler> Worker<A> {
             if errno::ends_worker(errno::errno(&error)) {
                 return Err(error);
             }
-            self.patience.failed();
+            self.backoff.failed();
         }
         if fds[1].revents != 0 {
             self.signal.event.clear();
-            self.desk.counters().wakes.add(1);
-            self.desk.refresh();
+            self.dispatcher.counters().wakes.add(1);
+            self.dispatcher.refresh();
         }
         Ok(())
     }
 
     /// Answers the first `count` datagrams of the inbox.
     fn answer(&mut self, count: usize) {
-        let mut turn = self.desk.begin_batch();
-        turn.counters.batches.add(1);
-        let grouped = self.segmentation.next_batch();
+        let mut context = self.dispatcher.begin_batch();
+        context.counters.batches.add(1);
+        let grouped = self.gso.next_batch();
         self.batch.clear();
         for at in 0..count {
-            // As many slots as datagrams, and none is in flight here.
+            // There are as many slots as datagrams, and no send is in flight.
             let Some(slot) = self.slots.take() else { break };
             let out = self.slots.bytes_mut(slot);
-            match answer_received(self.inbox.received(at), &mut turn, out) {
+            match answer_received(self.inbox.received(at), &mut context, out) {
                 Some(reply) => self.batch.push(slot, reply, grouped),
                 None => self.slots.discard(slot),
             }
         }
     }
 
-    /// Sends the batch's replies; those that cannot be sent are counted.
+    /// Sends the batch's replies, and counts those that cannot be sent.
     fn send(&mut self) {
         for at in 0..self.batch.groups().len() {
-            let train = self.batch.groups()[at];
-            self.post(train.head, train.count);
+            let group = self.batch.groups()[at];
+            self.post(group.head, group.count);
         }
         self.stuck = false;
         let mut at = 0;
         while at < self.batch.groups().len() {
-            let train = self.batch.groups()[at];
+            let group = self.batch.groups()[at];
             match self.send_from(at) {
                 Ok(sent) => at += sent,
                 Err(error) => {
-                    if train.count > 1 && errno::refuses_train(errno::errno(&error)) {
-                        self.desk.counters().trains_refused.add(1);
-                        self.segmentation.refused();
-                        self.send_singly(train.head);
+                    if group.count > 1 && errno::refuses_gso(errno::errno(&error)) {
+                        self.dispatcher.counters().gso_refused.add(1);
+                        self.gso.refused();
+                        self.send_singly(group.head);
                     } else {
-                        self.desk.counters().send_errors.add(train.count as u64);
+                        self.dispatcher
+                            .counters()
+                            .send_errors
+                            .add(group.count as u64);
                     }
                     at += 1;
                 }
@@ -254,8 +263,8 @@ impl<A: Handler> Worker<A> {
         }
         self.outbox.clear();
         for at in 0..self.batch.groups().len() {
-            let train = self.batch.groups()[at];
-            self.slots.release(&self.batch, train.head, train.count);
+            let group = self.batch.groups()[at];
+            self.slots.release(&self.batch, group.head, group.count);
         }
     }
 
@@ -269,22 +278,22 @@ impl<A: Handler> Worker<A> {
         self.outbox.push(header);
     }
 
-    /// Sends the outbox from `at` on: how many sends the kernel took, at least one.
+    /// Sends the outbox from `at` on. Returns how many sends the kernel accepted, at least one.
     fn send_from(&mut self, at: usize) -> io::Result<usize> {
-        let trains = &self.batch.groups()[at..];
+        let groups = &self.batch.groups()[at..];
         let sent = send_messages(&self.socket, &mut self.stuck, &mut self.outbox[at..])?;
-        let counters = self.desk.counters();
-        for train in &trains[..sent] {
-            counters.replied.add(train.count as u64);
-            if train.count > 1 {
-                counters.trains.add(1);
-                self.segmentation.accepted();
+        let counters = self.dispatcher.counters();
+        for group in &groups[..sent] {
+            counters.replied.add(group.count as u64);
+            if group.count > 1 {
+                counters.gso_sends.add(1);
+                self.gso.accepted();
             }
         }
         Ok(sent)
     }
 
-    /// Sends the replies of a refused train one by one.
+    /// Sends the replies of a refused GSO send one by one.
     fn send_singly(&mut self, head: u16) {
         let mut member = Some(head);
         while let Some(slot) = member {
@@ -293,7 +302,7 @@ impl<A: Handler> Worker<A> {
             // SAFETY: the message lives in its slot, and nothing else refers to it.
             header.msg_hdr = unsafe { *message };
             let sent = send_messages(&self.socket, &mut self.stuck, &mut [header]);
-            let counters = self.desk.counters();
+            let counters = self.dispatcher.counters();
             match sent {
                 Ok(_) => counters.replied.add(1),
                 Err(_) => counters.send_errors.add(1),
@@ -303,7 +312,8 @@ impl<A: Handler> Worker<A> {
     }
 }
 
-/// Sends `messages`, whose memory is pinned in the worker's slots: how many the kernel took, at least one.
+/// Sends `messages`, whose memory is pinned in the worker's slots. Returns how many the kernel
+/// accepted, at least one.
 fn send_messages(
     socket: &Socket,
     stuck: &mut bool,
@@ -312,7 +322,8 @@ fn send_messages(
     loop {
         let (start, count) = (messages.as_mut_ptr(), messages.len() as u32);
         let flags = libc::MSG_DONTWAIT;
-        // SAFETY: `count` headers, each pointing to memory pinned in its slot (slots invariant 2) until the call returns.
+        // SAFETY: `count` headers, each pointing to memory that is pinned in its slot (slots
+        // invariant 2) until the call returns.
         let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), start, count, flags as _) };
         if let Ok(sent) = usize::try_from(sent) {
             return Ok(sent.max(1));
@@ -321,9 +332,9 @@ fn send_messages(
         match errno::errno(&error) {
             libc::EINTR => {}
             libc::EAGAIN if !*stuck => {
-                // The send queue is full: a network device that is slower than we are.
+                // The send buffer is full: the network is slower than this worker.
                 let mut fds = [poll_for(socket.as_raw_fd(), libc::POLLOUT)];
-                poll(&mut fds, SEND_PATIENCE_MS)?;
+                poll(&mut fds, SEND_TIMEOUT_MS)?;
                 *stuck = fds[0].revents & libc::POLLOUT == 0;
             }
             _ => return Err(error),
@@ -331,19 +342,19 @@ fn send_messages(
     }
 }
 
-/// Answers one datagram into `out`.
+/// Answers one datagram and writes the reply to `out`.
 fn answer_received<A: Handler>(
-    arrival: Option<Received<'_>>,
-    turn: &mut BatchContext<'_, A>,
+    received: Option<Received<'_>>,
+    context: &mut BatchContext<'_, A>,
     out: &mut [u8],
 ) -> Option<PendingReply> {
-    let Some(arrival) = arrival else {
-        turn.counters.garbled.add(1);
+    let Some(received) = received else {
+        context.counters.malformed.add(1);
         return None;
     };
-    let (peer, source) = (arrival.peer, arrival.source);
-    let len = turn.answer(arrival, out)?;
-    Some(PendingReply::new(peer, source, len))
+    let (peer, local_addr) = (received.peer, received.local_addr);
+    let len = context.answer(received, out)?;
+    Some(PendingReply::new(peer, local_addr, len))
 }
 
 fn empty_message() -> libc::mmsghdr {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::socket::{Sockets, configure, supports_segmentation};
+use super::socket::{Sockets, configure, supports_gso};
 
 /// The most sockets that are accepted: each takes a thread, a ring and its buffers.
 const PASSED_MAX: usize = 256;
@@ -115,11 +115,11 @@ fn from_descriptors(descriptors: Vec<OwnedFd>) -> Result<Sockets, PassedError> {
     let (Some(local_addr), Some(socket)) = (first, sockets.first()) else {
         return Err(PassedError::Environment(io::ErrorKind::InvalidInput.into()));
     };
-    let segmentation = supports_segmentation(socket);
+    let gso = supports_gso(socket);
     Ok(Sockets {
         sockets: sockets.into_iter().map(Arc::new).collect(),
         local_addr,
-        segmentation,
+        gso,
     })
 }
 
@@ -146,8 +146,8 @@ mod tests {
     use std::sync::mpsc::TryRecvError;
     use std::thread;
 
-    use super::super::tests::{Echo, PATIENCE, client_of, published, uring_or_skip};
-    use super::super::{Choice, start};
+    use super::super::fixtures::{Echo, TIMEOUT, client_of, published, uring_or_skip};
+    use super::super::{EngineKind, start};
     use super::*;
 
     /// `count` sockets on one port, as a socket unit with `ReusePort=yes` makes them.
@@ -215,15 +215,15 @@ mod tests {
     /// Each datagram is answered or still in the socket's queue, for the next process.
     #[test]
     fn a_worker_that_stops_loses_no_datagram() {
-        for choice in [Choice::Uring, Choice::Mmsg] {
+        for kind in [Some(EngineKind::Uring), Some(EngineKind::Mmsg)] {
             let passed = group(1);
             let kept = Socket::from(passed[0].try_clone().unwrap());
             let (echo, is_held, let_on) = Echo::new();
             let mut echo = Some(echo);
             let sockets = from_descriptors(passed).unwrap();
-            let started = start(sockets, choice, &published(), || echo.take().unwrap());
-            let Some(workers) = (match choice {
-                Choice::Mmsg => Some(started.unwrap()),
+            let started = start(sockets, kind, &published(), || echo.take().unwrap());
+            let Some(workers) = (match kind {
+                Some(EngineKind::Mmsg) => Some(started.unwrap()),
                 _ => uring_or_skip(started),
             }) else {
                 continue;
@@ -232,7 +232,7 @@ mod tests {
             // The worker is held while more datagrams arrive and the order to stop does.
             let client = client_of(workers.local_addr());
             client.send(b"hold").unwrap();
-            is_held.recv_timeout(PATIENCE).unwrap();
+            is_held.recv_timeout(TIMEOUT).unwrap();
             for _ in 0..50 {
                 client.send(b"more").unwrap();
             }
@@ -255,11 +255,7 @@ mod tests {
             let replies = replies.count();
             let waiting =
                 std::iter::repeat_with(|| kept.recv(&mut buffer)).take_while(Result::is_ok);
-            assert_eq!(
-                replies + waiting.count(),
-                51,
-                "{choice:?}: {replies} replies"
-            );
+            assert_eq!(replies + waiting.count(), 51, "{kind:?}: {replies} replies");
         }
     }
 

@@ -1,13 +1,14 @@
 //! Socket addresses as the kernel writes them.
 //!
-//! A [`Peer`] keeps the bytes the kernel delivered, so that a reply goes back to exactly that address without
-//! conversion, and so that two datagrams of one client compare equal by their bytes. Layout: `struct sockaddr_in` and
-//! `struct sockaddr_in6` (ip(7), ipv6(7)).
+//! A [`Peer`] keeps the bytes that the kernel delivered, so that a reply goes to exactly that
+//! address without conversion, and so that the addresses of two datagrams can be compared as bytes.
+//! Layout: `struct sockaddr_in` and `struct sockaddr_in6` (ip(7), ipv6(7)).
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-/// Room for either address family: a dual-stack socket delivers IPv4 peers as mapped IPv6 addresses.
+/// Room for either address family. A dual-stack socket delivers IPv4 peers as mapped IPv6
+/// addresses.
 pub(super) const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
 
 const INET_BYTES: usize = size_of::<libc::sockaddr_in>();
@@ -15,7 +16,7 @@ const INET6_BYTES: usize = size_of::<libc::sockaddr_in6>();
 
 const _: () = assert!(NAME_BYTES >= INET_BYTES);
 
-/// Where a datagram came from, and where its reply goes.
+/// The address that a datagram came from, and that its reply is sent to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct Peer {
@@ -25,8 +26,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// The address in the bytes of a `msg_name`, or `None` if a reply could not be sent there: another family, cut
-    /// short, or port 0 (which anybody may write into a datagram).
+    /// Parses a `msg_name`; `None` if no reply can be sent there: another family, too short, or
+    /// port 0 (which anyone can write into a datagram).
     pub fn parse(name: &[u8]) -> Option<Self> {
         let family = u16::from_ne_bytes(*name.first_chunk()?);
         let len = match i32::from(family) {
@@ -51,7 +52,7 @@ impl Peer {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// Eight bytes that tell peers apart well enough for a small table: the port, and the address folded.
+    /// A hash of the address and port, good enough for a small table.
     pub(super) fn fold(&self) -> u64 {
         let (words, _) = self.bytes.as_chunks::<4>();
         words.iter().fold(u64::from(self.len), |hash, word| {
@@ -59,7 +60,7 @@ impl Peer {
         })
     }
 
-    /// The address without the port. On a dual-stack socket, that of an IPv4 peer is mapped.
+    /// The address without the port. On a dual-stack socket, an IPv4 peer has a mapped address.
     pub(super) fn ip(&self) -> IpAddr {
         let b = &self.bytes;
         if usize::from(self.len) == INET_BYTES {
@@ -69,7 +70,7 @@ impl Peer {
         Ipv6Addr::from(address).into()
     }
 
-    /// The address for people: an IPv4-mapped one as the IPv4 address it is.
+    /// The address for display: an IPv4-mapped address becomes the IPv4 address.
     pub fn socket_addr(&self) -> SocketAddr {
         let port = u16::from_be_bytes([self.bytes[2], self.bytes[3]]);
         match self.ip().to_canonical() {
@@ -81,7 +82,7 @@ impl Peer {
 
 #[cfg(test)]
 impl Peer {
-    /// An address as the kernel would write it, for tests of the modules around.
+    /// An address as the kernel would write it, for tests of other files.
     pub(super) fn from_socket_addr(address: SocketAddr) -> Self {
         let mut bytes = [0; NAME_BYTES];
         bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn names_without_a_way_back_are_refused() {
+    fn names_that_cannot_be_replied_to_are_refused() {
         let peer = Peer::from_socket_addr("127.0.0.1:7".parse().unwrap());
         for len in 0..INET_BYTES {
             assert_eq!(Peer::parse(&peer.name()[..len]), None);

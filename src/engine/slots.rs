@@ -1,13 +1,15 @@
-//! Send slots: where a reply is written, and stays until the kernel has sent it.
+//! Send slots: the memory of replies from writing until the kernel has sent them.
 //!
-//! Each slot has room for the largest reply and for the message header of a send that starts with it. Invariants:
+//! Each slot has room for the largest reply and for the message header of a send that starts with
+//! it. Invariants:
 //!
-//! 1. A slot is free, being filled, or being sent. Its bytes are ours only while it is being filled, and
-//!    [`Slots::bytes_mut`] checks that.
-//! 2. From [`Slots::pin`] to [`Slots::release`] the slot is being sent: neither its bytes nor its message change. The engine
-//!    releases it when the kernel is done with it: at the completion, or for a silent send when the submission queue was taken
-//!    (uring), or when the call has returned (mmsg).
-//! 3. All memory is taken at start and does not move.
+//! 1. A slot is free, being filled, or being sent. Its bytes may be written only while it is being
+//!    filled, which [`Slots::bytes_mut`] checks.
+//! 2. From [`Slots::pin`] to [`Slots::release`] the slot is being sent: neither its bytes nor its
+//!    message change. The engine releases it when the kernel is done with it: uring at the
+//!    completion, or for a send that posts a CQE only on failure when the kernel has taken the
+//!    submission queue; mmsg when the call has returned.
+//! 3. All memory is allocated at start and does not move.
 
 use std::io;
 use std::mem;
@@ -20,18 +22,18 @@ use crate::protocol::REPLY_BYTES_MAX;
 
 const STRIDE: usize = memory::stride(REPLY_BYTES_MAX);
 
-/// What a slot is doing.
+/// The state of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SlotState {
     Free,
     Filling,
-    /// The first of this many replies being sent.
+    /// The first of this many replies that are being sent together.
     Head(usize),
-    /// Being sent behind a head.
+    /// Being sent, not the first.
     Member,
 }
 
-/// What `sendmsg` is told, pinned with its slot.
+/// The argument of `sendmsg`, pinned with its slot.
 struct Message {
     header: libc::msghdr,
     name: Peer,
@@ -39,7 +41,7 @@ struct Message {
     iovecs: [libc::iovec; SEGMENTS_MAX],
 }
 
-/// A single reply for `sendto`, whose memory is pinned with its slot.
+/// The arguments of `sendto` for a single reply, pinned with its slot.
 #[derive(Clone, Copy)]
 pub(super) struct SendTo {
     pub(super) bytes: *const u8,
@@ -53,12 +55,12 @@ pub(super) struct Slots {
     bytes: Mapping,
     messages: Box<[Message]>,
     states: Box<[SlotState]>,
-    /// Last in, first out: the slot used last is the one still in the cache.
+    /// Last in, first out: the slot used last is still in the cache.
     free: Vec<u16>,
 }
 
 impl Slots {
-    /// Takes memory for `count` slots.
+    /// Allocates `count` slots.
     pub(super) fn new(count: usize) -> io::Result<Self> {
         assert!(count > 0 && count <= usize::from(u16::MAX));
         Ok(Self {
@@ -69,14 +71,14 @@ impl Slots {
         })
     }
 
-    /// A free slot, now being filled.
+    /// Takes a free slot to be filled.
     pub(super) fn take(&mut self) -> Option<u16> {
         let slot = self.free.pop()?;
         self.states[usize::from(slot)] = SlotState::Filling;
         Some(slot)
     }
 
-    /// The bytes of a slot being filled.
+    /// The bytes of a slot that is being filled.
     ///
     /// # Panics
     ///
@@ -85,17 +87,18 @@ impl Slots {
         let at = usize::from(slot);
         assert_eq!(self.states[at], SlotState::Filling, "slots invariant 1");
         let start = at * STRIDE;
-        // SAFETY: the slot is being filled, so the kernel does not know its bytes (invariant 1, kept by `states`).
+        // SAFETY: the slot is being filled, so the kernel does not use its bytes (invariant 1, kept
+        // by `states`).
         unsafe { self.bytes.bytes_mut(start..start + REPLY_BYTES_MAX) }
     }
 
-    /// Frees a slot that was not filled after all.
+    /// Frees a slot that was taken and is not needed.
     pub(super) fn discard(&mut self, slot: u16) {
         debug_assert_eq!(self.states[usize::from(slot)], SlotState::Filling);
         self.free(slot);
     }
 
-    /// Hands the `count` replies from `head` on to the kernel, as one send.
+    /// Pins the `count` replies from `head` on, which are about to be sent together.
     pub(super) fn pin(&mut self, batch: &Batch, head: u16, count: usize) {
         for slot in batch.members(head, count) {
             self.states[usize::from(slot)] = SlotState::Member;
@@ -103,7 +106,7 @@ impl Slots {
         self.states[usize::from(head)] = SlotState::Head(count);
     }
 
-    /// How many replies the send that starts with `head` carries; `None` if there is no such send.
+    /// The number of replies in the send that starts with `head`; `None` if there is no such send.
     pub(super) fn sending(&self, head: u16) -> Option<usize> {
         match self.states.get(usize::from(head))? {
             SlotState::Head(count) => Some(*count),
@@ -111,7 +114,7 @@ impl Slots {
         }
     }
 
-    /// Frees all slots of the send that starts with `head`: the kernel is done with them.
+    /// Frees all slots of the send that starts with `head`. The kernel must be done with them.
     pub(super) fn release(&mut self, batch: &Batch, head: u16, count: usize) {
         for slot in batch.members(head, count) {
             self.free(slot);
@@ -123,14 +126,14 @@ impl Slots {
         self.free.push(slot);
     }
 
-    /// Whether the kernel has no slot.
+    /// Whether no slot is being sent.
     pub(super) fn is_idle(&self) -> bool {
         self.states
             .iter()
             .all(|state| matches!(state, SlotState::Free | SlotState::Filling))
     }
 
-    /// Where the kernel finds the single reply in `slot`, for a send that needs no control data.
+    /// The arguments for sending the single reply in `slot` without control data.
     pub(super) fn send_to(&mut self, batch: &Batch, slot: u16) -> SendTo {
         let message = &mut self.messages[usize::from(slot)];
         let reply = batch.reply(slot);
@@ -152,9 +155,9 @@ impl Slots {
             iovec.iov_len = batch.reply(slot).len;
         }
         message.name = first.peer;
-        // A segment fits sixteen bits: Train::new admits no longer ones to a train.
+        // Fits 16 bits: `SendGroup::new` opens no group for longer replies.
         let segment_bytes = (count > 1).then_some(first.len as u16);
-        message.control = SendControl::new(first.source, segment_bytes);
+        message.control = SendControl::new(first.local_addr, segment_bytes);
 
         let control = message.control.as_bytes();
         let header = &mut message.header;
@@ -167,7 +170,7 @@ impl Slots {
         &raw mut message.header
     }
 
-    /// Gives all memory up without freeing it, for when the kernel may still be using it.
+    /// Leaks all memory, because the kernel may still use it.
     pub(super) fn leak(&mut self) {
         self.bytes.leak();
         mem::forget(mem::take(&mut self.messages));
@@ -185,14 +188,14 @@ impl Message {
     }
 }
 
-/// A `msghdr` that says nothing.
+/// A `msghdr` of zeros.
 pub(super) fn empty_header() -> libc::msghdr {
-    // SAFETY: a msghdr is integers and pointers, for which zeros are values. (Some C libraries add padding fields, so it
-    // cannot be written as a literal.)
+    // SAFETY: all fields of a msghdr are integers and pointers, for which zero is valid. (Some C
+    // libraries add padding fields, so it cannot be written as a literal.)
     unsafe { mem::zeroed() }
 }
 
-/// An `iovec` of nothing.
+/// An empty `iovec`.
 pub(super) fn empty_iovec() -> libc::iovec {
     libc::iovec {
         iov_base: std::ptr::null_mut(),
@@ -207,7 +210,7 @@ mod tests {
     use crate::engine::control::LocalAddr;
 
     #[test]
-    fn slots_run_out_and_come_back() {
+    fn slots_run_out_and_are_reused() {
         let mut slots = Slots::new(2).unwrap();
         let mut batch = Batch::new(2);
         let (a, b) = (slots.take().unwrap(), slots.take().unwrap());
@@ -243,11 +246,11 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "slots invariant 1")]
-    fn a_slot_behind_a_head_is_not_writable() {
+    fn a_later_slot_of_a_group_is_not_writable() {
         let mut slots = Slots::new(2).unwrap();
         let mut batch = Batch::new(2);
-        let (head, behind) = (slots.take().unwrap(), slots.take().unwrap());
-        for slot in [head, behind] {
+        let (head, member) = (slots.take().unwrap(), slots.take().unwrap());
+        for slot in [head, member] {
             batch.push(
                 slot,
                 PendingReply::new(Peer::default(), LocalAddr::Any, 3),
@@ -255,7 +258,7 @@ mod tests {
             );
         }
         slots.pin(&batch, head, 2);
-        slots.bytes_mut(behind);
+        slots.bytes_mut(member);
     }
 
     #[test]

@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Asked for, and cut by the kernel to `net.core.rmem_max`: room for the bursts that arrive while a worker is busy.
-const RECEIVE_QUEUE_BYTES: usize = 4 << 20;
-/// Asked for, and cut by the kernel to `net.core.wmem_max`: room for the replies of a few batches.
-const SEND_QUEUE_BYTES: usize = 1 << 20;
+/// Receive buffer to request: room for the bursts that arrive while a worker is busy. The kernel
+/// limits it to `net.core.rmem_max`.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+/// Send buffer to request: room for the replies of a few batches. The kernel limits it to
+/// `net.core.wmem_max`.
+const SEND_BUFFER_BYTES: usize = 1 << 20;
 
-/// How long a port may stay busy before that is an error: the kernel closes the sockets of a killed daemon's rings some 40 ms
-/// after the process is gone. (A daemon that is stopped frees its port before it ends.)
-const BUSY_PORT_PATIENCE: Duration = Duration::from_millis(250);
+/// How long to retry a busy port: the kernel closes the sockets of a killed daemon's rings some 40
+/// ms after the process is gone. (A daemon that is stopped frees its port before it ends.)
+const BUSY_PORT_TIMEOUT: Duration = Duration::from_millis(250);
 const BUSY_PORT_PAUSE: Duration = Duration::from_millis(10);
 
 /// One bound socket per worker, all on one address and port.
@@ -24,38 +26,40 @@ const BUSY_PORT_PAUSE: Duration = Duration::from_millis(10);
 pub struct Sockets {
     pub(super) sockets: Vec<Arc<Socket>>,
     pub(super) local_addr: SocketAddr,
-    /// Whether the kernel can cut one send into many datagrams.
-    pub(super) segmentation: bool,
+    /// Whether the kernel supports `UDP_SEGMENT`.
+    pub(super) gso: bool,
 }
 
 impl Sockets {
-    /// The address all sockets are bound to, the port filled in.
+    /// The address that all sockets are bound to, with the port that the kernel chose.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// How many sockets there are: one for each worker.
+    /// The number of sockets, one for each worker.
     pub fn count(&self) -> usize {
         self.sockets.len()
     }
 
-    /// The same sockets, whose replies are sent one by one even if several go to one peer: to measure what trains gain.
+    /// Disables GSO: each reply is sent alone, even if several go to one peer. For measuring what
+    /// GSO gains.
     #[must_use]
     pub fn without_gso(mut self) -> Self {
-        self.segmentation = false;
+        self.gso = false;
         self
     }
 }
 
-/// Binds one socket per worker to `addr`; with port 0 the kernel picks one port for all.
+/// Binds one socket per worker to `addr`. With port 0 the kernel chooses one port for all.
 ///
-/// The first socket is bound without any option that shares a port, so a port that any other process has, whatever its
-/// options, is an error; only then is it opened to its siblings (`SO_REUSEPORT`, which only sockets of this user that ask for
-/// it can join). The reference sets `SO_REUSEADDR`, with which two daemons would serve one port unnoticed.
+/// The first socket is bound without any option that shares a port, so a port that another process
+/// has bound, with any options, is an error. Only then is it shared with the other sockets by
+/// `SO_REUSEPORT`, which only sockets of the same user that set it can join. The reference sets
+/// `SO_REUSEADDR`, with which two daemons would serve one port unnoticed.
 ///
 /// # Errors
 ///
-/// What the kernel says: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`...
+/// The kernel's: `AddrInUse`, `AddrNotAvailable`, `PermissionDenied` and so on.
 ///
 /// # Panics
 ///
@@ -67,7 +71,7 @@ pub fn bind(addr: SocketAddr, workers: usize) -> io::Result<Sockets> {
         .local_addr()?
         .as_socket()
         .ok_or_else(|| io::Error::other("the kernel bound a UDP socket to no IP address"))?;
-    let segmentation = supports_segmentation(&first);
+    let gso = supports_gso(&first);
     let mut sockets = vec![Arc::new(first)];
     if workers > 1 {
         sockets[0].set_reuse_port(true)?;
@@ -81,12 +85,12 @@ pub fn bind(addr: SocketAddr, workers: usize) -> io::Result<Sockets> {
     Ok(Sockets {
         sockets,
         local_addr,
-        segmentation,
+        gso,
     })
 }
 
 fn bind_alone(addr: SocketAddr) -> io::Result<Socket> {
-    let deadline = Instant::now() + BUSY_PORT_PATIENCE;
+    let deadline = Instant::now() + BUSY_PORT_TIMEOUT;
     let socket = open(addr)?;
     loop {
         match socket.bind(&addr.into()) {
@@ -98,7 +102,7 @@ fn bind_alone(addr: SocketAddr) -> io::Result<Socket> {
     }
 }
 
-/// A socket with all its options but those about sharing a port.
+/// Opens a socket and sets all options except those that share a port.
 fn open(addr: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
     if addr.is_ipv6() {
@@ -108,19 +112,19 @@ fn open(addr: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Sets the options that do not decide about binding.
+/// Sets all options that do not concern binding.
 pub(super) fn configure(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
-    // The kernel cuts these silently; what it grants is enough to work with. A service manager may
-    // have asked for more, as root. The kernel reports twice what was set.
-    if socket.recv_buffer_size()? < 2 * RECEIVE_QUEUE_BYTES {
-        socket.set_recv_buffer_size(RECEIVE_QUEUE_BYTES)?;
+    // The kernel limits these silently. A service manager may have set more, as root. The kernel
+    // reports twice what was set.
+    if socket.recv_buffer_size()? < 2 * RECEIVE_BUFFER_BYTES {
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     }
-    if socket.send_buffer_size()? < 2 * SEND_QUEUE_BYTES {
-        socket.set_send_buffer_size(SEND_QUEUE_BYTES)?;
+    if socket.send_buffer_size()? < 2 * SEND_BUFFER_BYTES {
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     }
     set_flag(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
     if addr.ip().is_unspecified() {
-        // Replies must leave from the address that was asked, so the kernel has to say which one it was.
+        // Replies must be sent from the address that was asked, so the kernel must report it.
         match addr {
             SocketAddr::V4(_) => set_flag(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
             SocketAddr::V6(_) => set_flag(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?,
@@ -129,12 +133,12 @@ pub(super) fn configure(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the kernel knows `UDP_SEGMENT`; 0 is its default, no segmentation.
-pub(super) fn supports_segmentation(socket: &Socket) -> bool {
+/// Whether the kernel supports `UDP_SEGMENT`; 0, the default, means no segmentation.
+pub(super) fn supports_gso(socket: &Socket) -> bool {
     set_flag(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok()
 }
 
-/// Sets an integer socket option that socket2 does not know.
+/// Sets an integer socket option that socket2 does not have.
 fn set_flag(socket: &Socket, level: i32, option: i32, value: i32) -> io::Result<()> {
     // SAFETY: the pointer and length are those of a live integer, which the kernel copies.
     let result = unsafe {
@@ -167,7 +171,8 @@ mod tests {
         }
     }
 
-    /// Two daemons on one port would answer at random; so no option of the other one may let us in, nor ours let it in.
+    /// With two daemons on one port, the kernel would choose which one answers. So no option of the
+    /// other daemon may let us bind, and no option of ours may let it bind.
     #[test]
     fn a_port_is_never_shared_with_another_process() {
         type Prepare = fn(&Socket) -> io::Result<()>;

@@ -89,7 +89,7 @@ impl SendSlots {
     /// control messages by `sendto`, all others by `sendmsg`.
     pub fn pin(&mut self, head: u16, count: usize) {
         self.slots.pin(&self.batch, head, count);
-        let is_send_to = count == 1 && self.batch.reply(head).source == LocalAddr::Any;
+        let is_send_to = count == 1 && self.batch.reply(head).local_addr == LocalAddr::Any;
         self.pinned[usize::from(head)] = Some(if is_send_to {
             Pinned::SendTo(self.slots.send_to(&self.batch, head))
         } else {

@@ -11,7 +11,7 @@ use ganeti_confd::client::{
     WaitFor, question,
 };
 use ganeti_confd::demo;
-use ganeti_confd::engine::{self, Choice};
+use ganeti_confd::engine;
 use ganeti_confd::protocol::{Key, envelope};
 use ganeti_confd::responder::{Responder, Served};
 use ganeti_confd::snapshot::Snapshot;
@@ -364,7 +364,7 @@ fn one_call_asks_both_address_families() {
         return;
     };
     let served = Arc::new(ArcSwap::from_pointee(served));
-    let workers = engine::start(sockets, Choice::Auto, &served, Responder::new).expect("an engine");
+    let workers = engine::start(sockets, None, &served, Responder::new).expect("an engine");
     let ipv6 = Candidate::from(workers.local_addr());
     assert!(ipv6.addresses()[0].is_ipv6());
     let client = ConfdClient::new(demo.key(), [demo.candidate(), ipv6]).expect("a socket");

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use ganeti_confd::engine::{self, Choice, EngineKind, Handler, Workers};
+use ganeti_confd::engine::{self, EngineKind, Handler, Workers};
 use ganeti_confd::protocol::{Key, REQUEST_BYTES_MAX, Reject};
 use ganeti_confd::responder::{Datagram, ReplyInfo, Served};
 use ganeti_confd::snapshot::Snapshot;
@@ -118,11 +118,15 @@ struct Subject {
 }
 
 impl Subject {
-    fn start(choice: Choice, bind: &str, workers: usize) -> Result<Self, engine::StartError> {
+    fn start(
+        kind: Option<EngineKind>,
+        bind: &str,
+        workers: usize,
+    ) -> Result<Self, engine::StartError> {
         let sockets = engine::bind(bind.parse().unwrap(), workers).unwrap();
         let gate = Arc::new(Gate::default());
         let published = Arc::new(ArcSwap::new(served()));
-        let workers = engine::start(sockets, choice, &published, || Echo(Arc::clone(&gate)))?;
+        let workers = engine::start(sockets, kind, &published, || Echo(Arc::clone(&gate)))?;
         Ok(Self {
             addr: workers.local_addr(),
             workers,
@@ -187,8 +191,8 @@ fn receive(client: &UdpSocket) -> Vec<u8> {
 
 /// Runs `test` on both engines, with one worker on `bind`.
 fn on_both(bind: &str, test: impl Fn(&Subject)) {
-    for choice in [Choice::Uring, Choice::Mmsg] {
-        if let Some(subject) = start_or_skip(choice, bind, 1) {
+    for kind in [Some(EngineKind::Uring), Some(EngineKind::Mmsg)] {
+        if let Some(subject) = start_or_skip(kind, bind, 1) {
             test(&subject);
             assert_eq!(subject.workers.failed(), None);
             subject.workers.stop().unwrap();
@@ -196,10 +200,12 @@ fn on_both(bind: &str, test: impl Fn(&Subject)) {
     }
 }
 
-fn start_or_skip(choice: Choice, bind: &str, workers: usize) -> Option<Subject> {
-    match Subject::start(choice, bind, workers) {
+fn start_or_skip(kind: Option<EngineKind>, bind: &str, workers: usize) -> Option<Subject> {
+    match Subject::start(kind, bind, workers) {
         Ok(subject) => Some(subject),
-        Err(error) if choice == Choice::Uring && std::env::var("CI").as_deref() != Ok("true") => {
+        Err(error)
+            if kind == Some(EngineKind::Uring) && std::env::var("CI").as_deref() != Ok("true") =>
+        {
             eprintln!("skipped: {error}");
             None
         }
@@ -361,8 +367,8 @@ fn a_burst_from_one_peer() {
         }
         subject.wait_for("replies", |t| t.replied == 201);
         let totals = subject.workers.totals();
-        assert!(totals.trains > 0, "{totals:?}");
-        assert_eq!((totals.trains_refused, totals.send_errors), (0, 0));
+        assert!(totals.gso_sends > 0, "{totals:?}");
+        assert_eq!((totals.gso_refused, totals.send_errors), (0, 0));
     });
 }
 
@@ -574,8 +580,8 @@ fn bind_soon(addr: SocketAddr) -> UdpSocket {
 
 #[test]
 fn a_port_can_be_served_again_immediately() {
-    for choice in [Choice::Uring, Choice::Mmsg] {
-        let Some(mut subject) = start_or_skip(choice, "127.0.0.1:0", 2) else {
+    for kind in [Some(EngineKind::Uring), Some(EngineKind::Mmsg)] {
+        let Some(mut subject) = start_or_skip(kind, "127.0.0.1:0", 2) else {
             continue;
         };
         for _ in 0..10 {
@@ -583,7 +589,7 @@ fn a_port_can_be_served_again_immediately() {
             subject.ping();
             subject.workers.stop().unwrap();
             drop(bind_soon(addr));
-            subject = Subject::start(choice, &addr.to_string(), 2).unwrap();
+            subject = Subject::start(kind, &addr.to_string(), 2).unwrap();
         }
     }
 }
@@ -614,9 +620,9 @@ fn a_new_snapshot_is_used_for_the_next_datagram_and_the_old_one_released() {
 
 #[test]
 fn stopping_is_prompt() {
-    for choice in [Choice::Uring, Choice::Mmsg] {
+    for kind in [Some(EngineKind::Uring), Some(EngineKind::Mmsg)] {
         for busy in [false, true] {
-            let Some(subject) = start_or_skip(choice, "127.0.0.1:0", 2) else {
+            let Some(subject) = start_or_skip(kind, "127.0.0.1:0", 2) else {
                 continue;
             };
             let client = client_of(subject.addr);
@@ -638,8 +644,8 @@ fn stopping_is_prompt() {
 
 #[test]
 fn several_workers_share_the_load() {
-    for choice in [Choice::Uring, Choice::Mmsg] {
-        let Some(subject) = start_or_skip(choice, "127.0.0.1:0", 4) else {
+    for kind in [Some(EngineKind::Uring), Some(EngineKind::Mmsg)] {
+        let Some(subject) = start_or_skip(kind, "127.0.0.1:0", 4) else {
             continue;
         };
         for _ in 0..200 {
@@ -670,8 +676,8 @@ fn several_workers_share_the_load() {
 /// A worker that ends for any reason is noticed.
 #[test]
 fn a_worker_that_dies_is_noticed() {
-    for choice in [Choice::Uring, Choice::Mmsg] {
-        let Some(subject) = start_or_skip(choice, "127.0.0.1:0", 1) else {
+    for kind in [Some(EngineKind::Uring), Some(EngineKind::Mmsg)] {
+        let Some(subject) = start_or_skip(kind, "127.0.0.1:0", 1) else {
             continue;
         };
         assert_eq!(subject.workers.failed(), None);
@@ -693,7 +699,7 @@ fn a_worker_that_dies_is_noticed() {
 
 #[test]
 fn auto_uses_io_uring_where_it_is_allowed() {
-    let subject = start_or_skip(Choice::Auto, "127.0.0.1:0", 1).unwrap();
+    let subject = start_or_skip(None, "127.0.0.1:0", 1).unwrap();
     subject.ping();
     match subject.workers.kind() {
         EngineKind::Uring => assert_eq!(subject.workers.fallback_reason(), None),
@@ -726,10 +732,10 @@ fn padding_follows_the_longest_request() {
             })
         }
     }
-    for choice in [Choice::Auto, Choice::Mmsg] {
+    for kind in [None, Some(EngineKind::Mmsg)] {
         let sockets = engine::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let published = Arc::new(ArcSwap::new(served()));
-        let workers = engine::start(sockets, choice, &published, || Padded).unwrap();
+        let workers = engine::start(sockets, kind, &published, || Padded).unwrap();
         let client = client_of(workers.local_addr());
         let reply = ask(&client, &vec![0; REQUEST_BYTES_MAX]);
         assert_eq!(reply, (REQUEST_BYTES_MAX as u16).to_le_bytes());

@@ -350,7 +350,7 @@ struct Totals {
     received: u64,
     replied: u64,
     send_errors: u64,
-    garbled: u64,
+    malformed: u64,
     overruns: u64,
     rejects: [u64; Reject::ALL.len()],
 }
@@ -369,7 +369,7 @@ impl Totals {
         self.received += number(value(" received"));
         self.replied += number(value(" replied"));
         self.send_errors += number(value(" send_errors"));
-        self.garbled += number(value(" garbled"));
+        self.malformed += number(value(" malformed"));
         self.overruns += number(value(" overruns"));
         let rejects = value(" rejects").trim_start_matches('[').split(", ");
         for (sum, count) in self.rejects.iter_mut().zip(rejects) {
@@ -387,7 +387,7 @@ impl Totals {
             received: self.received - before.received,
             replied: self.replied - before.replied,
             send_errors: self.send_errors - before.send_errors,
-            garbled: self.garbled - before.garbled,
+            malformed: self.malformed - before.malformed,
             overruns: self.overruns - before.overruns,
             rejects: std::array::from_fn(|at| self.rejects[at] - before.rejects[at]),
         }
@@ -555,7 +555,12 @@ impl<'a> Observed<'a> {
                 self.subject.kind
             )
         };
-        assert_eq!((growth.send_errors, growth.garbled), (0, 0), "{}", shown());
+        assert_eq!(
+            (growth.send_errors, growth.malformed),
+            (0, 0),
+            "{}",
+            shown()
+        );
         let dropped = account.sent.checked_sub(growth.received);
         let dropped = dropped.unwrap_or_else(|| panic!("more received than sent: {}", shown()));
         let rejects = account.rejects.iter().sum::<u64>();

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use ganeti_confd::engine::{self, Choice, Workers};
+use ganeti_confd::engine::{self, EngineKind, Workers};
 use ganeti_confd::protocol::REPLY_BYTES_MAX;
 use ganeti_confd::responder::Responder;
 
@@ -33,7 +33,7 @@ impl Engines {
     /// If an engine cannot be started, or does not answer with `reply`.
     pub fn assert_same(message: &str, reply: &[u8]) {
         static ENGINES: LazyLock<Engines> =
-            LazyLock::new(|| Engines([Choice::Uring, Choice::Mmsg].map(Engine::start).into()));
+            LazyLock::new(|| Engines([Some(EngineKind::Uring), Some(EngineKind::Mmsg)].map(Engine::start).into()));
         for engine in &ENGINES.0 {
             engine.assert_same(message, reply);
         }
@@ -41,10 +41,10 @@ impl Engines {
 }
 
 impl Engine {
-    fn start(choice: Choice) -> Self {
+    fn start(kind: Option<EngineKind>) -> Self {
         let sockets = engine::bind((Ipv4Addr::LOCALHOST, 0).into(), 1).expect("loopback is there");
         let served = Arc::new(ArcSwap::from_pointee(sample::served().clone()));
-        let workers = engine::start(sockets, choice, &served, Responder::new)
+        let workers = engine::start(sockets, kind, &served, Responder::new)
             .unwrap_or_else(|error| panic!("{error}"));
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
         client.connect(workers.local_addr()).expect("connected");

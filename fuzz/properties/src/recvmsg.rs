@@ -84,7 +84,7 @@ impl Kernel {
             assert!(padded, "no padding");
             Found {
                 peer: received.peer.socket_addr(),
-                source: received.source,
+                source: received.local_addr,
                 overruns: received.overruns,
                 truncated: received.truncated,
                 payload: &received.buffer[..received.len],
@@ -101,14 +101,17 @@ impl Kernel {
 
 /// Parses `bytes` as control messages, and checks the control messages of a reply.
 fn control(bytes: &[u8]) {
-    let RecvControl { source, overruns } = RecvControl::parse(bytes);
-    assert_eq!((source, overruns), read_control(bytes));
+    let RecvControl {
+        local_addr,
+        overruns,
+    } = RecvControl::parse(bytes);
+    assert_eq!((local_addr, overruns), read_control(bytes));
     let segment = overruns.map(|count| count as u16);
-    let sent = SendControl::new(source, segment);
+    let sent = SendControl::new(local_addr, segment);
     let sent = sent.as_bytes();
-    assert_eq!(read_messages(sent), messages(source, segment));
+    assert_eq!(read_messages(sent), messages(local_addr, segment));
     assert_eq!(sent.len() % 8, 0, "the kernel expects padded messages");
-    assert_eq!(RecvControl::parse(sent).source, source);
+    assert_eq!(RecvControl::parse(sent).local_addr, local_addr);
 }
 
 /// The control messages that a send must have: local address and segment size.

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use ganeti_confd::engine::{self, Choice, Workers};
+use ganeti_confd::engine::{self, Workers};
 use ganeti_confd::protocol::Key;
 use ganeti_confd::responder::{Responder, Served};
 use ganeti_confd::snapshot::Snapshot;
@@ -26,7 +26,7 @@ fn daemon(serial: &str) -> Workers {
     };
     let sockets = engine::bind((Ipv4Addr::LOCALHOST, 0).into(), 1).expect("loopback");
     let served = Arc::new(ArcSwap::from_pointee(served));
-    engine::start(sockets, Choice::Auto, &served, Responder::new).expect("an engine")
+    engine::start(sockets, None, &served, Responder::new).expect("an engine")
 }
 
 /// Writes a temporary file.

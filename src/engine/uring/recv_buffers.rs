@@ -1,13 +1,16 @@
 //! The provided-buffer ring of the multishot receive (io_uring_register_buf_ring(3)).
 //!
-//! Each buffer holds what the kernel writes for one datagram, `struct io_uring_recvmsg_out`, the peer's name, control
-//! data and payload, and behind that the parser's padding, which the kernel is not told of. Invariants:
+//! Each buffer holds what the kernel writes for one datagram (`struct io_uring_recvmsg_out`, the
+//! peer's name, control data and payload) and after that the parser's padding, of which the kernel
+//! does not know. Invariants:
 //!
-//! 1. A buffer is either the kernel's, or ours under one [`Lease`]; `ours` tells which. A lease ends by giving the buffer back. The
-//!    kernel is trusted to complete a buffer only once for each time that it takes it.
-//! 2. What was given back is the kernel's from [`RecvBuffers::publish`] on, which the worker calls before it re-arms.
-//! 3. All memory is taken at start, does not move, and outlives every receive: the worker frees it only when the receive has
-//!    ended (see the drop order in the engine's documentation).
+//! 1. A buffer belongs to the kernel, or to us under one [`Lease`]; `leased` says which. Dropping
+//!    the lease returns the buffer. The kernel is trusted to complete a buffer only once each time
+//!    that it takes it.
+//! 2. A returned buffer is the kernel's from [`RecvBuffers::publish`] on, which the worker calls
+//!    before it re-arms the receive.
+//! 3. All memory is allocated at start, does not move, and outlives every receive: the worker frees
+//!    it only when the receive has ended (see the drop order in the engine's documentation).
 
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -26,7 +29,8 @@ use crate::protocol::{PADDING, REQUEST_BYTES_MAX};
 const HEADER_BYTES: usize = 16;
 /// Where the payload starts.
 const PAYLOAD_AT: usize = HEADER_BYTES + NAME_BYTES + control::RECEIVED_BYTES;
-/// What the kernel may write: one byte of payload more than a request may have, to tell a longer one.
+/// Bytes that the kernel may write: one byte of payload more than a request may have, so that a
+/// longer one is noticed.
 const KERNEL_BYTES: usize = PAYLOAD_AT + REQUEST_BYTES_MAX + 1;
 const STRIDE: usize = memory::stride(KERNEL_BYTES + PADDING);
 
@@ -36,19 +40,19 @@ const _: () = assert!(size_of::<BufRingEntry>() == 16);
 pub struct RecvBuffers {
     entries: Mapping,
     data: Mapping,
-    /// Tells the kernel how each buffer is laid out; read at every (re-)arming.
+    /// Describes the layout of each buffer; the kernel reads it each time the receive is armed.
     header: Box<libc::msghdr>,
     /// Whether a buffer is under a lease.
-    ours: Box<[bool]>,
-    /// Buffers given to the kernel since start, modulo 2^16.
+    leased: Box<[bool]>,
+    /// Buffers returned to the kernel since start, modulo 2^16.
     tail: u16,
 }
 
 impl RecvBuffers {
-    /// The group the multishot receive takes its buffers from; the ring has no other.
+    /// The buffer group of the multishot receive, the only one of the ring.
     pub(super) const GROUP: u16 = 0;
 
-    /// Takes memory for `count` buffers, a power of two, and gives all to the kernel.
+    /// Allocates `count` buffers, a power of two, and returns all of them to the kernel.
     pub fn new(count: u16) -> io::Result<Self> {
         assert!(count.is_power_of_two() && count <= 1 << 15);
         let mut header = Box::new(empty_header());
@@ -58,39 +62,41 @@ impl RecvBuffers {
             entries: Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?,
             data: Mapping::new(usize::from(count) * STRIDE)?,
             header,
-            ours: vec![true; usize::from(count)].into(),
+            leased: vec![true; usize::from(count)].into(),
             tail: 0,
         };
         for id in 0..count {
-            buffers.give_back(id);
+            buffers.return_to_kernel(id);
         }
         buffers.publish();
         Ok(buffers)
     }
 
-    /// Makes the buffers known to `ring`.
+    /// Registers the buffers with `ring`.
     pub(super) fn register(&self, ring: &Ring) -> io::Result<()> {
         let address = self.entries.at(0) as u64;
-        let count = self.ours.len() as u16;
-        // SAFETY: the entries are page-aligned, `count` of them are mapped, and they outlive the ring (invariant 3).
+        let count = self.leased.len() as u16;
+        // SAFETY: the entries are page-aligned, `count` of them are mapped, and they outlive the
+        // ring (invariant 3).
         unsafe {
             ring.submitter()
                 .register_buf_ring_with_flags(address, count, Self::GROUP, 0)
         }
     }
 
-    /// What the receive's submission points to: only the lengths in it matter.
+    /// The header that the receive's submission points to. Only its lengths matter.
     pub(super) fn header(&self) -> *const libc::msghdr {
         &raw const *self.header
     }
 
-    /// The datagram in buffer `id`, of which the kernel wrote `written` bytes; `None` if the kernel does not have that buffer.
+    /// Takes buffer `id`, to which the kernel wrote `written` bytes; `None` if the kernel does not
+    /// own that buffer.
     pub fn lease(&mut self, id: u16, written: usize) -> Option<Lease<'_>> {
-        let ours = self.ours.get_mut(usize::from(id))?;
-        if *ours {
+        let leased = self.leased.get_mut(usize::from(id))?;
+        if *leased {
             return None;
         }
-        *ours = true;
+        *leased = true;
         Some(Lease {
             buffers: self,
             id,
@@ -98,29 +104,29 @@ impl RecvBuffers {
         })
     }
 
-    /// Lets the kernel see the buffers that were given back.
+    /// Publishes the returned buffers to the kernel.
     pub fn publish(&mut self) {
-        // SAFETY: the first entry is mapped and zeroed at least.
+        // SAFETY: the first entry is mapped, and initialized with zeros at least.
         let tail = unsafe { BufRingEntry::tail(self.entry(0)) };
-        // SAFETY: the tail is an aligned 16-bit field inside the mapping, which lives as long as `self`; the kernel only
-        // reads it, and we write it only here.
+        // SAFETY: the tail is an aligned 16-bit field inside the mapping, which lives as long as
+        // `self`. The kernel only reads it, and only this function writes it.
         let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
-        // The kernel must not see the tail before the entries.
+        // Release: the kernel must see the entries before the tail.
         tail.store(self.tail, Ordering::Release);
     }
 
-    fn give_back(&mut self, id: u16) {
+    fn return_to_kernel(&mut self, id: u16) {
         let at = usize::from(id);
-        let index = usize::from(self.tail) & (self.ours.len() - 1);
+        let index = usize::from(self.tail) & (self.leased.len() - 1);
         let address = self.data.at(at * STRIDE) as u64;
-        // SAFETY: the entry is mapped and aligned, and not published, so the kernel does not read it yet: there are as many
-        // entries as buffers, so the one reused here is of a buffer the kernel has taken. The tail's bytes in entry 0 are
-        // not touched by the setters.
+        // SAFETY: the entry is mapped and aligned. The kernel does not read it yet, because it is
+        // not published: there are as many entries as buffers, so the entry reused here belonged to
+        // a buffer that the kernel has taken. The setters do not touch the tail's bytes in entry 0.
         let entry = unsafe { &mut *self.entry(index) };
         entry.set_addr(address);
         entry.set_len(KERNEL_BYTES as u32);
         entry.set_bid(id);
-        self.ours[at] = false;
+        self.leased[at] = false;
         self.tail = self.tail.wrapping_add(1);
     }
 
@@ -128,14 +134,14 @@ impl RecvBuffers {
         self.entries.at(index * size_of::<BufRingEntry>()).cast()
     }
 
-    /// Gives all memory up without freeing it, for when the kernel may still be using it.
+    /// Leaks all memory, because the kernel may still use it.
     pub(super) fn leak(&mut self) {
         self.entries.leak();
         self.data.leak();
     }
 }
 
-/// What the kernel sees of a published buffer.
+/// A published buffer as the kernel sees it.
 #[cfg(any(test, feature = "testing"))]
 #[derive(Debug, PartialEq)]
 pub struct Published {
@@ -153,17 +159,19 @@ impl RecvBuffers {
     /// Bytes from one buffer to the next.
     pub const STRIDE: usize = STRIDE;
 
-    /// The entry behind `head` others, if it is published.
+    /// The entry at index `head` (modulo 2^16), if it is published.
     pub fn published(&self, head: u16) -> Option<Published> {
-        // SAFETY: the first entry is mapped and zeroed at least.
+        // SAFETY: the first entry is mapped, and initialized with zeros at least.
         let tail = unsafe { BufRingEntry::tail(self.entry(0)) };
-        // SAFETY: the tail is an aligned 16-bit field inside the mapping; no kernel knows it, and `&self` keeps writers out.
+        // SAFETY: the tail is an aligned 16-bit field inside the mapping. No kernel knows it, and
+        // `&self` excludes writers.
         let tail = unsafe { *tail };
         if head == tail {
             return None;
         }
-        let index = usize::from(head) & (self.ours.len() - 1);
-        // SAFETY: the entry is mapped and aligned; no kernel knows it, and `&self` keeps writers out.
+        let index = usize::from(head) & (self.leased.len() - 1);
+        // SAFETY: the entry is mapped and aligned. No kernel knows it, and `&self` excludes
+        // writers.
         let entry = unsafe { &*self.entry(index) };
         Some(Published {
             id: entry.bid(),
@@ -175,13 +183,13 @@ impl RecvBuffers {
     /// Writes to the start of buffer `id`, as the kernel would.
     pub fn write(&mut self, id: u16, bytes: &[u8]) {
         let start = usize::from(id) * STRIDE;
-        // SAFETY: no kernel knows these buffers, and `&mut self` keeps leases out.
+        // SAFETY: no kernel knows these buffers, and `&mut self` excludes leases.
         let buffer = unsafe { self.data.bytes_mut(start..start + STRIDE) };
         buffer[..bytes.len()].copy_from_slice(bytes);
     }
 }
 
-/// A received datagram; dropping it gives its buffer back.
+/// A received datagram. Dropping it returns its buffer.
 pub struct Lease<'a> {
     buffers: &'a mut RecvBuffers,
     id: u16,
@@ -189,19 +197,23 @@ pub struct Lease<'a> {
 }
 
 impl Lease<'_> {
-    /// What the kernel wrote; `None` if it makes no sense or cannot be answered.
+    /// What the kernel wrote; `None` if it is malformed or has no address to reply to.
     pub fn received(&mut self) -> Option<Received<'_>> {
         let start = usize::from(self.id) * STRIDE;
-        // SAFETY: the buffer is ours while the lease lives (invariant 1, kept by `ours`).
+        // SAFETY: the buffer is not the kernel's while the lease lives (invariant 1, kept by
+        // `leased`).
         let buffer = unsafe { self.buffers.data.bytes_mut(start..start + STRIDE) };
         let out = RecvMsgOut::parse(&buffer[..self.written], &self.buffers.header).ok()?;
         let peer = Peer::parse(out.name_data())?;
-        let RecvControl { source, overruns } = RecvControl::parse(out.control_data());
+        let RecvControl {
+            local_addr: source,
+            overruns,
+        } = RecvControl::parse(out.control_data());
         let truncated = out.is_payload_truncated();
         let len = out.payload_data().len();
         Some(Received {
             peer,
-            source,
+            local_addr: source,
             truncated,
             overruns,
             buffer: &mut buffer[PAYLOAD_AT..],
@@ -212,7 +224,7 @@ impl Lease<'_> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        self.buffers.give_back(self.id);
+        self.buffers.return_to_kernel(self.id);
     }
 }
 
@@ -227,18 +239,18 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_is_found_behind_the_header() {
+    fn a_datagram_is_found_after_the_header() {
         let mut buffers = RecvBuffers::new(2).unwrap();
         let peer = Peer::from_socket_addr("127.0.0.1:5".parse().unwrap());
         write(&mut buffers, 1, [16, 0, 7, 0], peer.name());
         let mut lease = buffers.lease(1, PAYLOAD_AT + 7).unwrap();
-        let arrival = lease.received().unwrap();
-        assert_eq!((arrival.peer, arrival.len), (peer, 7));
-        assert!(!arrival.truncated && arrival.buffer.len() >= REQUEST_BYTES_MAX + PADDING);
+        let received = lease.received().unwrap();
+        assert_eq!((received.peer, received.len), (peer, 7));
+        assert!(!received.truncated && received.buffer.len() >= REQUEST_BYTES_MAX + PADDING);
     }
 
     #[test]
-    fn a_short_or_garbled_header_is_no_datagram() {
+    fn a_short_or_malformed_header_is_rejected() {
         let mut buffers = RecvBuffers::new(2).unwrap();
         let peer = Peer::from_socket_addr("127.0.0.1:5".parse().unwrap());
         write(&mut buffers, 0, [16, 0, 7, 0], peer.name());
@@ -247,8 +259,8 @@ mod tests {
         }
         write(&mut buffers, 0, [u32::MAX; 4], peer.name());
         let mut lease = buffers.lease(0, KERNEL_BYTES).unwrap();
-        let arrival = lease.received().unwrap();
-        assert!(arrival.truncated && arrival.len == REQUEST_BYTES_MAX + 1);
+        let received = lease.received().unwrap();
+        assert!(received.truncated && received.len == REQUEST_BYTES_MAX + 1);
         drop(lease);
         write(&mut buffers, 0, [0; 4], &[]);
         assert!(buffers.lease(0, KERNEL_BYTES).unwrap().received().is_none());
@@ -264,7 +276,7 @@ mod tests {
         for _ in 0..70_000 {
             let at = random.usize(0..kernel.len());
             let id = kernel.remove(at).unwrap();
-            // The kernel hands out from the front; here any order will do.
+            // The kernel takes buffers in order; here any order will do.
             drop(buffers.lease(id, 0).unwrap());
             kernel.push_back(id);
             let before = buffers.tail.wrapping_sub(1);
@@ -277,6 +289,6 @@ mod tests {
             };
             assert_eq!(buffers.published(before), Some(entry));
         }
-        assert!(buffers.ours.iter().all(|ours| !ours));
+        assert!(buffers.leased.iter().all(|leased| !leased));
     }
 }

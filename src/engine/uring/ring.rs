@@ -7,7 +7,8 @@ use std::time::Duration;
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, squeue};
 
-/// What an operation's completion is about: the kernel hands `user_data` back as it was.
+/// Which operation a completion belongs to, encoded in `user_data`, which the kernel returns
+/// unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UserData {
     /// The multishot receive.
@@ -31,7 +32,7 @@ impl UserData {
         }
     }
 
-    /// `None` for what [`UserData::encode`] never made.
+    /// Decodes what [`UserData::encode`] returned; `None` for anything else.
     pub(super) fn decode(user_data: u64) -> Option<Self> {
         match (user_data & !0xffff, user_data as u16) {
             (Self::RECEIVE, 0) => Some(Self::Receive),
@@ -42,12 +43,13 @@ impl UserData {
     }
 }
 
-/// The ring. Dropping it closes it, after which the kernel may still be using the memory of operations in flight: see the
-/// drop order in the engine's documentation.
+/// The ring. Dropping it closes it; the kernel may then still use the memory of operations in
+/// flight (see the drop order in the engine's documentation).
 pub(super) struct Ring(IoUring);
 
 impl Ring {
-    /// A ring for this thread alone, with room for `entries` submissions and `completions` completions.
+    /// Creates a ring that only this thread may use, with room for `entries` submissions and
+    /// `completions` completions.
     pub(super) fn new(entries: u32, completions: u32) -> io::Result<Self> {
         let mut builder = IoUring::builder();
         builder
@@ -56,14 +58,14 @@ impl Ring {
             .setup_submit_all()
             .setup_cqsize(completions);
         let ring = match builder.clone().setup_no_sqarray().build(entries) {
-            // NO_SQARRAY is of Linux 6.6, the rest of 6.1.
+            // NO_SQARRAY needs Linux 6.6, the other flags 6.1.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => builder.build(entries)?,
             built => built?,
         };
         Ok(Self(ring))
     }
 
-    /// The io_uring instance, for registering things with it.
+    /// The handle for registering buffers and files.
     pub(super) fn submitter(&self) -> io_uring::Submitter<'_> {
         self.0.submitter()
     }
@@ -73,22 +75,23 @@ impl Ring {
         self.0.submitter().register_files(&[fd])
     }
 
-    /// Lets go of the fixed file, at once and not when the kernel gets to tearing down the closed ring.
+    /// Unregisters the fixed file at once, before the kernel tears down the closed ring.
     pub(super) fn unregister_file(&self) {
         // Fails only if nothing was registered.
         let _ = self.0.submitter().unregister_files();
     }
 
-    /// Queues an operation; the kernel sees it at the next submit. A full queue is submitted first.
+    /// Queues an operation, which the kernel sees at the next submit. A full queue is submitted
+    /// first.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if the kernel does not take the queue either.
+    /// `WouldBlock` if the queue is still full after that.
     ///
     /// # Safety
     ///
-    /// All memory that `entry` points to must stay valid and unaliased as the operation requires until its completion,
-    /// or for ever.
+    /// All memory that `entry` points to must stay valid and unaliased, as the operation requires,
+    /// until its completion, or forever.
     pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         // SAFETY: the caller keeps the entry's memory.
         if unsafe { self.0.submission().push(entry) }.is_ok() {
@@ -104,7 +107,7 @@ impl Ring {
         self.0.submit().map(drop)
     }
 
-    /// Submits what is queued, and waits until `want` completions are there.
+    /// Submits what is queued, and waits for `want` completions.
     pub(super) fn submit_and_wait(&self, want: usize) -> io::Result<()> {
         self.0.submit_and_wait(want).map(drop)
     }
@@ -114,15 +117,15 @@ impl Ring {
         self.0.submission().is_empty()
     }
 
-    /// Waits for one completion, for `timeout` at most.
+    /// Waits for one completion, at most for `timeout`.
     pub(super) fn wait_for(&self, timeout: Duration) {
         let timeout = Timespec::from(timeout);
         let args = SubmitArgs::new().timespec(&timeout);
-        // ETIME or EINTR: the caller looks at what has completed, and counts its attempts.
+        // ETIME or EINTR: the caller checks what has completed, and counts its attempts.
         let _ = self.0.submitter().submit_with_args(1, &args);
     }
 
-    /// Cancels the operation `data`; its last completion follows.
+    /// Cancels the operation `data`. Its last completion follows.
     pub(super) fn cancel(&self, data: UserData, timeout: Duration) {
         // ENOENT if there is none, ETIME if it takes longer: the caller counts the completions.
         let _ = self.0.submitter().register_sync_cancel(
@@ -131,16 +134,17 @@ impl Ring {
         );
     }
 
-    /// Cancels every operation in flight; their completions follow.
+    /// Cancels all operations in flight. Their completions follow.
     pub(super) fn cancel_all(&self, timeout: Duration) {
-        // ENOENT if there was none, ETIME if it takes longer: the caller counts the completions.
+        // ENOENT if there were none, ETIME if it takes longer: the caller counts the completions.
         let _ = self
             .0
             .submitter()
             .register_sync_cancel(Some(timeout.into()), CancelBuilder::any());
     }
 
-    /// Moves all completions to `out`. What overflowed the queue is kept by the kernel and comes with the next submit.
+    /// Moves all completions to `out`. The kernel keeps those that overflowed the queue and adds
+    /// them at the next submit.
     pub(super) fn drain(&mut self, out: &mut Vec<cqueue::Entry>) {
         out.extend(self.0.completion());
     }
@@ -166,17 +170,17 @@ mod tests {
         }
     }
 
-    /// More operations than either queue holds: none is lost.
+    /// With more operations than either queue holds, none is lost.
     #[test]
     fn full_queues_lose_nothing() {
-        let Some(mut ring) = crate::engine::tests::uring_or_skip(Ring::new(4, 8)) else {
+        let Some(mut ring) = crate::engine::fixtures::uring_or_skip(Ring::new(4, 8)) else {
             return;
         };
         for slot in 0..40 {
             let entry = opcode::Nop::new()
                 .build()
                 .user_data(UserData::Send(slot).encode());
-            // SAFETY: a nop points nowhere.
+            // SAFETY: a no-op points to no memory.
             unsafe { ring.push(&entry) }.unwrap();
         }
         let mut completed = Vec::new();
