@@ -4,6 +4,7 @@ mod client;
 mod common;
 
 mod architecture;
+mod attacks;
 mod confdctl;
 mod config_files;
 mod conformance;

@@ -4,6 +4,7 @@
 //! configuration: that takes 20 ms, and no test has to wait for a reload.
 
 use super::Client;
+use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
@@ -79,10 +80,16 @@ impl Kind {
             Self::Reference => return Command::new(REFERENCE),
             Self::Address(_) => unreachable!("it already runs"),
         };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ganeti-confd"));
+        let mut command = Command::new(program());
         command.args(["--engine", engine]);
         command
     }
+}
+
+/// This project's daemon. `CONFD_PROGRAM` names another build of it, for comparisons.
+pub(crate) fn program() -> OsString {
+    let program = std::env::var_os("CONFD_PROGRAM");
+    program.unwrap_or_else(|| env!("CARGO_BIN_EXE_ganeti-confd").into())
 }
 
 /// A running daemon, killed when dropped.

@@ -1,22 +1,19 @@
 //! Five hosts and a client, each in its own network namespace, connected by a bridge.
 //!
-//! The namespaces have no names: open files of this process and the daemons keep them alive. The
-//! daemons are killed when the test's thread ends for any reason. So a killed test leaves nothing
-//! behind.
+//! The daemons are killed when the test's thread ends for any reason, and the namespaces end with
+//! them. So a killed test leaves nothing behind.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use ganeti_confd::client::{Candidate, ConfdClient};
-use nix::sched::{CloneFlags, setns, unshare};
-
 use super::relay::Relay;
-use crate::common::{Kind, Layout, skip};
+use crate::common::namespace::{Entered, IP, NFT, Namespace, namespaces_available};
+use crate::common::{Kind, Layout};
+use ganeti_confd::client::{Candidate, ConfdClient};
 
 /// The number of hosts.
 pub(super) const HOSTS: usize = 5;
@@ -30,99 +27,6 @@ const PORT: u16 = 1814;
 pub(super) enum Family {
     Ipv4,
     Ipv6,
-}
-
-// ---- Namespaces ----
-
-/// A network namespace. It exists as long as this value or a process in it.
-struct Namespace(File);
-
-impl Namespace {
-    /// The namespace of this thread.
-    fn current() -> Self {
-        Self(File::open("/proc/thread-self/ns/net").expect("every thread has a network namespace"))
-    }
-
-    /// A new namespace, with only a loopback interface that is down.
-    fn new() -> nix::Result<Self> {
-        let before = Self::current();
-        unshare(CloneFlags::CLONE_NEWNET)?;
-        let _back = Entered { before };
-        Ok(Self::current())
-    }
-
-    /// Moves this thread into it. Sockets, processes and threads that it creates then belong to it.
-    fn enter(&self) -> Entered {
-        let entered = Entered {
-            before: Self::current(),
-        };
-        setns(&self.0, CloneFlags::CLONE_NEWNET).expect("the namespace exists");
-        entered
-    }
-
-    /// A path to it that other processes can use.
-    fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
-    }
-
-    /// Runs `ip` in it with these lines as input.
-    fn ip(&self, lines: &str) {
-        self.run(&["ip", "-batch", "-"], lines);
-    }
-
-    /// Runs `nft` in it with these lines as input.
-    fn nft(&self, lines: &str) {
-        self.run(&["nft", "-f", "-"], lines);
-    }
-
-    fn run(&self, command: &[&str], lines: &str) {
-        let _entered = self.enter();
-        let mut child = Command::new(command[0])
-            .args(&command[1..])
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
-        let mut stdin = child.stdin.take().expect("it is piped");
-        stdin.write_all(lines.as_bytes()).expect("it reads");
-        drop(stdin);
-        let status = child.wait().expect("our child");
-        assert!(status.success(), "{command:?} failed: {lines}");
-    }
-}
-
-/// Returns the thread to its previous namespace when dropped.
-struct Entered {
-    before: Namespace,
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        setns(&self.before.0, CloneFlags::CLONE_NEWNET).expect("the namespace exists");
-    }
-}
-
-/// Whether this machine can run these tests; if not, they are reported as skipped.
-fn is_possible() -> bool {
-    let runs = |program: &str, option: &str| {
-        let command = Command::new(program)
-            .arg(option)
-            .stdout(Stdio::null())
-            .status();
-        command.is_ok_and(|status| status.success())
-    };
-    let missing = if Namespace::new().is_err() {
-        "network namespaces (need root)"
-    } else if !runs("ip", "-V") {
-        "ip (Debian package iproute2)"
-    } else if !runs("nft", "-v") {
-        "nft (Debian package nftables)"
-    } else if !runs("faketime", "--version") {
-        "faketime (Debian package faketime)"
-    } else {
-        return true;
-    };
-    skip(missing);
-    false
 }
 
 // ---- The network ----
@@ -139,7 +43,7 @@ impl Network {
     ///
     /// The hosts' daemons are this project's with both engines, and the reference on the last host.
     pub(super) fn new(family: Family) -> Option<Self> {
-        if !is_possible() {
+        if !namespaces_available(&[IP, NFT, ("faketime", "--version", "faketime")]) {
             return None;
         }
         let client = Namespace::new().expect("namespaces are available");
