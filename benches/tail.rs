@@ -1,13 +1,18 @@
-//! The tail of latency, at rest and while a large configuration is loaded again and again; and what an idle daemon does.
+//! The tail of latency, at rest and while a large configuration is loaded repeatedly; and the
+//! activity of an idle daemon.
 //!
-//! The daemon has one core, the load generator (`confdctl bench`) the other. First the highest rate is searched for at which a
-//! hundredth of the requests waits no longer than a millisecond and none is lost; then requests come at 70 % of that, at random times (Poisson), with latency
-//! counted from the intended time: once at rest, once while config.data is replaced every second. Loading happens on the daemon's one core as well,
-//! so that the second figure shows what loading takes away from answering.
+//! The daemon runs on one core, the load generator (`confdctl bench`) on the other. First the bench
+//! searches for the highest rate at which at most one percent of the requests wait longer than a
+//! millisecond and none is lost. Then it sends requests at 70 % of that rate, at random times
+//! (Poisson), with latency counted from the intended time: once at rest, and once while config.data
+//! is replaced every second. Loading uses the daemon's one core as well, so the second figure shows
+//! how much loading delays answers.
 //!
-//! Beside them stands the tail of a bare echo, asked 10,000 times a second: what the machine itself does.
+//! For comparison it measures the tail of a bare echo, asked 10,000 times a second: that of the
+//! machine itself.
 //!
-//! `cargo bench --bench tail`; it takes about a minute. With a number, as in `-- 20000`, requests come at that rate, and none is searched for.
+//! `cargo bench --bench tail` takes about a minute. With a number, as in `-- 20000`, it uses that
+//! rate and does not search.
 
 mod cores;
 mod node;
@@ -29,7 +34,7 @@ use node::KEY;
 const RELOAD_PERIOD: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(20);
 
-/// The daemon on a cluster; ended when dropped.
+/// The daemon on a cluster. Dropping it ends the daemon.
 struct Daemon {
     process: Child,
     root: tempfile::TempDir,
@@ -38,7 +43,7 @@ struct Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // It may have ended already; there is nobody to tell.
+        // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -94,7 +99,7 @@ impl Daemon {
         self.root.path().join("var/lib/ganeti").join(name)
     }
 
-    /// What `confdctl bench` measures with these options.
+    /// Runs `confdctl bench` with these options, and returns its results.
     fn bench(&self, options: &[&str]) -> serde_json::Value {
         let output = Command::new(env!("CARGO_BIN_EXE_confdctl"))
             .arg("--server")
@@ -108,7 +113,7 @@ impl Daemon {
                 "--mix",
                 "role=4,master=2,ping=1",
             ])
-            // Serials change, and answers with them.
+            // Serials change, and the answers with them.
             .args(["--config-changes", "--verify", "1/16", "--sockets", "64"])
             .args(options)
             .stderr(Stdio::inherit())
@@ -118,9 +123,11 @@ impl Daemon {
     }
 }
 
-/// Replaces the configuration every second, by rename as Ganeti does, until told to stop. Gives how often.
+/// Replaces the configuration every second, by rename as Ganeti does, until `stop` is set. Returns
+/// how often.
 ///
-/// Two files take turns under a second name each, so that nothing is written meanwhile: the generator has this core.
+/// Two files exchange their names, so that nothing is written during the measurement: the generator
+/// runs on this core.
 fn replace(file: &Path, configuration: &str, stop: &AtomicBool) -> usize {
     let two = ["one", "two"].map(|name| file.with_extension(name));
     for one in &two {
@@ -139,7 +146,8 @@ fn replace(file: &Path, configuration: &str, stop: &AtomicBool) -> usize {
     count
 }
 
-/// The highest rate at which a hundredth of the requests waits for no longer than a millisecond, and none is lost.
+/// The highest rate at which at most one percent of the requests wait longer than a millisecond and
+/// none is lost.
 fn highest(daemon: &Daemon) -> f64 {
     let options = [
         "--search",
@@ -206,7 +214,8 @@ fn tail(configuration: &str, given: Option<u32>) {
     println!("p99.9 while loading / at rest: {:.1}", reloading / at_rest);
 }
 
-/// What the machine itself does to a tail: an echo on the daemon's core, asked at a steady rate, one datagram after another.
+/// The tail of the machine itself: an echo on the daemon's core, asked at a steady rate, one
+/// datagram after the other.
 fn echo() {
     const RATE: u32 = 10_000;
     const SECONDS: u32 = 8;

@@ -1,4 +1,5 @@
-//! The client: keeps so many requests in flight, over so many sockets, until so many are answered.
+//! The client: keeps a number of requests in flight, over a number of sockets, until all are
+//! answered.
 
 use std::io::ErrorKind;
 use std::net::UdpSocket;
@@ -8,14 +9,15 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::server::{Protocol, Server, bind};
 
-/// How long a reply may take.
+/// Longest time to wait for a reply.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What does not come back within this time is lost, and asked again.
+/// A request without a reply after this time counts as lost, and is sent again.
 const LOST: Duration = Duration::from_millis(200);
-/// Several requests leave in one call, cut into datagrams by the kernel: or the client would be slower than the servers.
+/// The client sends several requests with one call (`UDP_SEGMENT`). Otherwise it would be slower
+/// than the servers.
 const TRAIN_MAX: usize = 64;
 
-/// What the client does.
+/// A load.
 pub(crate) struct Load {
     pub(crate) name: &'static str,
     pub(crate) sockets: usize,
@@ -23,13 +25,13 @@ pub(crate) struct Load {
     pub(crate) requests: usize,
 }
 
-/// What a round of a load gave.
+/// The result of one round.
 pub(crate) struct Round {
-    /// The server's CPU time for each request, in microseconds.
+    /// CPU time of the server for each request, in microseconds.
     pub(crate) cpu: f64,
-    /// Requests answered in a second.
+    /// Answered requests per second.
     pub(crate) rate: f64,
-    /// The median round trip in microseconds, if requests went one by one.
+    /// The median round trip in microseconds, if requests were sent one by one.
     pub(crate) round_trip: f64,
     /// Lost datagrams, in percent of the requests.
     pub(crate) lost: f64,
@@ -85,9 +87,9 @@ fn one_at_a_time(socket: &UdpSocket, speaks: Protocol, request: &[u8], count: us
     median(&mut round_trips)
 }
 
-/// Sends a request for every reply, until all are answered.
+/// Sends a new request for every reply, until all requests are answered.
 ///
-/// Gives the number of those that were asked again, as nothing came.
+/// Returns the number of requests that were sent again because no reply came.
 fn keep_in_flight(sockets: &[UdpSocket], speaks: Protocol, request: &[u8], load: &Load) -> usize {
     let each = load.in_flight / sockets.len();
     let train = request.repeat(TRAIN_MAX);
@@ -130,7 +132,7 @@ fn keep_in_flight(sockets: &[UdpSocket], speaks: Protocol, request: &[u8], load:
         if any {
             last = Instant::now();
         } else if last.elapsed() > LOST {
-            // A socket's queue was full.
+            // A socket's send buffer was full.
             assert!(lost < load.requests, "the server does not answer");
             for socket in sockets.iter().cycle().take(sent - answered) {
                 socket.send(request).expect("loopback works");
@@ -142,13 +144,14 @@ fn keep_in_flight(sockets: &[UdpSocket], speaks: Protocol, request: &[u8], load:
     lost
 }
 
-/// Datagrams before the ping of a train whose answer tells that the server is through with it.
+/// Datagrams in a group before its ping. The answer to the ping shows that the server has processed
+/// the group.
 pub(crate) const FILLERS: usize = 15;
 const FILLER_SOCKETS: usize = 64;
 const FILLER_ROUNDS: usize = 100;
 
-/// The server's CPU time for each of many `filler`s, in microseconds, a ping behind every fifteen of them; an empty one is none at
-/// all, and the time is that for the ping.
+/// CPU time of the server for each `filler`, in microseconds, with a ping after every fifteen of
+/// them. With an empty `filler` only the pings are sent, and the time is that of a ping.
 pub(crate) fn cpu_of_fillers(server: &Server, filler: &[u8], is_answered: bool) -> f64 {
     let ping = server.speaks.request();
     let train = [filler.repeat(FILLERS), ping.clone()].concat();
@@ -175,8 +178,8 @@ pub(crate) fn cpu_of_fillers(server: &Server, filler: &[u8], is_answered: bool) 
         }
     }
     let spent = (server.cpu() - before).as_secs_f64() * 1e6;
-    let trains = (FILLER_SOCKETS * FILLER_ROUNDS) as f64;
-    spent / trains
+    let groups = (FILLER_SOCKETS * FILLER_ROUNDS) as f64;
+    spent / groups
 }
 
 pub(crate) fn median(values: &mut [f64]) -> f64 {

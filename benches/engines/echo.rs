@@ -45,7 +45,7 @@ fn announce(ready: &Sender<(Pid, SocketAddr)>, address: SocketAddr) {
     ready.send((gettid(), address)).expect("main waits");
 }
 
-/// One datagram after the other.
+/// Receives and sends one datagram at a time.
 pub(crate) fn blocking(socket: UdpSocket, ready: &dyn Fn()) {
     ready();
     let mut buffer = [0; 2048];
@@ -57,7 +57,7 @@ pub(crate) fn blocking(socket: UdpSocket, ready: &dyn Fn()) {
     }
 }
 
-/// Up to 64 datagrams with each call.
+/// Receives and sends up to 64 datagrams with each call.
 pub(crate) fn mmsg(socket: UdpSocket, ready: &dyn Fn()) {
     const BATCH: usize = 64;
     ready();
@@ -97,7 +97,7 @@ pub(crate) fn mmsg(socket: UdpSocket, ready: &dyn Fn()) {
     }
 }
 
-/// As many receives in flight as a batch has datagrams.
+/// Keeps as many receives in flight as a batch has datagrams.
 pub(crate) fn tokio_uring(socket: UdpSocket, ready: &dyn Fn()) {
     const TASKS: usize = 64;
     tokio_uring::start(async {
@@ -141,25 +141,25 @@ impl Handler for Echo {
     }
 }
 
-/// Whether several replies to one peer leave in one send (`UDP_SEGMENT`).
+/// Whether several replies to one peer are sent with one call (`UDP_SEGMENT`).
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trains {
+pub(crate) enum Gso {
     Yes,
     No,
 }
 
-/// One worker of an engine; `None` if this kernel refuses it.
+/// Starts one worker of an engine; `None` if this kernel refuses it.
 pub(crate) fn worker<A: Handler + Send + 'static>(
     name: &'static str,
     kind: Option<EngineKind>,
-    trains: Trains,
+    gso: Gso,
     served: &Arc<ArcSwap<Served>>,
     make: fn() -> A,
 ) -> Option<(Server, Workers)> {
     let before = threads();
     let address = "127.0.0.1:0".parse().expect("an address");
     let mut sockets = engine::bind(address, 1).expect("loopback has a port");
-    if trains == Trains::No {
+    if gso == Gso::No {
         sockets = sockets.without_gso();
     }
     let workers = match engine::start(sockets, kind, served, make) {

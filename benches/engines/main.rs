@@ -1,18 +1,20 @@
-//! What a request costs the server beyond a bare echo, by engine: CPU time and rate.
+//! The cost of a request to the server, compared with a bare echo, by engine: CPU time and rate.
 //!
-//! All servers run in turns in one process, each on a thread of its own on the first core; the client is on the second. A round
-//! sends a number of requests and takes their replies; the median of the rounds counts. CPU time is that of the server's
-//! thread, user and system, as the scheduler accounts it. On loopback it contains the delivery of the reply to the client's
-//! socket, as the sender does that work there.
+//! All servers run in turns in one process, each on its own thread on the first core; the client
+//! runs on the second. A round sends a number of requests and receives their replies; the median
+//! of the rounds counts. CPU time is that of the server's thread, user and system, as the scheduler
+//! accounts it. On loopback it includes the delivery of the reply to the client's socket, because
+//! the sender does that work.
 //!
-//! The echoes send every datagram back as it came. `ring echo` is this crate's engine with an answerer that copies, sending one by one;
-//! `ring echo, trains` is the same as it is used, with one send for several replies to one peer;
-//! `blocking`, `mmsg` and `tokio-uring` are written here, as plainly as they can be, so that the engines are not measured against
-//! themselves alone.
+//! The echoes return every datagram unchanged. `ring echo` is this crate's engine with a handler
+//! that copies, sending replies one by one; `ring echo, GSO` is the same engine with one send for
+//! several replies to one peer. `blocking`, `mmsg` and `tokio-uring` are written here, as simply as
+//! possible, so that the engines are not only measured against themselves.
 //!
-//! With Debian's packages `ganeti-haskell-3.0`, `knot` and `nsd` installed it measures the reference daemon and two DNS servers as well.
+//! With Debian's packages `ganeti-haskell-3.0`, `knot` and `nsd` installed, the bench measures the
+//! reference daemon and two DNS servers as well.
 //!
-//! `cargo bench --bench engines`; it takes some two minutes.
+//! `cargo bench --bench engines` takes about two minutes.
 
 mod client;
 #[path = "../cores.rs"]
@@ -35,11 +37,12 @@ use nix::unistd::gettid;
 
 use client::{FILLERS, Load, Round, cpu_of_fillers, median, round};
 use cores::{CLIENT_CORE, pin};
-use echo::{Echo, Trains, blocking, mmsg, on_thread, tokio_uring, worker};
+use echo::{Echo, Gso, blocking, mmsg, on_thread, tokio_uring, worker};
 use node::KEY;
 use server::{Protocol, Server};
 
-/// The server that the others are compared with: an echo on this crate's ring that sends one by one.
+/// The server that the others are compared with: an echo on this crate's ring that sends replies
+/// one by one.
 const FLOOR: &str = "ring echo";
 const ROUNDS: usize = 7;
 
@@ -79,25 +82,25 @@ fn main() {
         snapshot: Arc::new(loaded.snapshot),
     }));
     let engines: Vec<_> = [
-        worker(FLOOR, Some(EngineKind::Uring), Trains::No, &served, || Echo),
+        worker(FLOOR, Some(EngineKind::Uring), Gso::No, &served, || Echo),
         worker(
-            "ring echo, trains",
+            "ring echo, GSO",
             Some(EngineKind::Uring),
-            Trains::Yes,
+            Gso::Yes,
             &served,
             || Echo,
         ),
         worker(
             "uring",
             Some(EngineKind::Uring),
-            Trains::Yes,
+            Gso::Yes,
             &served,
             Responder::new,
         ),
         worker(
             "mmsg",
             Some(EngineKind::Mmsg),
-            Trains::Yes,
+            Gso::Yes,
             &served,
             Responder::new,
         ),
@@ -119,7 +122,7 @@ fn main() {
         for _ in 0..ROUNDS {
             for (server, rounds) in servers.iter().zip(&mut rounds) {
                 let is_slow = server.name == "reference";
-                // Its socket holds no more in flight, and it takes its time.
+                // Its socket holds no more requests, and it is slow.
                 let share = if is_slow { 20 } else { 1 };
                 let load = Load {
                     requests: load.requests / share,
@@ -140,7 +143,7 @@ fn main() {
     drop(workers);
 }
 
-/// What it takes to drop what is not signed, beside what it takes to answer.
+/// Measures the cost of dropping unsigned datagrams, compared with answering.
 fn garbage(servers: &[Server]) {
     let good = Protocol::Confd.request();
     let mut bad_hmac = good.clone();

@@ -1,6 +1,8 @@
-//! Other people's servers, as far as they are installed: the reference daemon, and two DNS servers, with one worker each.
+//! Servers of other projects, if they are installed: the reference daemon, and two DNS servers,
+//! with one worker each.
 //!
-//! DNS servers look a name up and copy an answer; they neither verify nor sign. So they are what is to be beaten, not what is alike.
+//! The DNS servers look up a name and copy an answer; they neither verify nor sign. So they do less
+//! work, and are a goal rather than a comparison of equals.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -27,7 +29,7 @@ ns1 IN A 192.0.2.1
 node1 IN A 192.0.2.11
 ";
 
-/// All that are installed and start.
+/// Starts all servers that are installed and run.
 pub(crate) fn all(configuration: &str) -> Vec<Server> {
     [reference(configuration), knot(), nsd()]
         .into_iter()
@@ -76,7 +78,7 @@ zone:
 fn nsd() -> Option<Server> {
     let (root, port) = (zone(), node::free_address().port());
     let directory = root.path().display();
-    // Without a limit: by default it answers a client 200 times a second.
+    // No rate limit: by default it answers a client 200 times a second.
     let text = format!(
         "server:
     server-count: 1
@@ -108,7 +110,7 @@ fn zone() -> TempDir {
     root
 }
 
-/// Starts it on the server's core, and waits for its first answer.
+/// Starts the server on its core, and waits for its first answer.
 fn start(
     name: &'static str,
     mut command: Command,

@@ -1,4 +1,4 @@
-//! What is asked: a server, what it understands, and what it has spent.
+//! A server under test: what it is asked, which answers are valid, and its CPU time.
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, UdpSocket};
@@ -11,10 +11,10 @@ use nix::unistd::Pid;
 
 use super::node::KEY;
 
-/// Room for all that is in flight.
+/// Socket buffers large enough for all requests in flight.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
-/// A server, ready to be asked.
+/// A running server.
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
@@ -22,14 +22,14 @@ pub(crate) struct Server {
     pub(crate) tasks: Tasks,
 }
 
-/// What a server understands; an echo takes anything, and gets a ping.
+/// The protocol of a server. An echo accepts anything, and gets a ping.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Confd,
     Dns,
 }
 
-/// Where CPU time is read.
+/// Where the CPU time is read.
 pub(crate) enum Tasks {
     /// A thread of this process.
     Thread(Pid),
@@ -43,7 +43,7 @@ pub(crate) enum Tasks {
 impl Drop for Tasks {
     fn drop(&mut self) {
         if let Self::Process(child, _) = self {
-            // Orderly, so that it ends its own children. It may have ended already; there is nobody to tell.
+            // With SIGTERM it ends its own children too. It may have ended already.
             let process = Pid::from_raw(child.id() as i32);
             let _ = nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGTERM);
             let _ = child.wait();
@@ -52,7 +52,7 @@ impl Drop for Tasks {
 }
 
 impl Server {
-    /// CPU time so far.
+    /// CPU time used so far.
     pub(crate) fn cpu(&self) -> Duration {
         let nanoseconds = match &self.tasks {
             Tasks::Thread(thread) => spent(&format!("/proc/self/task/{thread}")),
@@ -68,14 +68,14 @@ impl Server {
     }
 }
 
-/// A task's time on a core, in nanoseconds; 0 if it has ended.
+/// CPU time of a task in nanoseconds; 0 if it has ended.
 fn spent(task: &str) -> u64 {
     let text = std::fs::read_to_string(format!("{task}/schedstat")).unwrap_or_default();
     let first = text.split_whitespace().next();
     first.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// A process and all that descend from it.
+/// A process and all its descendants.
 fn family(process: u32) -> HashSet<u32> {
     let mut family = HashSet::from([process]);
     loop {
@@ -100,7 +100,7 @@ fn parent(process: u32) -> Option<u32> {
 }
 
 impl Protocol {
-    /// A request for something small: a ping, signed now, or the address of a name.
+    /// A small request: a ping that is signed now, or the address of a name.
     pub(crate) fn request(self) -> Vec<u8> {
         match self {
             Self::Confd => {
@@ -114,11 +114,11 @@ impl Protocol {
         }
     }
 
-    /// Whether this is an answer, and no error.
+    /// Whether this is an answer and not an error.
     pub(crate) fn is_reply(self, datagram: &[u8]) -> bool {
         match self {
             Self::Confd => datagram.starts_with(b"plj0{"),
-            // A response without an error, with one answer at least.
+            // A response without an error and with at least one answer.
             Self::Dns => {
                 datagram.len() > DNS_QUERY.len()
                     && datagram[2] & 0x80 != 0
@@ -133,7 +133,7 @@ impl Protocol {
 const DNS_QUERY: &[u8] =
     b"\x12\x34\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x05node1\x07example\x03com\x00\x00\x01\x00\x01";
 
-/// A loopback socket that holds all that is in flight.
+/// A loopback socket that can hold all requests in flight.
 pub(crate) fn bind() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback has a port");
     if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
