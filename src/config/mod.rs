@@ -19,7 +19,7 @@
 //! A field table lists key, type, what happens when the key is absent, and the request types that
 //! need the value, in the order in which the reference prints the fields. A file is refused only if
 //! it is not JSON, has a key twice, or lacks a value that a query needs. Everything else is served
-//! and reported in [`Warnings`].
+//! and reported in `Warnings`.
 //!
 //! Invariants: the text is valid JSON in canonical form; every value that a field table marks as
 //! needed has its type; recursion is at most `value::DEPTH_MAX` deep; time and memory are linear in

@@ -1,7 +1,7 @@
-//! The user check: Ganeti's accounts exist, and this process has the one that is for confd.
+//! The user check: Ganeti's accounts must exist, and the process must run as confd's account.
 //!
-//! The names are those of Debian's build (`lib/_constants.py`: `*_USER`, `*_GROUP`). Builds with other names need
-//! `--no-user-checks`.
+//! The names are those of Debian's build (`lib/_constants.py`: `*_USER`, `*_GROUP`). Builds with
+//! other names need `--no-user-checks`.
 //!
 //! Source: `Ganeti.Runtime.getEnts`, `Ganeti.Runtime.verifyDaemonUser` of version 3.0.2.
 
@@ -9,7 +9,7 @@ use nix::unistd::{self, Group, Uid, User};
 
 use super::error::Error;
 
-/// Whose files confd reads.
+/// The account that may read confd's files.
 const CONFD_USER: &str = "gnt-confd";
 /// The accounts of all daemons.
 const USERS: [&str; 5] = ["root", "gnt-masterd", "gnt-confd", "gnt-rapi", "gnt-metad"];
@@ -24,11 +24,11 @@ const GROUPS: [&str; 8] = [
     "gnt-admin",
 ];
 
-/// Checks all of it.
+/// Checks the accounts and the process's own account.
 ///
 /// # Errors
 ///
-/// Which account is missing, or who we are.
+/// An account is missing, or the process runs as another account.
 pub(super) fn check() -> Result<(), Error> {
     let mut expected = Uid::from_raw(0);
     for name in USERS {

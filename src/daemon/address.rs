@@ -1,8 +1,10 @@
-//! The address to serve: `--bind` and `--port`, else the cluster's address family and the services database.
+//! The address to serve: from `--bind` and `--port`, otherwise from the cluster's address family
+//! and the services database.
 //!
-//! No name is resolved, our own host's neither (the reference does, and dies if that fails).
+//! No name is resolved. (The reference resolves its own host name, and exits if that fails.)
 //!
-//! Source: `Ganeti.Daemon.parseAddress`, `Ganeti.Ssconf.getPrimaryIPFamily` of version 3.0.2; services(5).
+//! Source: `Ganeti.Daemon.parseAddress`, `Ganeti.Ssconf.getPrimaryIPFamily` of version 3.0.2;
+//! services(5).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
@@ -24,8 +26,8 @@ impl Numeric {
     }
 }
 
-/// Reads a numeric address: dotted IPv4, or IPv6 with or without a zone. Names, ports and brackets are none, nor are the
-/// older forms of `inet_aton` (`127.1`, `2130706433`).
+/// Parses a numeric address: dotted IPv4, or IPv6 with or without a zone. Rejects names, ports,
+/// brackets, and the older forms of `inet_aton` (`127.1`, `2130706433`).
 pub(super) fn parse(text: &str) -> Result<Numeric, String> {
     let refused = "is no numeric address; give one like 192.0.2.1, :: or fe80::1%eth0";
     if let Ok(ip) = text.parse::<IpAddr>() {
@@ -33,18 +35,18 @@ pub(super) fn parse(text: &str) -> Result<Numeric, String> {
     }
     let (ip, _zone) = text.split_once('%').ok_or(refused)?;
     ip.parse::<Ipv6Addr>().map_err(|_| refused)?;
-    // A numeric address: only the zone is looked up, among this host's interfaces.
+    // For a numeric address this only looks up the zone among the host's interfaces.
     let mut found = (text, 0).to_socket_addrs().map_err(|_| {
         "has a zone that is no interface of this host; see them with: ip link".to_owned()
     })?;
     found.next().map(Numeric).ok_or_else(|| refused.into())
 }
 
-/// The address to bind.
+/// Chooses the address to bind.
 ///
 /// # Errors
 ///
-/// The cluster's address family is none that we know.
+/// The cluster's address family is unknown.
 pub(super) fn choose(
     bind: Option<Numeric>,
     port: Option<u16>,

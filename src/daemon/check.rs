@@ -1,4 +1,4 @@
-//! `--check`: everything is loaded, nothing is served.
+//! `--check`: loads the files and serves nothing.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -7,14 +7,14 @@ use super::error::Error;
 use crate::reader::{self, Files};
 use crate::snapshot::{Loaded, Snapshot};
 
-/// Loads both files; prints what they hold on standard output, what is wrong with them on standard error.
+/// Loads both files. Prints their content to standard output, and errors to standard error.
 pub(super) fn check(files: &Files) -> ExitCode {
     let key = reader::load_key(&files.key)
         .map(|_| format!("{}: usable\n", files.key.display()))
         .map_err(|error| Error::new(error.to_string()));
     let mut status = ExitCode::SUCCESS;
     for result in [load(files), key] {
-        // Without an audience the exit status still tells.
+        // If nobody reads the output, the exit status still has the result.
         let _ = match result {
             Ok(text) => io::stdout().write_all(text.as_bytes()),
             Err(failure) => {

@@ -132,8 +132,8 @@ fn write_key(path: &Path) -> io::Result<()> {
     writeln!(file, "{digits}")
 }
 
-/// Binds a loopback address, or that of `--bind`: the port of `--port`, otherwise the first free one
-/// at or above the default.
+/// Binds a loopback address, or that of `--bind`: the port of `--port`, otherwise the first free
+/// one at or above the default.
 ///
 /// # Errors
 ///

@@ -1,10 +1,12 @@
-//! Going to the background, with a parent that stays until the outcome is known.
+//! Moving to the background, with a parent that waits for the result of the start.
 //!
-//! The process starts its own executable again, with the same arguments, and waits; the child makes itself a session, starts
-//! up, and says one word on its standard output when it serves. Until then its standard error is the parent's, so that errors
-//! reach the terminal. Unlike fork(2) this needs no unsafe code, and no thread can be caught half-way.
+//! The process starts its own executable again, with the same arguments, and waits. The child
+//! creates a session, starts up, and writes one word to its standard output when it serves. Until
+//! then it shares the parent's standard error, so that errors reach the terminal. Unlike fork(2),
+//! this needs no unsafe code and is safe with several threads.
 //!
-//! Source: `Ganeti.Daemon.daemonize`, which forks twice and reports success before the key is read; daemon(7).
+//! Source: `Ganeti.Daemon.daemonize`, which forks twice and reports success before the key is read;
+//! daemon(7).
 
 use std::env;
 use std::fs::File;
@@ -17,20 +19,21 @@ use nix::unistd::{chdir, dup2_stderr, dup2_stdout, setsid};
 
 use super::error::Error;
 
-/// Set for the child, to the parent's process id: an inherited value from elsewhere means nothing.
+/// Set for the child, to the parent's process id. Any other value is ignored.
 const MARK: &str = "GANETI_CONFD_PARENT";
 const READY: &str = "ready\n";
 
-/// Whether this process is the one in the background.
+/// Whether this process is the child, in the background.
 pub(super) fn is_child() -> bool {
     env::var(MARK).is_ok_and(|value| value == parent_id().to_string())
 }
 
-/// Starts the daemon in the background; 0 if it serves, else what it ended with, having said why.
+/// Starts the daemon in the background. Returns 0 once it serves, otherwise its exit status, after
+/// it has printed why.
 ///
 /// # Errors
 ///
-/// It could not be started at all.
+/// The child process cannot be started.
 pub(super) fn start() -> Result<ExitCode, Error> {
     let failure = |error: &dyn std::fmt::Display| {
         Error::new(format!(
@@ -38,7 +41,7 @@ pub(super) fn start() -> Result<ExitCode, Error> {
         ))
     };
     let mut args = env::args_os();
-    // The path of our own executable may have been replaced by an upgrade; this name is always right.
+    // An upgrade may have replaced the file at the executable's path; this name is always right.
     let mut child = Command::new("/proc/self/exe")
         .arg0(args.next().unwrap_or_else(|| "ganeti-confd".into()))
         .args(args)
@@ -49,7 +52,7 @@ pub(super) fn start() -> Result<ExitCode, Error> {
         .map_err(|error| failure(&error))?;
     let mut word = String::new();
     if let Some(mut stdout) = child.stdout.take() {
-        // An error is as good as silence.
+        // A read error means the same as no word.
         let _ = stdout.read_to_string(&mut word);
     }
     if word == READY {
@@ -57,7 +60,7 @@ pub(super) fn start() -> Result<ExitCode, Error> {
     }
     let status = child.wait().map_err(|error| failure(&error))?;
     match (status.code(), status.signal()) {
-        // Exit without ever having served, orderly: it was told to stop.
+        // An orderly exit before it served: a signal stopped it.
         (Some(0), _) => Err(failure(&"the daemon was stopped while it started")),
         (Some(code), _) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
         (None, signal) => Err(failure(&format!(
@@ -67,11 +70,11 @@ pub(super) fn start() -> Result<ExitCode, Error> {
     }
 }
 
-/// In the child: leaves the caller's session, directory and file mode mask.
+/// In the child: leaves the caller's session, working directory and file mode mask.
 ///
 /// # Errors
 ///
-/// The kernel refuses.
+/// The kernel refused one of these.
 pub(super) fn enter_background() -> Result<(), Error> {
     let failed = |errno| {
         Error::new(format!(
@@ -84,17 +87,19 @@ pub(super) fn enter_background() -> Result<(), Error> {
     Ok(())
 }
 
-/// In the child: tells the parent that the daemon serves, and leaves the caller's standard output and error for `log`.
+/// In the child: reports to the parent that the daemon serves, and redirects standard output and
+/// error to `log`.
 pub(super) fn ready(log: &File) {
-    // The parent may have been killed; the daemon serves all the same.
+    // The parent may have been killed; the daemon serves nevertheless.
     let _ = io::stdout().write_all(READY.as_bytes());
     let _ = io::stdout().flush();
     redirect(log);
 }
 
-/// Makes `log` standard output and error: what does not go through the log (a panic) ends up there.
+/// Redirects standard output and error to `log`, for output that does not go through the log, such
+/// as a panic.
 pub(super) fn redirect(log: &File) {
-    // Only closed descriptors are refused, and these are open.
+    // Fails only for closed descriptors, and these are open.
     let _ = dup2_stdout(log);
     let _ = dup2_stderr(log);
 }

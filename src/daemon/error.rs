@@ -1,8 +1,8 @@
-//! Why the daemon does not start.
+//! The error that keeps the daemon from starting.
 
 use std::fmt;
 
-/// One line for an administrator: what is wrong, with which thing, and what to do about it.
+/// One line for an administrator: what failed, for which file or option, and the remedy.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Error(String);
 

@@ -1,11 +1,14 @@
 //! The log: a file, standard error in the foreground, and syslog, fed by `tracing`.
 //!
-//! Invariants: an event is one line whatever it contains; logging never blocks on syslog and never fails loudly, for there
-//! is no other place to say so; no lock is held across anything but the write.
+//! Invariants: an event is one line, even if it contains control characters; logging never blocks
+//! on syslog, and its own errors are ignored, because there is no other place to report them; the
+//! lock is held only for the write.
 //!
-//! Line format as the reference's, without its thread: `2026-11-22 13:40:21,472245 UTC: ganeti-confd pid=19830 INFO message`.
+//! The line format is the reference's, without the thread:
+//! `2026-11-22 13:40:21,472245 UTC: ganeti-confd pid=19830 INFO message`.
 //!
-//! Source: `Ganeti.Logging.setupLogging` of version 3.0.2; syslog(3), RFC 3164 section 4.1 for the priority.
+//! Source: `Ganeti.Logging.setupLogging` of version 3.0.2; syslog(3); RFC 3164 section 4.1 for the
+//! priority.
 
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
@@ -27,25 +30,25 @@ use super::error::Error;
 use super::options::Syslog;
 use crate::printable::printable;
 
-/// The target of events that matter more than `INFO` and are no warnings, as `NOTICE` is in syslog.
+/// The target of events between `INFO` and `WARN`, like syslog's `NOTICE`.
 pub(super) const NOTICE: &str = "ganeti_confd::notice";
 
 const SYSLOG_SOCKET: &str = "/dev/log";
-/// Facility `daemon`, in the place it has in a priority.
+/// Facility `daemon`, shifted to its position in a priority.
 const SYSLOG_FACILITY: u8 = 3 << 3;
 
-/// What to log, and where to.
+/// What to log, and where.
 #[derive(Clone, Debug)]
 pub(super) struct LogSettings {
-    /// The log file, appended to; none for a demo.
+    /// The log file, opened for appending; `None` for a demo.
     pub(super) file: Option<PathBuf>,
-    /// Whether standard error is somebody's terminal, to be logged to as well.
+    /// Whether to log to standard error as well (in the foreground).
     pub(super) foreground: bool,
     pub(super) syslog: Syslog,
     pub(super) debug: bool,
 }
 
-/// The open log. A clone is another handle to the same.
+/// The open log. A clone is another handle to the same log.
 #[derive(Clone, Debug)]
 pub(super) struct Log(Arc<Sinks>);
 
@@ -57,11 +60,11 @@ struct Sinks {
 }
 
 impl Log {
-    /// Opens what is logged to, and makes it where all of this process's events go.
+    /// Opens the log, and directs all events of this process to it.
     ///
     /// # Errors
     ///
-    /// The file cannot be opened, or nobody listens for syslog messages.
+    /// The file cannot be opened, or no syslog daemon listens.
     pub(super) fn open(settings: LogSettings) -> Result<Self, Error> {
         let file = settings.file().map(open_file).transpose()?;
         let syslog = match settings.syslog {
@@ -82,12 +85,12 @@ impl Log {
             syslog,
         }));
         let layer = LogLayer(log.clone()).with_filter(filter);
-        // Only one log is ever opened in a process.
+        // A process opens only one log.
         let _ = Registry::default().with(layer).try_init();
         Ok(log)
     }
 
-    /// Opens the file again, by its name, after it was rotated. The old one stays if that fails.
+    /// Reopens the file by its name, after a rotation. Keeps the old file if that fails.
     ///
     /// # Errors
     ///
@@ -103,7 +106,7 @@ impl Log {
         Ok(())
     }
 
-    /// In the background: tells the parent that the daemon serves, and leaves its terminal.
+    /// In the background: reports to the parent that the daemon serves, and leaves its terminal.
     pub(super) fn leave_terminal(&self) {
         if let Some(file) = &*self.file()
             && !self.0.settings.foreground
@@ -112,7 +115,7 @@ impl Log {
         }
     }
 
-    /// Logs why the daemon does not start, to all places but standard error, where it is said anyway.
+    /// Logs why the daemon does not start, except to standard error, where the caller prints it.
     pub(super) fn record(&self, failure: &Error) {
         self.write(Severity::Error, &failure.to_string(), false);
     }
@@ -128,7 +131,7 @@ impl Log {
             timestamp(),
             std::process::id()
         );
-        // Errors of the log itself are nobody's to handle: a full disk must not stop the daemon.
+        // Errors of the log itself are ignored: a full disk must not stop the daemon.
         if self.0.settings.syslog != Syslog::Only
             && let Some(file) = &mut *self.file()
         {
@@ -145,14 +148,15 @@ impl Log {
                 "<{priority}>ganeti-confd[{}]: {message}",
                 std::process::id()
             );
-            // By name each time: the listener may have been restarted.
+            // Addressed by name each time, because the syslog daemon may have been restarted.
             let _ = socket.send_to(datagram.as_bytes(), SYSLOG_SOCKET);
         }
     }
 }
 
 impl LogSettings {
-    /// The file to hold open: in the background it takes what is printed even if all messages go to syslog.
+    /// The file to open. In the background it is opened even if all messages go to syslog, because
+    /// standard output and error are redirected to it.
     fn file(&self) -> Option<&Path> {
         let wanted = self.syslog != Syslog::Only || !self.foreground;
         self.file.as_deref().filter(|_| wanted)
@@ -173,7 +177,7 @@ fn open_syslog() -> Result<UnixDatagram, Error> {
     let connect = || {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        // Only to see whether somebody listens; messages are sent by name.
+        // Only checks whether a syslog daemon listens; messages are addressed by name.
         UnixDatagram::unbound()?.connect(SYSLOG_SOCKET)?;
         Ok(socket)
     };
@@ -184,17 +188,17 @@ fn open_syslog() -> Result<UnixDatagram, Error> {
     })
 }
 
-/// Now, as `2026-11-22 13:40:21,472245 UTC:`.
+/// The current time, as `2026-11-22 13:40:21,472245 UTC:`.
 fn timestamp() -> String {
     let mut text = String::with_capacity(32);
-    // RFC 3339 in UTC with microseconds; the clock cannot fail to print.
+    // RFC 3339 in UTC with microseconds.
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));
     text.replace('T', " ")
         .replace('.', ",")
         .replace('Z', " UTC:")
 }
 
-/// How bad it is, with syslog's numbers.
+/// The severity, with syslog's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Severity {
@@ -229,7 +233,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Hands events to the log.
+/// Writes events to the log.
 struct LogLayer(Log);
 
 impl<S: Subscriber> Layer<S> for LogLayer {
@@ -251,7 +255,7 @@ impl Visit for EventText {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let text = &mut self.0;
-        // A String takes any text.
+        // Writing to a String cannot fail.
         let _ = match field.name() {
             "message" => write!(text, "{value:?}"),
             name => write!(text, " {name}={value:?}"),

@@ -1,19 +1,19 @@
-//! The daemon: options, checks, detaching, log, pid file, signals; the wiring of the other modules.
+//! The daemon: options, checks, detaching, log, pid file and signals. Connects the other modules.
 //!
-//! In order, each step undone by leaving it:
+//! The steps, in order; each is undone when its scope ends:
 //!
 //! ```text
-//! options -> accounts -> address          said on the terminal, by the process that was started
-//!   [detach]                              from here on in the child; the parent waits for the outcome
+//! options -> accounts -> address          errors go to the terminal, from the started process
+//!   [detach]                              the rest runs in the child; the parent waits
 //! log -> signals -> pid file -> socket
 //!   -> key and configuration -> workers
-//! ready                                   the parent ends with 0; a service manager is told
+//! ready                                   the parent exits with 0; notifies a service manager
 //! control loop                            signals, reader, counters, failed workers
 //! workers -> pid file -> log
 //! ```
 //!
-//! Invariants: there is no half-dead daemon (whatever fails ends the process, with status 1); signals are caught before the
-//! pid file says whom to send them to; only this module prints.
+//! Invariants: the daemon never runs partially (every failure ends the process with status 1);
+//! signals are handled before the pid file says where to send them; only this module prints.
 //!
 //! Source: ganeti-confd(8), `Ganeti.Daemon.genericMain` of version 3.0.2.
 #![forbid(unsafe_code)]
@@ -59,8 +59,8 @@ use signals::{SignalRequest, Signals};
 
 /// Runs `ganeti-confd` with this process's command line and environment.
 pub fn main() -> ExitCode {
-    // As the reference's, the main thread goes by this name however the executable is called: daemon-util finds the daemon by
-    // it (start-stop-daemon --name).
+    // The main thread has this name even if the executable has another, as in the reference:
+    // daemon-util finds the daemon by it (start-stop-daemon --name).
     let _ = nix::sys::prctl::set_name(c"ganeti-confd");
     let ending = match Options::parse_from_args(std::env::args_os()) {
         Ok(options) => execute(&options),
@@ -84,20 +84,21 @@ pub fn command() -> clap::Command {
     <Options as clap::CommandFactory>::command()
 }
 
-/// How the process ends when nothing is wrong with its start.
+/// How the process ends after a successful start.
 #[derive(Debug)]
 enum Exit {
     Exit(ExitCode),
-    /// By SIGINT, after the orderly end.
+    /// By SIGINT, after an orderly shutdown.
     Interrupted,
 }
 
 fn print_error(text: &str) {
-    // A closed standard error is no reason to die otherwise.
+    // A closed standard error must not change how the process ends.
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// Ends as a process without a handler would: shells see 130, service managers no failure.
+/// Ends the process by SIGINT, as if it had no handler: shells see status 130, service managers no
+/// failure.
 fn die_of_interrupt() -> ExitCode {
     let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGINT);
     ExitCode::from(130)
@@ -138,7 +139,7 @@ fn execute(options: &Options) -> Result<Exit, Error> {
     })
 }
 
-/// Where everything is.
+/// The paths of all files.
 #[derive(Debug)]
 struct Paths {
     files: Files,
@@ -148,7 +149,7 @@ struct Paths {
 }
 
 impl Paths {
-    /// Ganeti's paths, unless options name others.
+    /// Ganeti's paths, or those that options name.
     fn from_environment(options: &Options) -> Self {
         let node = NodeFiles::from_env();
         let given = |path: &Option<PathBuf>| path.as_deref().map(absolute);
@@ -165,7 +166,8 @@ impl Paths {
     }
 }
 
-/// The path as it is if it does not depend on the working directory, which changes when detaching: error answers quote it.
+/// Makes `path` absolute, because detaching changes the working directory. An absolute path stays
+/// as it is: error answers quote it.
 fn absolute(path: &Path) -> PathBuf {
     if path.is_absolute() {
         return path.to_owned();
@@ -186,7 +188,7 @@ fn log_settings(options: &Options, file: Option<PathBuf>, foreground: bool) -> l
     }
 }
 
-/// Runs `serve` on a tokio-uring runtime, or on a plain one where io_uring is refused.
+/// Runs `serve` on a tokio-uring runtime, or on a tokio runtime if io_uring is not available.
 fn on_control_plane<F: Future<Output = Result<Exit, Error>>>(
     log: &Log,
     serve: impl FnOnce(Io) -> F,
@@ -198,7 +200,7 @@ fn on_control_plane<F: Future<Output = Result<Exit, Error>>>(
             .build()
         {
             Ok(runtime) => {
-                debug!("Reading files without io_uring, which is refused: {why}");
+                debug!("Reading files without io_uring, which is not available: {why}");
                 runtime.block_on(serve(Io::Blocking))
             }
             Err(error) => Err(Error::new(format!(
@@ -243,7 +245,7 @@ async fn serve_cluster(
     Ok(ending)
 }
 
-/// The sockets, or what to do about not having them.
+/// Adds the address and a remedy to an error of binding.
 fn bound(sockets: io::Result<Sockets>, address: SocketAddr) -> Result<Sockets, Error> {
     sockets.map_err(|error| {
         let remedy = match error.kind() {
@@ -260,7 +262,7 @@ fn bound(sockets: io::Result<Sockets>, address: SocketAddr) -> Result<Sockets, E
     })
 }
 
-/// The two planes, running.
+/// The running control plane and data plane.
 struct Service {
     workers: Workers,
     reader: Reader,
@@ -291,7 +293,7 @@ impl Service {
         let workers = engine::start(sockets, options.engine, &served, responder)
             .map_err(|error| Error::new(error.to_string()))?;
         if let Some(why) = workers.fallback_reason() {
-            warn!("Serving through recvmmsg, for io_uring is refused: {why}");
+            warn!("io_uring is not available, using recvmmsg: {why}");
         }
         info!(
             "Serving {}/udp, {} workers, engine {}",
@@ -306,52 +308,66 @@ impl Service {
         })
     }
 
-    /// Serves until told to stop, or until a worker fails.
-    async fn run(self, mut signals: Signals, log: &Log) -> Exit {
+    /// Serves until a signal says to stop, or until a worker fails.
+    async fn run(self, signals: Signals, log: &Log) -> Exit {
+        let Self {
+            reader,
+            served,
+            workers,
+        } = self;
         notify(NotifyState::Ready);
-        let workers = &self.workers;
         let mut report = Report::default();
-        let status = self.reader.status();
-        let mut loads = 0;
-        let ending = {
-            let mut reading = pin!(self.reader.run(Arc::clone(&self.served), || workers.wake()));
-            let mut failure = pin!(failure(workers));
-            let mut ticks = tokio::time::interval(report::INTERVAL);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    request = signals.next() => match request {
-                        SignalRequest::Terminate => break Exit::Exit(ExitCode::SUCCESS),
-                        SignalRequest::Interrupt => break Exit::Interrupted,
-                        SignalRequest::ReopenLog => reopen(log),
-                        SignalRequest::LogCounters => report::log_all(workers.counters()),
-                    },
-                    why = &mut failure => {
-                        error!("Stopping, for a worker has failed: {why}");
-                        break Exit::Exit(ExitCode::FAILURE);
-                    }
-                    _ = ticks.tick() => {
-                        report.log_growth(workers.counters());
-                        let loads_now = status.read().loads;
-                        if std::mem::replace(&mut loads, loads_now) != loads_now {
-                            engine::release_freed_memory();
-                        }
-                    }
-                    never = &mut reading => match never {},
-                }
-            }
-        };
+        let exit = control_loop(reader, served, &workers, &mut report, signals, log).await;
         notify(NotifyState::Stopping);
         report.log_growth(workers.counters());
-        if let Err(error) = self.workers.stop() {
-            error!("A worker does not end: {error}");
+        if let Err(error) = workers.stop() {
+            error!("A worker did not stop: {error}");
             return Exit::Exit(ExitCode::FAILURE);
         }
-        ending
+        exit
     }
 }
 
-/// Waits for a worker to end by itself, and says why it has.
+/// Follows the files and handles signals until one says to stop, or until a worker fails.
+async fn control_loop(
+    reader: Reader,
+    served: Arc<ArcSwap<Served>>,
+    workers: &Workers,
+    report: &mut Report,
+    mut signals: Signals,
+    log: &Log,
+) -> Exit {
+    let status = reader.status();
+    let mut loads = 0;
+    let mut reading = pin!(reader.run(served, || workers.wake()));
+    let mut failure = pin!(failure(workers));
+    let mut ticks = tokio::time::interval(report::INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            request = signals.next() => match request {
+                SignalRequest::Terminate => return Exit::Exit(ExitCode::SUCCESS),
+                SignalRequest::Interrupt => return Exit::Interrupted,
+                SignalRequest::ReopenLog => reopen(log),
+                SignalRequest::LogCounters => report::log_all(workers.counters()),
+            },
+            why = &mut failure => {
+                error!("Stopping: a worker failed: {why}");
+                return Exit::Exit(ExitCode::FAILURE);
+            }
+            _ = ticks.tick() => {
+                report.log_growth(workers.counters());
+                let loads_now = status.read().loads;
+                if std::mem::replace(&mut loads, loads_now) != loads_now {
+                    engine::release_freed_memory();
+                }
+            }
+            never = &mut reading => match never {},
+        }
+    }
+}
+
+/// Waits until a worker fails, and returns why.
 #[expect(
     deprecated,
     reason = "its successor is an unsafe function, which asks for what a BorrowedFd keeps by itself"
@@ -373,14 +389,14 @@ async fn failure(workers: &Workers) -> String {
 
 fn reopen(log: &Log) {
     match log.reopen() {
-        Ok(()) => info!("Log file opened again"),
+        Ok(()) => info!("Log file reopened"),
         Err(failure) => error!("{failure}"),
     }
 }
 
-/// Tells the service manager, if there is one that asked to be told (`NOTIFY_SOCKET`).
+/// Notifies the service manager, if it asked for notifications (`NOTIFY_SOCKET`).
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        warn!("Cannot tell the service manager: {error}");
+        warn!("Cannot notify the service manager: {error}");
     }
 }

@@ -1,7 +1,8 @@
-//! The command line: `ganeti-confd`'s own options, and ours beside them.
+//! The command line: the options of the reference, and additional ones.
 //!
-//! Differences from the reference's getopt (`Ganeti.Daemon.parseOpts`): values are checked as they are met, so that of two
-//! mistakes the first is reported; ports are decimal and in range; `--syslog` alone means `yes`.
+//! Differences from the reference's getopt (`Ganeti.Daemon.parseOpts`): values are checked in
+//! order, so of two mistakes the first is reported; ports are decimal and in range; `--syslog`
+//! alone means `yes`.
 //!
 //! Source: ganeti-confd(8), `Ganeti.Daemon`, `Ganeti.Common` of version 3.0.2.
 
@@ -14,11 +15,11 @@ use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
 
 use super::address;
 use crate::engine::EngineKind;
-use crate::reader;
+use crate::reader::OnBadConfig;
 
-/// The most workers that can be asked for: each takes a socket, a ring and its buffers.
+/// Most workers: each needs a socket, a ring and buffers.
 const WORKERS_MAX: u64 = 256;
-/// The largest demo: about 2 GB of `config.data`.
+/// The largest demo cluster, with about 2 GB of `config.data`.
 const DEMO_NODES_MAX: usize = 10_000;
 const DEMO_INSTANCES_MAX: usize = 1_000_000;
 
@@ -56,7 +57,7 @@ Exit status:
 
 The user check: the daemon must run as gnt-confd, and the accounts of Ganeti's daemons must exist.";
 
-/// What was asked for on the command line.
+/// The parsed command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "ganeti-confd",
@@ -82,15 +83,18 @@ pub(super) struct Options {
     #[arg(short, long, aliases = ["d", "de"])]
     pub(super) debug: bool,
 
-    /// Network port, 1 to 65535, or 0 for any free one, named in the log [default: from /etc/services, else 1814]
+    /// Network port, 1 to 65535, or 0 for any free one, named in the log [default: from
+    /// /etc/services, else 1814]
     #[arg(short, long, value_parser = port, allow_hyphen_values = true)]
     pub(super) port: Option<u16>,
 
-    /// Bind address: numeric IPv4 or IPv6, like 192.0.2.1, ::1 or fe80::1%eth0 [default: any, IPv4 or IPv6 as in the cluster]
+    /// Bind address: numeric IPv4 or IPv6, like 192.0.2.1, ::1 or fe80::1%eth0 [default: any, IPv4
+    /// or IPv6 as in the cluster]
     #[arg(short, long, value_name = "ADDR", value_parser = address::parse)]
     pub(super) bind: Option<address::Numeric>,
 
-    /// Log to syslog, except debug messages: not at all, too, or instead of the log file [default: no]
+    /// Log to syslog, except debug messages: no, yes (in addition to the log file), or only
+    /// [default: no]
     #[arg(long, value_name = "WHEN", num_args = 0..=1, default_missing_value = "yes")]
     syslog: Option<Syslog>,
 
@@ -102,7 +106,8 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Beyond the original")]
     pub(super) key: Option<PathBuf>,
 
-    /// Serve datagrams through io_uring, through recvmmsg(2), or through the first of them that works [default: auto]
+    /// Receive through io_uring, through recvmmsg(2), or through io_uring if it is available
+    /// [default: auto]
     #[arg(
         long,
         value_name = "ENGINE",
@@ -111,26 +116,29 @@ pub(super) struct Options {
         hide_default_value = true,
         help_heading = "Beyond the original"
     )]
-    // Written out, so that clap does not take it for an option that may be absent.
+    // With the full path, so that clap does not treat it as an option that may be absent.
     pub(super) engine: std::option::Option<EngineKind>,
 
     /// Threads that serve datagrams [default: the cores available, at most 4]
     #[arg(long, value_name = "N", value_parser = workers, allow_hyphen_values = true, help_heading = "Beyond the original")]
     workers: Option<usize>,
 
-    /// When config.data becomes unusable, serve the last good one, or answer errors as the original does [default: keep]
-    #[arg(long, value_name = "WHAT", help_heading = "Beyond the original")]
+    /// While config.data is unusable, serve the last good one, or answer errors as the original
+    /// does [default: keep]
+    #[arg(long, value_name = "WHAT", value_parser = on_bad_config_parser(), help_heading = "Beyond the original")]
     on_bad_config: Option<OnBadConfig>,
 
-    /// Answer each signed request to one address only: the first that it is received from [default: on]
+    /// Answer each signed request to one address only: the first that it is received from [default:
+    /// on]
     #[arg(long, value_name = "WHEN", help_heading = "Beyond the original")]
     replay_protection: Option<Switch>,
 
-    /// Load the configuration and the key, print what they hold or what is wrong with them and where, and exit
+    /// Load the configuration and the key, print their content or their errors, and exit
     #[arg(long, help_heading = "Beyond the original")]
     pub(super) check: bool,
 
-    /// Serve a sample cluster of this size with a new key, from a temporary directory on loopback [default: 3:10]
+    /// Serve a sample cluster of this size with a new key, from a temporary directory on loopback
+    /// [default: 3:10]
     #[arg(
         long,
         value_name = "NODES:INSTANCES",
@@ -169,20 +177,14 @@ enum Switch {
     Off,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum OnBadConfig {
-    Keep,
-    Error,
-}
-
-/// How large a demo's cluster is.
+/// The size of a demo cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DemoSize {
     pub(super) nodes: usize,
     pub(super) instances: usize,
 }
 
-/// A command line that is not followed: what to print, and the exit status.
+/// A refused command line: the text to print, and the exit status.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) text: String,
@@ -190,18 +192,19 @@ pub(super) struct Refusal {
 }
 
 impl Options {
-    /// Reads a command line, the program's name first.
+    /// Parses a command line, which starts with the program's name.
     ///
     /// # Errors
     ///
-    /// What is wrong with it: status 2 for an option that does not exist or lacks its value, 1 for a bad value.
+    /// Status 2 for an unknown option or a missing value, 1 for a bad value.
     pub(super) fn parse_from_args(
         args: impl IntoIterator<Item = OsString>,
     ) -> Result<Self, Refusal> {
         Self::try_parse_from(args).map_err(|error| refusal(&error))
     }
 
-    /// What to print instead of doing anything, if that is what was asked for.
+    /// The text to print for `--help`, `--version` or `--help-completion`, if one of them was
+    /// given.
     pub(super) fn information(&self) -> Option<String> {
         if self.help {
             Some(Self::command().render_help().to_string())
@@ -222,7 +225,7 @@ impl Options {
         self.workers
     }
 
-    /// How many workers to start.
+    /// The number of workers to start.
     pub(super) fn workers(&self) -> usize {
         let available = || std::thread::available_parallelism().map_or(1, |cores| cores.get());
         self.workers.unwrap_or_else(|| available().min(4))
@@ -233,13 +236,18 @@ impl Options {
         self.replay_protection != Some(Switch::Off)
     }
 
-    /// What a bad configuration does.
-    pub(super) fn on_bad_config(&self) -> reader::OnBadConfig {
-        match self.on_bad_config {
-            None | Some(OnBadConfig::Keep) => reader::OnBadConfig::KeepLast,
-            Some(OnBadConfig::Error) => reader::OnBadConfig::Error,
-        }
+    /// What to do while the configuration is bad.
+    pub(super) fn on_bad_config(&self) -> OnBadConfig {
+        self.on_bad_config.unwrap_or(OnBadConfig::KeepLast)
     }
+}
+
+/// Parses `--on-bad-config`.
+fn on_bad_config_parser() -> impl TypedValueParser<Value = OnBadConfig> {
+    PossibleValuesParser::new(["keep", "error"]).map(|name| match name.as_str() {
+        "error" => OnBadConfig::Error,
+        _ => OnBadConfig::KeepLast,
+    })
 }
 
 /// Parses `--engine`; `auto` is `None`.
@@ -287,7 +295,7 @@ fn completion() -> String {
     command.get_arguments().filter_map(line).collect()
 }
 
-/// Clap's error in one line where it is about a value, as it is (with usage) where it is about syntax.
+/// Clap's error: one line for a bad value, unchanged (with usage) for bad syntax.
 fn refusal(error: &clap::Error) -> Refusal {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
@@ -355,7 +363,7 @@ fn demo_size(text: &str) -> Result<DemoSize, String> {
         })
 }
 
-/// Digits and nothing else; `str::parse` would take a sign.
+/// Parses digits only; `str::parse` would accept a sign.
 fn parse_decimal(text: &str) -> Option<u64> {
     text.bytes()
         .all(|b| b.is_ascii_digit())

@@ -1,10 +1,11 @@
-//! The pid file: says who the daemon is, and by its lock that it lives.
+//! The pid file: holds the daemon's process id; its lock shows that the daemon runs.
 //!
-//! Invariants: the lock is taken before anything is written, and held until the process ends or the file is removed; only
-//! the holder of the lock removes the file, and only its own. The lock is a POSIX record lock, the kind that the reference
-//! takes, so that the two exclude each other.
+//! Invariants: the lock is taken before anything is written, and held until the process ends or the
+//! file is removed; only the holder of the lock removes the file, and only its own. The lock is a
+//! POSIX record lock, as the reference's, so that the two daemons exclude each other.
 //!
-//! Source: `Ganeti.Daemon.writePidFile`, which does not truncate an older, longer content; fcntl(2).
+//! Source: `Ganeti.Daemon.writePidFile`, which does not truncate an older, longer content;
+//! fcntl(2).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -17,10 +18,10 @@ use nix::libc;
 
 use super::error::Error;
 
-/// How often the file may vanish between being opened and being locked: as often as daemons end in that moment.
+/// Retries if another daemon removes the file between our open and our lock.
 const ATTEMPTS_MAX: usize = 10;
 
-/// Our locked pid file. Removed when dropped.
+/// The locked pid file. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct PidFile {
     path: PathBuf,
@@ -28,11 +29,11 @@ pub(super) struct PidFile {
 }
 
 impl PidFile {
-    /// Creates or takes over the file at `path`.
+    /// Creates the file at `path`, or takes over one that is not locked.
     ///
     /// # Errors
     ///
-    /// Another daemon has it, or it cannot be written.
+    /// Another daemon holds the lock, or the file cannot be written.
     pub(super) fn create(path: &Path) -> Result<Self, Error> {
         let failure = |what: &str, error: &dyn std::fmt::Display| {
             Error::new(format!(
@@ -47,7 +48,7 @@ impl PidFile {
                 Err(Errno::EAGAIN | Errno::EACCES) => return Err(already_running(path, &file)),
                 Err(errno) => return Err(failure("lock", &errno)),
             }
-            // The daemon that had the file may have removed it meanwhile: then this lock excludes nobody.
+            // Another daemon may have removed the file meanwhile; then this lock excludes no one.
             if is_at(&file, path) {
                 write_pid(&file).map_err(|error| failure("write", &error))?;
                 let path = path.to_owned();
@@ -61,7 +62,7 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         if is_at(&self.file, &self.path) {
-            // Nobody is left to tell.
+            // There is no place to report an error any more.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -120,7 +121,7 @@ fn already_running(path: &Path, file: &File) -> Error {
 mod tests {
     use super::*;
 
-    // A process never excludes itself; locking against others is tested with real daemons.
+    // A process does not exclude itself. Tests with two daemons are in tests/it/daemon.rs.
 
     #[test]
     fn an_older_longer_content_goes_away() {

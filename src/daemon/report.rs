@@ -1,6 +1,7 @@
-//! What the workers counted, as log lines at a bounded rate.
+//! Logs what the workers counted, at a bounded rate.
 //!
-//! The control plane asks at most every [`INTERVAL`]; each reason then gets at most one line, however many datagrams met it.
+//! The control plane calls this at most once per [`INTERVAL`]. Each reason then causes at most one
+//! line, for any number of datagrams.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,17 +13,17 @@ use crate::engine::{Counters, Totals};
 use crate::protocol::Reject;
 use crate::protocol::request::RequestType;
 
-/// At most one line per reason in this time.
+/// Each reason is logged at most once in this time.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 
-/// What was logged already.
+/// The counts that were already logged.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     seen: Vec<Totals>,
 }
 
 impl Report {
-    /// Logs what has grown since the last time.
+    /// Logs what has grown since the last call.
     pub(super) fn log_growth(&mut self, workers: &[Arc<Counters>]) {
         let now: Vec<_> = workers.iter().map(|counters| counters.snapshot()).collect();
         self.seen.resize_with(now.len(), Totals::default);
@@ -47,13 +48,13 @@ impl Report {
         let (count, _) = self.growth(&now, |totals| totals.send_errors);
         if count > 0 {
             warn!(
-                "The kernel refused to send {count} replies (no route, a firewall, or a full queue)"
+                "The kernel refused to send {count} replies (no route, a firewall, or a full send buffer)"
             );
         }
         self.seen = now;
     }
 
-    /// By how much a number grew in all workers, and in which of them most.
+    /// The growth of a counter in all workers, and the index of the worker where it grew most.
     fn growth(&self, now: &[Totals], number: impl Fn(&Totals) -> u64) -> (u64, usize) {
         let each = || {
             let pairs = now.iter().zip(&self.seen);

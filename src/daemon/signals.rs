@@ -1,6 +1,6 @@
 //! Signals, as events of the control plane.
 //!
-//! PIPE is ignored by Rust's runtime from the start.
+//! Rust's runtime ignores PIPE from the start.
 
 use std::io;
 
@@ -8,20 +8,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::error::Error;
 
-/// What a signal asks for.
+/// The request that a signal makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SignalRequest {
     /// TERM.
     Terminate,
     /// INT.
     Interrupt,
-    /// HUP: open the log file again.
+    /// HUP: reopen the log file.
     ReopenLog,
     /// USR1: log all counters.
     LogCounters,
 }
 
-/// The signals that are caught from [`Signals::catch`] on.
+/// The handled signals.
 #[derive(Debug)]
 pub(super) struct Signals {
     terminate: Signal,
@@ -32,11 +32,11 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Catches them. Needs a tokio runtime.
+    /// Installs the handlers. Needs a tokio runtime.
     ///
     /// # Errors
     ///
-    /// The kernel refuses.
+    /// The kernel refused.
     pub(super) fn catch() -> Result<Self, Error> {
         Self::try_catch().map_err(|error| Error::new(format!("cannot catch signals: {error}")))
     }
@@ -51,7 +51,7 @@ impl Signals {
         })
     }
 
-    /// The next thing asked for. May be dropped at any time without losing a signal.
+    /// Waits for the next request. Cancel safe: dropping the future loses no signal.
     pub(super) async fn next(&mut self) -> SignalRequest {
         loop {
             tokio::select! {

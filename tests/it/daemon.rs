@@ -470,8 +470,8 @@ fn sighup_reopens_the_log_file() {
     let mut daemon = root.start(&[]);
     fs::rename(root.log_file(), &rotated).unwrap();
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for("Log file opened again");
-    assert!(root.log().contains("Log file opened again"));
+    daemon.wait_for("Log file reopened");
+    assert!(root.log().contains("Log file reopened"));
 
     // The directory is gone: the daemon reports that and keeps its open file.
     let logs = root.path("var/log/ganeti");
@@ -508,7 +508,7 @@ fn in_the_background_it_detaches_from_the_caller() {
     // After a rotation, standard error is the new log file.
     fs::rename(root.log_file(), root.path("rotated")).unwrap();
     kill(daemon.0, Signal::SIGHUP).unwrap();
-    wait_until(|| root.log().contains("Log file opened again"));
+    wait_until(|| root.log().contains("Log file reopened"));
     assert_eq!(fs::read_link(daemon.proc("fd/2")).unwrap(), root.log_file());
 
     let pid = daemon.0;
@@ -562,7 +562,7 @@ fn start_stop_daemon_finds_it() {
     succeeds(&check);
     succeeds(&["--stop", "--signal", "0", "--exec", BINARY]);
     succeeds(&[&["--stop", "--signal", "HUP", "--oknodo"][..], &name].concat());
-    wait_until(|| root.log().contains("Log file opened again"));
+    wait_until(|| root.log().contains("Log file reopened"));
     // The daemon is a child of this process, and counts as running until it is reaped.
     let pid = fs::read_to_string(root.pid_file()).unwrap();
     let daemon = Pid::from_raw(pid.trim_end().parse().unwrap());

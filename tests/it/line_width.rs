@@ -12,9 +12,6 @@ const ROOTS: [&str; 6] = ["src", "tests", "benches", "examples", "fuzz", "docs"]
 /// Below these are no texts of ours.
 const SKIPPED: [&str; 5] = ["target", "corpus", "artifacts", "found", "data"];
 
-/// Files that are still being rewrapped.
-const PENDING: &[&str] = &["src/daemon", "src/reader"];
-
 /// Rust and Markdown files in the project's root folder and below [`ROOTS`].
 fn files() -> Vec<PathBuf> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -79,9 +76,6 @@ fn comments_and_prose_wrap_at_100_columns() {
     let mut wide = Vec::new();
     for file in files() {
         let name = file.strip_prefix(project).expect("below the project");
-        if PENDING.iter().any(|pending| name.starts_with(pending)) {
-            continue;
-        }
         let text = fs::read_to_string(&file).expect("UTF-8");
         let is_markdown = name.extension().is_some_and(|extension| extension == "md");
         let lines = wide_lines(&text, is_markdown);

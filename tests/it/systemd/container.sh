@@ -56,7 +56,7 @@ start-stop-daemon --stop --signal 0 --quiet --pidfile /run/ganeti/ganeti-confd.p
     --name ganeti-confd
 mv $log $log.1
 systemctl reload ganeti-confd.service
-timeout 20 sh -c "until grep -q 'Log file opened again' $log; do sleep 0.05; done"
+timeout 20 sh -c "until grep -q 'Log file reopened' $log; do sleep 0.05; done"
 restart_under_load alone 5 2s
 systemctl stop ganeti-confd.service
 fact pid-file-after-stop "$(ls /run/ganeti)"
