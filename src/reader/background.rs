@@ -1,4 +1,5 @@
-//! Work that must not keep the control plane's thread from its signals, nor a worker from its core.
+//! Runs long computations on a separate low-priority thread, so that they delay neither the control
+//! plane nor the workers.
 
 use std::io;
 use std::thread;
@@ -6,29 +7,34 @@ use std::thread;
 use nix::errno::Errno;
 use tokio::sync::oneshot;
 
-/// How much nicer than the daemon a loader is: the weight of nice 10 is a tenth of that of nice 0 (`sched(7)`), so a
-/// worker on the same core hardly notices it, and an idle core is still used whole.
+/// Nice increment of the loader thread.
+///
+/// The scheduler gives a nice 10 thread about a tenth of the weight of a nice 0 thread
+/// (`sched(7)`). A worker on the same core is hardly slowed down, and an idle core is still fully
+/// used.
 const NICE: i32 = 10;
 
-/// Why there is no result.
+/// Error of running work in the background.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BackgroundError {
-    /// The thread could not be started; a later try may succeed.
+    /// The thread could not be started. A retry may succeed.
     NotStarted(Errno),
-    /// The work panicked, which is a bug in it.
+    /// The work panicked, which is a bug in the work.
     Panicked,
 }
 
-/// Runs `work` on a thread of its own, named `confd-loader`, at lower priority, and waits for its result.
+/// Runs `work` on a new low-priority thread named `confd-loader` and waits for its result.
 ///
-/// A thread for each piece of work: there is at most one a second, what it leaves in thread-local caches goes with it, and
-/// a panic in it is an error here. When the caller stops waiting, `work` ends by itself and its result is dropped.
+/// Each call starts a thread. Calls are at most one per second, the thread's exit frees its
+/// thread-local caches, and a panic becomes an error. If the returned future is dropped, `work`
+/// runs to its end and its result is dropped.
 pub(super) async fn background<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, BackgroundError> {
     let (sender, receiver) = oneshot::channel();
     let run = move || {
-        // On Linux this concerns the calling thread only. Being refused it costs no more than a politeness.
+        // On Linux, nice applies to the calling thread only. If it is refused, the loader runs at
+        // normal priority.
         let _ = rustix::process::nice(NICE);
         let _ = sender.send(work());
     };
@@ -53,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_loader_is_nicer() {
+    fn only_the_loader_thread_has_lower_priority() {
         let nice = || rustix::process::getpriority_process(None).expect("a priority");
         let before = nice();
         let inside = block_on(background(move || {
@@ -65,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_stays_inside() {
+    fn a_panic_is_returned_as_an_error() {
         let result: Result<(), _> = block_on(background(|| panic!("on purpose")));
         assert_eq!(result, Err(BackgroundError::Panicked));
     }

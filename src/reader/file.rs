@@ -1,10 +1,11 @@
-//! One file: what it is now, and what is in it.
+//! Identifies and reads a single file.
 //!
-//! Reading goes through io_uring, or through plain system calls on a thread of its own where io_uring is refused; both
-//! give the same answers. A file is read once, into one buffer of its size, and compared with itself afterwards.
+//! Files are read through io_uring or, where io_uring is not available, with blocking system calls
+//! on a separate thread. Both return the same results. A file is read once, into one buffer of its
+//! size. Its metadata is compared before and after the read, to detect concurrent writes.
 //!
-//! Sources: `statx(2)`, `open(2)`; `Ganeti.ConfigReader` (`getFStat`) for what identifies a version of a file, to which
-//! we add the device, nanoseconds and the change time.
+//! Sources: `statx(2)`, `open(2)`, and `Ganeti.ConfigReader` (`getFStat`) for the fields that
+//! identify a version of a file. This module adds the device, the nanoseconds and the change time.
 
 use std::fs::Metadata;
 use std::io::{self, Read};
@@ -14,38 +15,52 @@ use std::path::Path;
 use nix::errno::Errno;
 use tokio_uring::buf::BoundedBuf;
 
-use super::Io;
 use super::background::{BackgroundError, background};
 
-/// How much is read at a time through io_uring, in bytes.
+/// How files are read. Must match the runtime that runs the
+/// [`Reader`](super::Reader).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// Through the ring of a tokio-uring runtime.
+    Uring,
+    /// With blocking system calls on a separate thread, on any tokio runtime with I/O and time
+    /// enabled.
+    Blocking,
+}
+
+/// Size of one read through io_uring, in bytes.
 ///
-/// Pages that are cached are copied inside the submitting system call; 1 MiB of them keeps the control plane's thread
-/// from its signals for less than a millisecond.
+/// The submitting system call itself copies cached pages. For 1 MiB that blocks the control plane's
+/// thread for less than a millisecond.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// One version of a file. Two versions with equal identities have, as far as the file system can tell, equal content.
+/// Identity of one version of a file, from its metadata. Equal identities normally mean equal
+/// content.
 ///
-/// Kernels before 6.13 stamp times by the clock tick (1 to 10 ms), so two writes to one inode in one tick may look alike:
-/// that is why [`super::schedule::Hint::Changed`] outranks equal identities.
+/// Kernels before 6.13 take timestamps from the clock tick (1 to 10 ms), so two writes to the same
+/// inode within one tick can have equal identities. For that reason
+/// [`super::schedule::Hint::Changed`] forces a reload even if the identity is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileId {
     dev: u64,
     ino: u64,
     size: u64,
-    /// Seconds and nanoseconds of the last change of content.
+    /// Time of the last change of the content, in seconds and nanoseconds.
     mtime: (i64, i64),
-    /// Seconds and nanoseconds of the last change of content, owner, mode or links.
+    /// Time of the last change of content, owner, mode or links, in seconds and nanoseconds.
     ctime: (i64, i64),
 }
 
 impl FileId {
-    /// Whether `self` and `later`, of one open file, have the same content. The change time is left out, because it
-    /// moves when the file loses its name: a version that was replaced while it was read was still read whole.
+    /// Whether the same open file had the same content when `self` and `later` were taken.
+    ///
+    /// The change time is ignored because it changes when the file is unlinked. A version that was
+    /// replaced while it was read has still been read completely.
     fn same_content(&self, later: &Self) -> bool {
         self.size == later.size && self.mtime == later.mtime
     }
 
-    /// Version `n` of a file that keeps its size.
+    /// Version `n` of a test file of constant size.
     #[cfg(any(test, feature = "testing"))]
     pub fn of_test(n: i64) -> Self {
         Self {
@@ -58,32 +73,32 @@ impl FileId {
     }
 }
 
-/// Why there is no content to judge.
+/// Error of identifying or reading a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadError {
-    /// `stat` refused.
+    /// `stat` failed.
     Stat(Errno),
-    /// `open` refused.
+    /// `open` failed.
     Open(Errno),
-    /// It opened, but reading failed.
+    /// The file was opened, but reading it failed.
     Read(Errno),
-    /// A directory.
+    /// The path names a directory.
     Directory,
-    /// A device, socket or named pipe.
+    /// The path names a device, socket or named pipe.
     NotRegular,
-    /// More bytes than the limit.
+    /// The file is larger than the limit.
     TooLong {
         /// The file's size in bytes.
         bytes: u64,
-        /// The largest size that is read.
+        /// The largest size that is read, in bytes.
         limit: u64,
     },
-    /// It was written to while it was read.
+    /// The file was written to while it was read.
     Changing,
 }
 
 impl ReadError {
-    /// Whether there is no such file, as opposed to one that cannot be read.
+    /// Whether the file does not exist, as opposed to an existing file that cannot be read.
     pub(super) fn is_missing(self) -> bool {
         matches!(
             self,
@@ -92,19 +107,23 @@ impl ReadError {
     }
 }
 
-/// A file's bytes, and which version of it they are.
+/// The content of a file and the version it belongs to.
 pub(super) struct Contents {
     pub(super) id: FileId,
     pub(super) bytes: Vec<u8>,
 }
 
-/// Which version `path` names now, if it can be read at all and has at most `limit` bytes. Follows symbolic links.
+/// Returns the current version of the file `path`. Follows symbolic links.
+///
+/// # Errors
+///
+/// Returns an error if `path` is not a regular file of at most `limit` bytes.
 pub(super) fn stat(path: &Path, limit: u64) -> Result<FileId, ReadError> {
     let metadata = std::fs::metadata(path).map_err(|e| ReadError::Stat(errno(&e)))?;
     identify(&metadata, limit)
 }
 
-/// Reads the file `path` of at most `limit` bytes.
+/// Reads the file `path`, which may have at most `limit` bytes.
 ///
 /// # Errors
 ///
@@ -123,11 +142,11 @@ pub(super) async fn read(io: Io, path: &Path, limit: u64) -> Result<Contents, Re
     }
 }
 
-/// [`read`] on the calling thread.
+/// Like [`read`], with blocking system calls on the calling thread.
 pub(super) fn read_blocking(path: &Path, limit: u64) -> Result<Contents, ReadError> {
     let mut file = std::fs::OpenOptions::new()
         .read(true)
-        // Opening a named pipe must not wait for its writer.
+        // Without O_NONBLOCK, opening a named pipe waits for a writer.
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
         .map_err(|e| ReadError::Open(errno(&e)))?;
@@ -137,23 +156,25 @@ pub(super) fn read_blocking(path: &Path, limit: u64) -> Result<Contents, ReadErr
     };
     let id = identify_open(&file)?;
     let mut bytes = buffer_for(&id)?;
-    // The byte past the end shows that the file grew, and lets the last read find the end without growing the buffer.
+    // One extra byte detects that the file grew. It also lets `read_to_end` find the end of the
+    // file without growing the buffer.
     (&mut file)
         .take(id.size + 1)
         .read_to_end(&mut bytes)
         .map_err(|e| ReadError::Read(errno(&e)))?;
-    unchanged(id, &identify_open(&file)?, bytes)
+    check_unchanged(id, &identify_open(&file)?, bytes)
 }
 
-/// [`read`] through the ring of the tokio-uring runtime that runs this.
+/// Like [`read`], through the ring of the current tokio-uring runtime.
 async fn read_uring(path: &Path, limit: u64) -> Result<Contents, ReadError> {
-    // tokio-uring cannot be told to open without blocking: a named pipe is found out before.
+    // tokio-uring has no option to open with O_NONBLOCK, so named pipes are rejected before the
+    // file is opened.
     stat(path, limit)?;
     let file = tokio_uring::fs::File::open(path)
         .await
         .map_err(|e| ReadError::Open(errno(&e)))?;
     let contents = read_open(&file, limit).await;
-    // Nothing was written, so closing has nothing to report.
+    // The file was only read, so an error of `close` loses no data.
     let _ = file.close().await;
     contents
 }
@@ -174,7 +195,7 @@ async fn read_open(file: &tokio_uring::fs::File, limit: u64) -> Result<Contents,
             Err(e) => return Err(ReadError::Read(errno(&e))),
         }
     }
-    unchanged(id, &identify_uring(file, limit).await?, bytes)
+    check_unchanged(id, &identify_uring(file, limit).await?, bytes)
 }
 
 async fn identify_uring(file: &tokio_uring::fs::File, limit: u64) -> Result<FileId, ReadError> {
@@ -186,7 +207,7 @@ async fn identify_uring(file: &tokio_uring::fs::File, limit: u64) -> Result<File
         mtime: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec.into()),
         ctime: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec.into()),
     };
-    check(stat.stx_mode.into(), id, limit)
+    validate(stat.stx_mode.into(), id, limit)
 }
 
 fn identify(metadata: &Metadata, limit: u64) -> Result<FileId, ReadError> {
@@ -197,11 +218,11 @@ fn identify(metadata: &Metadata, limit: u64) -> Result<FileId, ReadError> {
         mtime: (metadata.mtime(), metadata.mtime_nsec()),
         ctime: (metadata.ctime(), metadata.ctime_nsec()),
     };
-    check(metadata.mode(), id, limit)
+    validate(metadata.mode(), id, limit)
 }
 
-/// `id`, if a file of this `mode` and size is one to read.
-fn check(mode: u32, id: FileId, limit: u64) -> Result<FileId, ReadError> {
+/// Returns `id` if it is a regular file of at most `limit` bytes.
+fn validate(mode: u32, id: FileId, limit: u64) -> Result<FileId, ReadError> {
     match mode & libc::S_IFMT {
         libc::S_IFDIR => Err(ReadError::Directory),
         libc::S_IFREG if id.size > limit => Err(ReadError::TooLong {
@@ -213,7 +234,7 @@ fn check(mode: u32, id: FileId, limit: u64) -> Result<FileId, ReadError> {
     }
 }
 
-/// A buffer for all of `id` and one byte more.
+/// Allocates a buffer for the whole file and one extra byte.
 fn buffer_for(id: &FileId) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
     usize::try_from(id.size)
@@ -223,7 +244,8 @@ fn buffer_for(id: &FileId) -> Result<Vec<u8>, ReadError> {
     Ok(bytes)
 }
 
-fn unchanged(before: FileId, after: &FileId, bytes: Vec<u8>) -> Result<Contents, ReadError> {
+/// Returns the content if the file did not change between `before` and `after`.
+fn check_unchanged(before: FileId, after: &FileId, bytes: Vec<u8>) -> Result<Contents, ReadError> {
     if bytes.len() as u64 == before.size && before.same_content(after) {
         Ok(Contents { id: before, bytes })
     } else {
@@ -239,12 +261,13 @@ fn errno(error: &io::Error) -> Errno {
 mod tests {
     use super::*;
 
-    /// Both ways of reading, which must agree. The first is left out, aloud, where io_uring is refused.
+    /// Reads `path` through io_uring and with blocking system calls. Outside of CI, io_uring is
+    /// skipped with a message if it is not available.
     fn read_both(path: &Path, limit: u64) -> Vec<Result<Contents, ReadError>> {
         let mut results = Vec::new();
         match tokio_uring::Runtime::new(&tokio_uring::builder()) {
             Ok(runtime) => results.push(runtime.block_on(read(Io::Uring, path, limit))),
-            Err(e) if std::env::var_os("CI").is_none() => eprintln!("io_uring is left out: {e}"),
+            Err(e) if std::env::var_os("CI").is_none() => eprintln!("io_uring is skipped: {e}"),
             Err(e) => panic!("CI needs io_uring: {e}"),
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -267,17 +290,17 @@ mod tests {
         for size in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 3 * CHUNK_BYTES + 17] {
             let content: Vec<u8> = (0..size).map(|i| (i * 7 / 5) as u8).collect();
             std::fs::write(&path, &content).expect("written");
-            let named = stat(&path, size as u64).expect("a file");
+            let current = stat(&path, size as u64).expect("a file");
             for contents in read_both(&path, size as u64) {
                 let contents = contents.expect("readable");
                 assert!(contents.bytes == content, "{size} bytes");
-                assert_eq!(contents.id, named, "{size} bytes");
+                assert_eq!(contents.id, current, "{size} bytes");
             }
         }
     }
 
     #[test]
-    fn refuses_what_is_no_file_of_bearable_size() {
+    fn rejects_missing_oversized_and_non_regular_files() {
         let dir = tempfile::tempdir().expect("a directory");
         let at = |name: &str| dir.path().join(name);
         check_refused(dir.path(), 10, ReadError::Directory);
@@ -301,10 +324,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_grew_or_was_written_is_changing_but_one_that_lost_its_name_is_not() {
+    fn detects_a_write_during_the_read_but_accepts_an_unlinked_file() {
         let before = FileId::of_test(4);
-        let judge = |after: FileId, bytes: &[u8]| {
-            unchanged(before, &after, bytes.to_vec())
+        let check = |after: FileId, bytes: &[u8]| {
+            check_unchanged(before, &after, bytes.to_vec())
                 .map(|contents| contents.id)
                 .err()
         };
@@ -316,10 +339,10 @@ mod tests {
             ctime: (4, 6),
             ..before
         };
-        assert_eq!(judge(before, b"abc"), None);
-        assert_eq!(judge(unlinked, b"abc"), None);
-        assert_eq!(judge(written, b"abc"), Some(ReadError::Changing));
-        assert_eq!(judge(before, b"abcd"), Some(ReadError::Changing));
-        assert_eq!(judge(before, b"ab"), Some(ReadError::Changing));
+        assert_eq!(check(before, b"abc"), None);
+        assert_eq!(check(unlinked, b"abc"), None);
+        assert_eq!(check(written, b"abc"), Some(ReadError::Changing));
+        assert_eq!(check(before, b"abcd"), Some(ReadError::Changing));
+        assert_eq!(check(before, b"ab"), Some(ReadError::Changing));
     }
 }

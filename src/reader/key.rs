@@ -1,16 +1,16 @@
-//! `hmac.key`: read at start, and again when it changes.
+//! Loads `hmac.key` at startup and again when it changes.
 //!
-//! Source: `Ganeti.Confd.Utils.getClusterHmac`, which takes every byte of the file, a trailing newline included, and reads
-//! it once. Reading it again lets `gnt-cluster renew-crypto --new-confd-hmac-key` do without a restart.
+//! Source: `Ganeti.Confd.Utils.getClusterHmac`, which uses every byte of the file, including a
+//! trailing newline, and reads the file only once. Reloading it means that
+//! `gnt-cluster renew-crypto --new-confd-hmac-key` needs no restart of the daemon.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::Io;
-use super::file::{self, FileId, ReadError};
+use super::file::{self, FileId, Io, ReadError};
 use crate::protocol::{KEY_BYTES_MAX, Key};
 
-/// Why there is no key. Prints as one line that names the file and the remedy.
+/// Error of loading the key. `Display` prints one line that names the file and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyError {
     path: PathBuf,
@@ -25,7 +25,7 @@ enum Why {
 
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Those of the daemon and of `confdctl`.
+        /// The options of the daemon and of `confdctl` that set the key file.
         const OPTIONS: &str = "--key, or confdctl --key-file";
         const COPY: &str = "copy it from the master node (gnt-cluster redist-conf)";
         let path = self.path.display();
@@ -81,23 +81,29 @@ impl KeyError {
 ///
 /// # Errors
 ///
-/// The file is missing, empty, not a file, longer than 64 KiB, or cannot be read.
+/// Returns an error if the file is missing, empty, not a regular file, longer than 64 KiB, or
+/// unreadable.
 pub fn load_key(path: &Path) -> Result<Key, KeyError> {
     file::read_blocking(path, KEY_BYTES_MAX)
         .map_err(|why| KeyError::unreadable(path, why))
-        .and_then(|contents| prepare(path, &contents.bytes))
+        .and_then(|contents| parse_key(path, &contents.bytes))
 }
 
-/// Which version of the file `path` was read, and the key in it. The outer error: nothing was read.
+/// Reads the key from the file `path` and returns it with the version of the file that was read.
+///
+/// # Errors
+///
+/// The outer error means that the file could not be read, the inner one that its content is not a
+/// usable key.
 pub(super) async fn reload_key(
     io: Io,
     path: &Path,
 ) -> Result<(FileId, Result<Key, KeyError>), ReadError> {
     let contents = file::read(io, path, KEY_BYTES_MAX).await?;
-    Ok((contents.id, prepare(path, &contents.bytes)))
+    Ok((contents.id, parse_key(path, &contents.bytes)))
 }
 
-fn prepare(path: &Path, bytes: &[u8]) -> Result<Key, KeyError> {
+fn parse_key(path: &Path, bytes: &[u8]) -> Result<Key, KeyError> {
     Key::new(bytes).map_err(|_| KeyError {
         path: path.to_owned(),
         why: Why::Empty,
@@ -109,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_bytes_count() {
+    fn key_includes_every_byte_of_the_file() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("hmac.key");
         std::fs::write(&path, b"secret\n").expect("written");
@@ -119,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_fits_one_line_with_the_file_and_the_remedy() {
+    fn error_names_the_file_and_the_remedy_in_one_line() {
         let dir = tempfile::tempdir().expect("a directory");
         let check = |path: &Path, expect: &str| {
             let message = load_key(path).expect_err("no key").to_string();
@@ -149,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_key_names_the_reason() {
+    fn error_of_an_unreadable_key_names_the_reason() {
         let error =
             KeyError::unreadable(Path::new("/k"), ReadError::Open(nix::errno::Errno::EACCES));
         assert_eq!(

@@ -1,27 +1,34 @@
-//! From files to what is served: watches `config.data` and `hmac.key`, loads them when they change, and publishes.
+//! Watches `config.data` and `hmac.key`, loads them when they change, and publishes the result.
 //!
 //! ```text
-//! watch      inotify on the directories -> hints        file       stat and read, through io_uring or system calls
-//!   |                                                     ^
-//! schedule   when to look, when to load (pure) -----------+
-//!   |                                                     v
-//! policy     what is served now (pure) <------------- background   parse and index, on a nicer thread
+//! watch       inotify events of the directories -> hints
 //!   |
-//! Reader     one swap of the ArcSwap, wake the workers, free the old one when they let go (retired)
+//! schedule    when to check and when to load (no I/O)
+//!   |
+//! file        stat and read, through io_uring or blocking system calls
+//!   |
+//! background  parse and index, on a low-priority thread
+//!   |
+//! policy      what to serve and log (no I/O)
+//!   |
+//! Reader      swap the ArcSwap, wake the workers, free the old state once it is unused (retired)
 //! ```
 //!
 //! Runs on the control plane. Invariants:
 //!
-//! * What is served changes in one swap, key and configuration together, and only here.
-//! * A worker never frees a snapshot: see `retired`.
-//! * One load at a time, and at most one a second; the last change is always loaded: see `schedule`.
-//! * At most one copy of the file's text exists, and it is freed before the new snapshot is published. While a new snapshot
-//!   is made the old one is served on, so for that long there are two.
-//! * The control plane's thread never parses, and waits for a disk in `stat` only.
+//! * Only the reader changes the served state. It replaces key and configuration in one swap.
+//! * Workers never free a snapshot: see `retired`.
+//! * Loads of `config.data` run one at a time and at most once per second. The last change is
+//!   always loaded: see `schedule`.
+//! * At most one copy of the file's text exists. It is freed before the new snapshot is published.
+//!   While a new snapshot is built the old one is still served, so two snapshots exist during that
+//!   time.
+//! * The control plane's thread never parses a configuration. It blocks on the disk only in `stat`.
 //!
-//! It does not decide what a configuration is ([`Snapshot::load`]) nor what a bad one means to a client (the snapshot).
+//! The reader does not define what a valid configuration is (see [`Snapshot::load`]), nor how a
+//! client is answered without one (see [`Snapshot::unavailable`]).
 //!
-//! Source: `Ganeti.ConfigReader` of version 3.0.2, with the differences that the README lists.
+//! Source: `Ganeti.ConfigReader` of version 3.0.2, with the differences listed in the README.
 #![forbid(unsafe_code)]
 
 mod background;
@@ -54,53 +61,39 @@ use retired::Retired;
 use schedule::{Hint, Schedule, Step};
 use watch::Watch;
 
+pub use file::Io;
 pub use key::{KeyError, load_key};
+pub use policy::OnBadConfig;
 pub use status::{SharedStatus, Status};
 
-/// The longest `config.data` that is loaded, in bytes: positions in it are 32 bits wide, and one byte is left for the end.
+/// Maximum size of `config.data` in bytes. Positions in the text are 32 bits wide, and one byte is
+/// reserved for the end.
 pub const CONFIG_BYTES_MAX: u64 = (1 << 31) - 1;
 
-/// How often a file is looked at although nothing was heard of it, for file systems that tell nothing (a change made by
-/// another host, some overlays). The reference takes 17 s; one `stat` in 15 s costs nothing.
+/// Interval of the checks without a hint, for changes that cause no inotify event (writes by
+/// another host, some overlay file systems). The reference uses 17 s; the cost of a `stat` per 15 s
+/// is negligible.
 const POLL: Duration = Duration::from_secs(15);
 
-/// How often a file is looked at that cannot be watched now, as when its directory is missing. The reference's poll mode.
+/// Interval of the checks of a file that cannot be watched, for example because its directory is
+/// missing. Corresponds to the reference's poll mode.
 const UNWATCHED_POLL: Duration = Duration::from_millis(250);
 
-/// What is read.
+/// The files to read.
 #[derive(Clone, Debug)]
 pub struct Files {
-    /// `config.data`. Error answers name it as it stands here.
+    /// Path of `config.data`. Error answers contain it unchanged.
     pub config: PathBuf,
-    /// `hmac.key`.
+    /// Path of `hmac.key`.
     pub key: PathBuf,
-    /// What a bad `config.data` does.
+    /// How to handle an unusable `config.data`.
     pub on_bad_config: OnBadConfig,
 }
 
-/// What is served after a configuration that cannot be used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnBadConfig {
-    /// The last good one, until the file is repaired or goes away.
-    #[default]
-    KeepLast,
-    /// The error, as the reference does.
-    Error,
-}
-
-/// How files are read. Which of them works depends on the runtime that runs the [`Reader`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Io {
-    /// Through the ring of a tokio-uring runtime.
-    Uring,
-    /// With plain system calls on a thread of their own, on any tokio runtime with I/O and time.
-    Blocking,
-}
-
-/// Makes a snapshot of a file's text; [`Snapshot::load`] outside of tests.
+/// Builds a snapshot from a file's text. Always [`Snapshot::load`] outside of tests.
 pub type LoadFn = fn(&[u8]) -> Result<Loaded, config::Error>;
 
-/// Keeps what is served up to date with the files.
+/// Keeps the served state up to date with the files.
 #[derive(Debug)]
 pub struct Reader {
     files: Files,
@@ -108,8 +101,9 @@ pub struct Reader {
     load: LoadFn,
     poll: Duration,
     watch: Watch,
-    /// The schedules of `config.data` and `hmac.key`.
+    /// Schedule of `config.data`.
     config: Schedule,
+    /// Schedule of `hmac.key`.
     key: Schedule,
     policy: Policy,
     retired: Retired,
@@ -117,14 +111,14 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Starts to watch `files`. Whatever happens to them from now on is noticed by [`run`](Self::run).
+    /// Creates a reader and starts watching `files`. [`run`](Self::run) handles every later change.
     pub fn new(files: Files, io: Io) -> Self {
         let now = Instant::now();
         Self {
             io,
             load: Snapshot::load,
             poll: POLL,
-            // In the order that `schedule_of` knows.
+            // `schedule_of` depends on this order.
             watch: Watch::new(vec![files.config.clone(), files.key.clone()]),
             config: Schedule::new(now),
             key: Schedule::new(now),
@@ -135,30 +129,32 @@ impl Reader {
         }
     }
 
-    /// The same with another loader.
+    /// Replaces the function that builds snapshots.
     #[must_use]
     pub fn with_load(mut self, load: LoadFn) -> Self {
         self.load = load;
         self
     }
 
-    /// The same with another interval of the safety poll.
+    /// Replaces the interval of the checks without a hint.
     #[must_use]
     pub fn with_poll(mut self, poll: Duration) -> Self {
         self.poll = poll;
         self
     }
 
-    /// Where to see what the reader did.
+    /// Returns a handle to the reader's status.
     pub fn status(&self) -> SharedStatus {
         self.status.clone()
     }
 
-    /// Reads both files once, for serving to start. A bad or missing configuration is no obstacle: it is served as errors.
+    /// Reads both files once and returns the initial state to serve.
+    ///
+    /// An invalid or missing configuration is not an error: it is served as error answers.
     ///
     /// # Errors
     ///
-    /// There is no usable key.
+    /// Returns an error if there is no usable key.
     pub async fn first_load(&mut self) -> Result<Served, KeyError> {
         let (id, key) = key::reload_key(self.io, &self.files.key)
             .await
@@ -175,8 +171,10 @@ impl Reader {
         })
     }
 
-    /// Publishes what changes, for ever. `wake` is called after each publication, and makes every worker drop what it
-    /// holds of the one before. May be dropped at any time.
+    /// Publishes every change of the files. Never returns.
+    ///
+    /// `wake` is called after each publication and must make every worker release the previous
+    /// state. The returned future can be dropped at any time.
     pub async fn run(mut self, published: Arc<ArcSwap<Served>>, wake: impl Fn()) -> Infallible {
         let mut events = self.watch.descriptor().and_then(listen);
         loop {
@@ -202,16 +200,21 @@ impl Reader {
         }
     }
 
+    /// Replaces the served state, wakes the workers and retires the old state.
     fn publish(&mut self, new: Served, published: &ArcSwap<Served>, wake: &impl Fn()) {
         let old = published.swap(Arc::new(new));
         wake();
         self.retired.push(Instant::now(), old);
     }
 
-    /// Waits for the next event or deadline, and takes note of the events. Returns `events` if they still come.
+    /// Waits for the next event or deadline, and records the hints of the events. Returns `None` if
+    /// events can no longer be received.
     async fn wait(&mut self, events: Option<AsyncFd<OwnedFd>>) -> Option<AsyncFd<OwnedFd>> {
-        let looks = self.config.next_check().min(self.key.next_check());
-        let deadline = self.retired.next().map_or(looks, |next| next.min(looks));
+        let next_check = self.config.next_check().min(self.key.next_check());
+        let deadline = self
+            .retired
+            .next()
+            .map_or(next_check, |next| next.min(next_check));
         let Some(events) = events else {
             tokio::time::sleep_until(deadline.into()).await;
             return None;
@@ -223,10 +226,10 @@ impl Reader {
         };
         let now = Instant::now();
         let (watch, config, key) = (&mut self.watch, &mut self.config, &mut self.key);
-        let taken = ready
+        let result = ready
             .try_io(|_| watch.read(|file, hint| schedule_of(file, config, key).hint(now, hint)));
-        match taken {
-            // There were events, or there are none any more.
+        match result {
+            // The outer error means that no events are pending.
             Ok(Ok(())) | Err(_) => {}
             Ok(Err(e)) => return stop_listening(&e),
         }
@@ -234,7 +237,8 @@ impl Reader {
         Some(events)
     }
 
-    /// Watches what the paths name now, and says how long the next look may take if nothing is heard.
+    /// Updates the watches and returns the maximum time to the next check. `listening` is whether
+    /// events can be received.
     fn renew_watch(&mut self, listening: bool) -> Duration {
         let now = Instant::now();
         let (config, key) = (&mut self.config, &mut self.key);
@@ -248,35 +252,40 @@ impl Reader {
         }
     }
 
-    /// Looks at `config.data`, loads it if it is time to, and returns what is to be published.
+    /// Checks `config.data`, loads it if a load is due, and returns the snapshot to publish, if
+    /// any.
     async fn check_config(&mut self, poll: Duration) -> Option<Snapshot> {
         let found = file::stat(&self.files.config, CONFIG_BYTES_MAX);
-        let verdict = match self.config.check(Instant::now(), found, poll) {
+        let decision = match self.config.check(Instant::now(), found, poll) {
             Step::Wait => return None,
             Step::Report(why) => self.policy.failed(LoadFailure::Unreadable(why)),
-            Step::Load => match load_config(self.io, &self.files.config, self.load).await {
-                Ok(judged) => {
-                    self.config.loaded(Instant::now(), judged.id);
-                    self.status.update(|status| status.loads += 1);
-                    match judged.outcome {
-                        Ok(loaded) => {
-                            self.log_success(&loaded.snapshot, judged.took);
-                            self.policy.loaded(loaded)
-                        }
-                        Err(error) => self.policy.failed(LoadFailure::Invalid(error)),
-                    }
-                }
-                Err(why) => {
-                    self.config.read_failed(Instant::now(), why);
-                    self.policy.failed(LoadFailure::Unreadable(why))
-                }
-            },
+            Step::Load => self.load_config().await,
         };
-        self.log_decision(&verdict);
-        verdict.publish
+        self.log_decision(&decision);
+        decision.publish
     }
 
-    /// Looks at `hmac.key`, reads it if it is time to, and returns it if it is another than `current`.
+    /// Loads `config.data` and decides what to publish and log.
+    async fn load_config(&mut self) -> Decision {
+        let load = match load_config(self.io, &self.files.config, self.load).await {
+            Ok(load) => load,
+            Err(why) => {
+                self.config.read_failed(Instant::now(), why);
+                return self.policy.failed(LoadFailure::Unreadable(why));
+            }
+        };
+        self.config.loaded(Instant::now(), load.id);
+        self.status.update(|status| status.loads += 1);
+        match load.outcome {
+            Ok(loaded) => {
+                self.log_loaded(&loaded.snapshot, load.took);
+                self.policy.loaded(loaded)
+            }
+            Err(error) => self.policy.failed(LoadFailure::Invalid(error)),
+        }
+    }
+
+    /// Checks `hmac.key`, reads it if a load is due, and returns it if it differs from `current`.
     async fn check_key(&mut self, current: &Key, poll: Duration) -> Option<Key> {
         let path = &self.files.key;
         let found = file::stat(path, KEY_BYTES_MAX);
@@ -307,7 +316,8 @@ impl Reader {
         }
     }
 
-    fn log_success(&self, snapshot: &Snapshot, took: Duration) {
+    /// Logs a successful load and records it in the status.
+    fn log_loaded(&self, snapshot: &Snapshot, took: Duration) {
         let summary = snapshot.summary();
         match &summary {
             Some(s) => tracing::info!(
@@ -331,25 +341,27 @@ impl Reader {
         });
     }
 
-    fn log_decision(&self, verdict: &Decision) {
-        for warning in &verdict.warnings {
+    /// Logs the warnings and the error of a decision and records them in the status.
+    fn log_decision(&self, decision: &Decision) {
+        for warning in &decision.warnings {
             tracing::warn!("{}: {warning}", self.files.config.display());
         }
-        if let Some(error) = &verdict.error {
+        if let Some(error) = &decision.error {
             tracing::error!("{error}");
         }
         self.status.update(|status| {
-            if let Some(error) = &verdict.error {
+            if let Some(error) = &decision.error {
                 status.failures += 1;
                 status.last_error = Some(error.clone());
             }
-            if let Some(answer) = &verdict.unavailable {
+            if let Some(answer) = &decision.unavailable {
                 status.unavailable = Some(answer.clone());
                 status.summary = None;
             }
         });
     }
 
+    /// Logs and records a usable key, if it changed or was unusable before.
     fn log_key(&self, changed: bool) {
         let repaired = self.status.update(|status| {
             status.key_changes += u64::from(changed);
@@ -357,12 +369,13 @@ impl Reader {
         });
         let path = self.files.key.display();
         if changed {
-            tracing::info!("HMAC key {path} changed; the new one is used from now on");
+            tracing::info!("HMAC key {path} changed; the new key is in use");
         } else if repaired {
-            tracing::info!("HMAC key {path} is usable again, and the one in use");
+            tracing::info!("HMAC key {path} is usable again and is the key in use");
         }
     }
 
+    /// Logs and records an unusable key. An error is logged once until it changes.
     fn log_bad_key(&self, error: &KeyError) {
         let error = error.to_string();
         let before = self
@@ -374,7 +387,7 @@ impl Reader {
     }
 }
 
-/// The schedule of the file with the index `file` in the reader's [`Watch`].
+/// Returns the schedule of the file with the index `file` in the reader's [`Watch`].
 fn schedule_of<'a>(
     file: usize,
     config: &'a mut Schedule,
@@ -383,26 +396,26 @@ fn schedule_of<'a>(
     if file == 0 { config } else { key }
 }
 
-/// A `config.data` that was read and judged.
+/// Result of a load of `config.data` that read the file.
 struct ConfigLoad {
     id: FileId,
     outcome: Result<Loaded, config::Error>,
-    /// How long judging took, without reading.
+    /// Duration of parsing and indexing, without reading.
     took: Duration,
 }
 
-/// Reads `path` on this thread and judges it on another.
+/// Reads `path`, then parses and indexes it on a background thread.
 async fn load_config(io: Io, path: &Path, load: LoadFn) -> Result<ConfigLoad, ReadError> {
     let file::Contents { id, bytes } = file::read(io, path, CONFIG_BYTES_MAX).await?;
-    let judge = move || {
+    let parse = move || {
         let start = Instant::now();
         let outcome = load(&bytes);
         let took = start.elapsed();
-        // The text is gone before its snapshot is published.
+        // Free the text before the snapshot is published.
         drop(bytes);
         ConfigLoad { id, outcome, took }
     };
-    background(judge).await.or_else(|aborted| match aborted {
+    background(parse).await.or_else(|error| match error {
         BackgroundError::NotStarted(errno) => Err(ReadError::Read(errno)),
         BackgroundError::Panicked => Ok(ConfigLoad {
             id,
@@ -415,9 +428,10 @@ async fn load_config(io: Io, path: &Path, load: LoadFn) -> Result<ConfigLoad, Re
     })
 }
 
+/// Registers the inotify descriptor with the runtime. Returns `None` if that fails.
 #[allow(
     deprecated,
-    reason = "its successor is an unsafe function, which asks for what an OwnedFd keeps by itself"
+    reason = "the replacement is an unsafe function; its requirement is met by an OwnedFd"
 )]
 fn listen(descriptor: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
     AsyncFd::new(descriptor)
@@ -425,10 +439,10 @@ fn listen(descriptor: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
         .ok()
 }
 
-/// What remains when events cannot be received: looking.
+/// Logs that events cannot be received. The files are then polled.
 fn stop_listening(error: &std::io::Error) -> Option<AsyncFd<OwnedFd>> {
     tracing::warn!(
-        "Cannot receive file events ({error}); looking for changes several times a second instead"
+        "Cannot receive file events ({error}); polling for changes several times a second instead"
     );
     None
 }

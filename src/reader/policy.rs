@@ -1,80 +1,91 @@
-//! What is served and logged after each look at `config.data`. Pure: outcomes in, verdicts out.
+//! Decides what is served and logged after each check of `config.data`. Performs no I/O.
 //!
-//! | the file is              | there was a good one, [`OnBadConfig::KeepLast`] | otherwise               |
-//! |--------------------------|-------------------------------------------------|-------------------------|
-//! | good                     | it is served                                    | it is served            |
-//! | bad, or cannot be read   | the last good one is served on                  | error answers           |
-//! | missing                  | error answers                                   | error answers           |
+//! | state of the file     | valid one served, [`OnBadConfig::KeepLast`] | otherwise     |
+//! |-----------------------|---------------------------------------------|---------------|
+//! | valid                 | serve it                                    | serve it      |
+//! | invalid or unreadable | keep the last valid configuration           | error answers |
+//! | missing               | error answers                               | error answers |
 //!
-//! A missing file is no accident: Ganeti removes `config.data` from a node that is no candidate any more, and such a node
-//! must not go on answering from an ever older configuration. So it also ends the last good one's life.
+//! Ganeti removes `config.data` from a node that is no longer a master candidate. Such a node must
+//! not keep answering from an outdated configuration, so a missing file always discards the last
+//! valid one.
 //!
-//! Source of the error answers: `Ganeti.ConfigReader` (`loadConfig`, `updateConfig`), version 3.0.2. The part after
-//! `parsing configuration: ` is ours.
+//! Source of the error answers: `Ganeti.ConfigReader` (`loadConfig`, `updateConfig`), version
+//! 3.0.2. The text after `parsing configuration: ` is our own.
 
 use nix::errno::Errno;
 
-use super::OnBadConfig;
 use super::file::ReadError;
 use crate::config;
 use crate::printable::printable_start;
 use crate::snapshot::{Loaded, Snapshot};
 
-/// How much of what is wrong inside a file is told, in characters.
+/// Maximum length of the reported detail of an invalid file, in characters.
 const DETAIL_CHARS_MAX: usize = 1_000;
 
-/// Why a look at `config.data` gave nothing to serve.
+/// What is served when `config.data` becomes unusable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnBadConfig {
+    /// The last valid configuration, until the file is repaired or removed.
+    #[default]
+    KeepLast,
+    /// Error answers, like the reference.
+    Error,
+}
+
+/// Error of loading `config.data`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadFailure {
-    /// There is nothing to judge.
+    /// The file could not be read.
     Unreadable(ReadError),
-    /// It was read, and is no configuration.
+    /// The file was read, but is not a valid configuration.
     Invalid(config::Error),
 }
 
-/// What to do after a look.
+/// What to publish and log after a check.
 #[derive(Debug, Default)]
 pub struct Decision {
-    /// The snapshot to publish; `None` to serve on what is served.
+    /// The snapshot to publish; `None` to keep the current one.
     pub publish: Option<Snapshot>,
-    /// The error answer that `publish` gives, if it is one.
+    /// The error answer in `publish`, if it holds one.
     pub unavailable: Option<String>,
-    /// What went wrong, if it is not what the last look already said.
+    /// The error to log, if there is one to log.
     pub error: Option<String>,
-    /// What is odd, if it is not what the last load already said.
+    /// The warnings to log. Empty if the last load had the same warnings.
     pub warnings: Vec<String>,
 }
 
-/// What is remembered from look to look.
+/// State kept between checks of `config.data`.
 #[derive(Debug)]
 pub struct Policy {
-    /// `config.data` as the administrator wrote it.
+    /// The path of `config.data` as configured by the administrator.
     path: String,
     on_bad_config: OnBadConfig,
-    /// Whether a good snapshot is served.
-    good: bool,
-    /// What the last look was told as, if it was a failure. Not the failure itself: a file that is missed at two calls is told once.
-    failure: Option<String>,
+    /// Whether a valid configuration is served.
+    serving_valid: bool,
+    /// The error answer of the last check, if it failed. Answers are compared instead of failures,
+    /// so that a missing file is reported once, whether `stat` or `open` detects it.
+    last_answer: Option<String>,
     /// The warnings of the last load.
     warnings: Vec<String>,
 }
 
 impl Policy {
-    /// The policy for the file `path`, of which nothing has been seen.
+    /// Creates the policy for the file `path`, before its first check.
     pub fn new(path: String, on_bad_config: OnBadConfig) -> Self {
         Self {
             path,
             on_bad_config,
-            good: false,
-            failure: None,
+            serving_valid: false,
+            last_answer: None,
             warnings: Vec::new(),
         }
     }
 
-    /// A good configuration was loaded.
+    /// Handles a successful load.
     pub fn loaded(&mut self, loaded: Loaded) -> Decision {
-        self.good = true;
-        self.failure = None;
+        self.serving_valid = true;
+        self.last_answer = None;
         let warnings = if loaded.warnings == self.warnings {
             Vec::new()
         } else {
@@ -88,38 +99,42 @@ impl Policy {
         }
     }
 
-    /// Nothing usable was found.
+    /// Handles a failed load or check.
     ///
-    /// A file that cannot be read is tried again without having changed, so that is only said when it is news; a file
-    /// that was judged has changed since, so that is always said. Neither happens more than about once a second.
+    /// An unreadable file is retried even if it has not changed, so its error is logged only when
+    /// it differs from the last one. An invalid file is reloaded only after a change, so its error
+    /// is always logged. Both happen at most about once per second.
     pub fn failed(&mut self, failure: LoadFailure) -> Decision {
         let answer = self.answer(&failure);
-        let news = self.failure.as_ref() != Some(&answer);
+        let is_new = self.last_answer.as_ref() != Some(&answer);
         let readable = matches!(failure, LoadFailure::Invalid(_));
         let missing = matches!(failure, LoadFailure::Unreadable(why) if why.is_missing());
-        // Half of a file says nothing, neither good nor bad; the next try comes in a second.
-        let half = failure == LoadFailure::Unreadable(ReadError::Changing);
-        let keep = self.good && !missing && (half || self.on_bad_config == OnBadConfig::KeepLast);
-        self.good = keep;
-        self.failure = Some(answer.clone());
+        // A partially written file may be valid once it is complete. It is retried within a second.
+        let incomplete = failure == LoadFailure::Unreadable(ReadError::Changing);
+        let keep = self.serving_valid
+            && !missing
+            && (incomplete || self.on_bad_config == OnBadConfig::KeepLast);
+        self.serving_valid = keep;
+        self.last_answer = Some(answer.clone());
 
-        let mut verdict = Decision::default();
-        if news || readable {
+        let mut decision = Decision::default();
+        if is_new || readable {
             let consequence = if keep {
-                "; the last good configuration is served on"
+                "; keeping the last good configuration"
             } else {
                 ""
             };
-            verdict.error = Some(format!("Failed to load config: {answer}{consequence}"));
+            decision.error = Some(format!("Failed to load config: {answer}{consequence}"));
         }
-        if !keep && news {
-            verdict.publish = Some(Snapshot::unavailable(&answer));
-            verdict.unavailable = Some(answer);
+        if !keep && is_new {
+            decision.publish = Some(Snapshot::unavailable(&answer));
+            decision.unavailable = Some(answer);
         }
-        verdict
+        decision
     }
 
-    /// The reference's error answer for `failure`, where it has one, and one in its spirit where not.
+    /// Returns the reference's error answer for `failure`, or a similar one if the reference has no
+    /// such failure.
     fn answer(&self, failure: &LoadFailure) -> String {
         let path = &self.path;
         let update = |what: String| format!("Failure during configuration update: {path}: {what}");
@@ -131,7 +146,7 @@ impl Policy {
                 printable_start(&error.to_string(), DETAIL_CHARS_MAX)
             )),
             LoadFailure::Unreadable(why) => match *why {
-                // It vanished between the two calls, which is no news of its own.
+                // A file removed between `stat` and `open` gets the same answer as a missing one.
                 ReadError::Stat(errno) | ReadError::Open(errno) if why.is_missing() => {
                     update(format!("getFileStatus: {}", io_error(errno)))
                 }
@@ -149,7 +164,7 @@ impl Policy {
     }
 }
 
-/// An I/O error as the reference prints it (`Show IOException` in GHC's `GHC.IO.Exception`).
+/// Formats an I/O error like the reference (`Show IOException` in GHC's `GHC.IO.Exception`).
 fn io_error(errno: Errno) -> String {
     let kind = match errno {
         Errno::ENOENT => "does not exist",
@@ -175,9 +190,9 @@ mod tests {
         Policy::new("/d/config.data".into(), on_bad_config)
     }
 
-    fn good(warnings: &[&str]) -> Loaded {
+    fn valid(warnings: &[&str]) -> Loaded {
         Loaded {
-            snapshot: Snapshot::unavailable("stands for a good one"),
+            snapshot: Snapshot::unavailable("placeholder for a valid snapshot"),
             warnings: warnings.iter().map(|&w| w.into()).collect(),
         }
     }
@@ -189,73 +204,76 @@ mod tests {
         })
     }
 
-    /// What a verdict publishes: nothing, a good snapshot, or an error answer.
+    /// What a decision publishes: nothing, a valid configuration, or an error answer.
     #[derive(Debug, PartialEq)]
     enum Published {
         Nothing,
-        Good,
+        Valid,
         Error(String),
     }
 
-    fn published(verdict: &Decision) -> Published {
-        match (&verdict.publish, &verdict.unavailable) {
+    fn published(decision: &Decision) -> Published {
+        match (&decision.publish, &decision.unavailable) {
             (None, None) => Published::Nothing,
-            (Some(_), None) => Published::Good,
+            (Some(_), None) => Published::Valid,
             (Some(_), Some(answer)) => Published::Error(answer.clone()),
-            (None, Some(_)) => panic!("an answer that is not published"),
+            (None, Some(_)) => panic!("an error answer without a snapshot to publish"),
         }
     }
 
     #[test]
-    fn keeping_the_last_good_one_outlives_bad_files_but_not_a_missing_one() {
+    fn keep_last_survives_invalid_files_but_not_a_missing_file() {
         let mut policy = policy(OnBadConfig::KeepLast);
-        assert_eq!(published(&policy.loaded(good(&[]))), Published::Good);
+        assert_eq!(published(&policy.loaded(valid(&[]))), Published::Valid);
 
-        let verdict = policy.failed(invalid());
-        assert_eq!(published(&verdict), Published::Nothing);
-        let error = verdict.error.expect("an error is logged");
+        let decision = policy.failed(invalid());
+        assert_eq!(published(&decision), Published::Nothing);
+        let error = decision.error.expect("an error is logged");
         assert_eq!(
             error,
             "Failed to load config: Cannot load configuration from /d/config.data: parsing configuration: \
-             /nodes/N/name: is a number; the last good configuration is served on"
+             /nodes/N/name: is a number; keeping the last good configuration"
         );
 
         let unreadable = LoadFailure::Unreadable(ReadError::Open(Errno::EACCES));
         assert_eq!(published(&policy.failed(unreadable)), Published::Nothing);
 
-        let verdict = policy.failed(MISSING);
-        assert_eq!(published(&verdict), Published::Error(MISSING_ANSWER.into()));
-        // Nothing good is left to fall back on.
+        let decision = policy.failed(MISSING);
+        assert_eq!(
+            published(&decision),
+            Published::Error(MISSING_ANSWER.into())
+        );
+        // The missing file discarded the last valid configuration.
         assert!(matches!(
             published(&policy.failed(invalid())),
             Published::Error(_)
         ));
-        assert_eq!(published(&policy.loaded(good(&[]))), Published::Good);
+        assert_eq!(published(&policy.loaded(valid(&[]))), Published::Valid);
     }
 
     #[test]
-    fn the_reference_way_answers_errors_at_once() {
+    fn error_mode_answers_errors_immediately() {
         let mut policy = policy(OnBadConfig::Error);
-        policy.loaded(good(&[]));
-        let verdict = policy.failed(invalid());
+        policy.loaded(valid(&[]));
+        let decision = policy.failed(invalid());
         let answer = "Cannot load configuration from /d/config.data: parsing configuration: /nodes/N/name: is a number";
-        assert_eq!(published(&verdict), Published::Error(answer.into()));
+        assert_eq!(published(&decision), Published::Error(answer.into()));
         assert_eq!(
-            verdict.error,
+            decision.error,
             Some(format!("Failed to load config: {answer}"))
         );
     }
 
     #[test]
-    fn a_file_that_is_being_written_changes_nothing() {
+    fn a_file_that_is_being_written_keeps_the_current_snapshot() {
         let mut policy = policy(OnBadConfig::Error);
-        policy.loaded(good(&[]));
+        policy.loaded(valid(&[]));
         let changing = LoadFailure::Unreadable(ReadError::Changing);
         assert_eq!(published(&policy.failed(changing)), Published::Nothing);
     }
 
     #[test]
-    fn without_a_good_one_even_keeping_answers_errors() {
+    fn keep_last_answers_errors_if_no_valid_configuration_was_loaded() {
         let mut policy = policy(OnBadConfig::KeepLast);
         assert!(matches!(
             published(&policy.failed(invalid())),
@@ -264,43 +282,46 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_version_is_always_logged_and_an_unreadable_file_only_once() {
+    fn every_invalid_version_is_logged_but_an_unreadable_file_only_once() {
         let mut policy = policy(OnBadConfig::KeepLast);
-        policy.loaded(good(&[]));
+        policy.loaded(valid(&[]));
         assert!(policy.failed(invalid()).error.is_some());
         assert!(policy.failed(invalid()).error.is_some());
         let unreadable = || LoadFailure::Unreadable(ReadError::Open(Errno::EMFILE));
         assert!(policy.failed(unreadable()).error.is_some());
         assert!(policy.failed(unreadable()).error.is_none());
-        policy.loaded(good(&[]));
+        policy.loaded(valid(&[]));
         assert!(policy.failed(unreadable()).error.is_some());
     }
 
     #[test]
-    fn a_file_that_vanishes_before_it_is_opened_is_told_once() {
+    fn a_file_removed_between_stat_and_open_is_reported_once() {
         let mut policy = policy(OnBadConfig::KeepLast);
-        policy.loaded(good(&[]));
-        let verdict = policy.failed(LoadFailure::Unreadable(ReadError::Open(Errno::ENOENT)));
-        assert_eq!(published(&verdict), Published::Error(MISSING_ANSWER.into()));
-        assert!(verdict.error.is_some());
-        // The look that follows.
-        let verdict = policy.failed(MISSING);
-        assert_eq!(published(&verdict), Published::Nothing);
-        assert_eq!(verdict.error, None);
+        policy.loaded(valid(&[]));
+        let decision = policy.failed(LoadFailure::Unreadable(ReadError::Open(Errno::ENOENT)));
+        assert_eq!(
+            published(&decision),
+            Published::Error(MISSING_ANSWER.into())
+        );
+        assert!(decision.error.is_some());
+        // The next check.
+        let decision = policy.failed(MISSING);
+        assert_eq!(published(&decision), Published::Nothing);
+        assert_eq!(decision.error, None);
     }
 
     #[test]
-    fn warnings_are_told_when_they_change() {
+    fn warnings_are_logged_only_when_they_change() {
         let mut policy = policy(OnBadConfig::KeepLast);
-        assert_eq!(policy.loaded(good(&["a"])).warnings, ["a"]);
-        assert!(policy.loaded(good(&["a"])).warnings.is_empty());
-        assert_eq!(policy.loaded(good(&["a", "b"])).warnings, ["a", "b"]);
-        assert!(policy.loaded(good(&[])).warnings.is_empty());
-        assert_eq!(policy.loaded(good(&["a"])).warnings, ["a"]);
+        assert_eq!(policy.loaded(valid(&["a"])).warnings, ["a"]);
+        assert!(policy.loaded(valid(&["a"])).warnings.is_empty());
+        assert_eq!(policy.loaded(valid(&["a", "b"])).warnings, ["a", "b"]);
+        assert!(policy.loaded(valid(&[])).warnings.is_empty());
+        assert_eq!(policy.loaded(valid(&["a"])).warnings, ["a"]);
     }
 
     #[test]
-    fn details_are_one_bounded_line() {
+    fn the_detail_is_one_line_of_bounded_length() {
         let policy = policy(OnBadConfig::KeepLast);
         let answer = |what: &str| {
             let (path, what) = (String::new(), what.to_owned());
@@ -315,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_read_as_the_reference_prints_them() {
+    fn io_errors_are_formatted_like_the_reference() {
         let policy = policy(OnBadConfig::KeepLast);
         let check = |why, expect: &str| {
             assert_eq!(policy.answer(&LoadFailure::Unreadable(why)), expect);

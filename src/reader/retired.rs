@@ -1,45 +1,48 @@
-//! What is not served any more, until no worker looks at it.
+//! Defers freeing replaced snapshots until no worker uses them.
 //!
-//! A snapshot may hold a hundred megabytes; giving them back takes milliseconds, which a worker does not have. So the reader
-//! keeps a count of its own on everything it replaced, and drops it when that is the only one left. There are never more
-//! than one per worker, because a worker's cache holds only one at a time.
+//! A snapshot can occupy a hundred megabytes, and freeing it takes milliseconds, which is too long
+//! for a worker. The reader therefore keeps a reference to every state it replaced, and drops it
+//! once that is the last reference. A worker caches only one state at a time, so there is at most
+//! one retired state per worker.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::responder::Served;
 
-/// The first wait for the workers to let go. They were woken, and need one turn of their loop.
+/// Delay of the first check. The workers have been woken and release the old state in their next
+/// loop iteration.
 const WAIT_MIN: Duration = Duration::from_millis(10);
 
-/// The longest wait, for a worker that did not hear the call.
+/// Upper bound of the delay, which doubles after each check.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// The replaced ones, and when to look whether they can go.
+/// The replaced states that workers may still use.
 #[derive(Debug, Default)]
 pub(super) struct Retired {
     waiting: Vec<Arc<Served>>,
+    /// Time of the next check, and the delay before it.
     next: Option<(Instant, Duration)>,
 }
 
 impl Retired {
-    /// Takes over what was just replaced.
+    /// Adds a state that was just replaced.
     pub(super) fn push(&mut self, now: Instant, old: Arc<Served>) {
         self.waiting.push(old);
         self.next = Some((now + WAIT_MIN, WAIT_MIN));
     }
 
-    /// When to [`sweep`](Self::sweep) next; `None` if nothing waits.
+    /// When to [`sweep`](Self::sweep) next; `None` if there is nothing to free.
     pub(super) fn next(&self) -> Option<Instant> {
         self.next.map(|(at, _)| at)
     }
 
-    /// Frees what nobody else holds, if the wait is over.
+    /// Frees the states that have no other reference, if a check is due.
     pub(super) fn sweep(&mut self, now: Instant) {
         let Some((_, waited)) = self.next.filter(|&(at, _)| at <= now) else {
             return;
         };
-        // Nobody can take a new count on one that is not published any more: a count of one stays one.
+        // No new reference to an unpublished state can be made, so a count of one stays one.
         self.waiting.retain(|old| Arc::strong_count(old) > 1);
         let wait = (waited * 2).min(WAIT_MAX);
         self.next = (!self.waiting.is_empty()).then_some((now + wait, wait));
@@ -53,7 +56,7 @@ mod tests {
     use crate::snapshot::Snapshot;
 
     #[test]
-    fn frees_what_the_workers_let_go_and_waits_longer_and_longer() {
+    fn frees_unreferenced_states_and_doubles_the_delay() {
         let served = Arc::new(Served {
             key: Arc::new(Key::new(b"k").expect("a key")),
             snapshot: Arc::new(Snapshot::unavailable("")),
@@ -68,9 +71,9 @@ mod tests {
         assert_eq!(retired.next(), Some(at(30)));
         drop(worker);
         retired.sweep(at(29));
-        assert!(freed.upgrade().is_some(), "its time has not come");
+        assert!(freed.upgrade().is_some(), "freed before the check was due");
         retired.sweep(at(30));
-        assert!(freed.upgrade().is_none(), "nobody holds it");
+        assert!(freed.upgrade().is_none(), "not freed although unreferenced");
         assert_eq!(retired.next(), None);
     }
 }

@@ -1,79 +1,87 @@
-//! When to look at a file, and when to load it. Pure: the clock, the hints and what `stat` found come in, steps go out.
+//! Decides when to check and when to load a file. Performs no I/O: the caller passes in the time,
+//! the hints and the result of `stat`.
 //!
-//! *Looking* is one `stat`, done on every hint; *loading* is reading and judging, done at most once per [`LOAD_INTERVAL_MIN`]. So a file
-//! that vanished is noticed at once however often it is written, and the first change after quiet is loaded at once.
+//! A *check* is one `stat`, done on every hint. A *load* reads and parses the file, at most once
+//! per [`LOAD_INTERVAL_MIN`]. A removed file is therefore noticed immediately, no matter how often
+//! it is written, and the first change after an idle period is loaded immediately. The time from a
+//! load to the earliest next one is the *pause*.
 //!
 //! Invariants:
 //!
-//! * A change is never forgotten: `changed` is only cleared, and `seen` only set, in the step that answers it. A hint that
-//!   comes in the resting time postpones the look to its end; one that comes while a load is running outlives that load.
-//! * Every load is followed by a look, so what changed while it ran is found without any hint.
-//! * There is always a next look, at most the poll interval away.
-//! * A caller reports at most two things per [`LOAD_INTERVAL_MIN`]: only a missing file is reported in the resting time, and only after
-//!   something else was.
+//! * No change is lost: `changed` is cleared and `seen` is set only in the step that handles the
+//!   change. A hint during the pause schedules a check for the end of the pause. A hint during a
+//!   load stays set after that load.
+//! * Every load is followed by a check, so a change during the load is found even without a hint.
+//! * A next check is always scheduled, at most one poll interval ahead.
+//! * At most two reports are made per [`LOAD_INTERVAL_MIN`]: during the pause only a missing file
+//!   is reported, and only after a different result.
 
 use std::time::{Duration, Instant};
 
 use super::file::{FileId, ReadError};
 
-/// From the end of one load to the start of the next: at most one a second, and never more than half of a core when loads
-/// take as long as that. The reference's manual page gives the same second (`ganeti-confd(8)`).
+/// Minimum time from the end of one load to the start of the next. Loads of up to one second thus
+/// use at most half of a core. The reference's manual page documents the same limit
+/// (`ganeti-confd(8)`).
 pub(super) const LOAD_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
-/// From the creation or re-labelling of a file to the look at it. One that is created by opening it is still empty then,
-/// and will be closed in a moment, which is a hint of its own; a link is complete, but gives no other hint.
+/// Delay from the creation or a metadata change of a file to its check.
+///
+/// A file created with `open` is still empty; closing it causes another hint shortly after. A file
+/// created with `link` is already complete and causes no other hint.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// What may have happened to the file.
+/// A file event that requires a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// It has new content, even if its identity says otherwise.
+    /// The content changed, even if the identity is unchanged.
     Changed,
-    /// It is gone, or another.
+    /// The file was removed or replaced.
     Moved,
-    /// It was created or re-labelled: there is no hurry.
+    /// The file was created or its metadata changed; the check may be delayed.
     Touched,
 }
 
-/// What the caller does now.
+/// What the caller must do after a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Nothing.
     Wait,
-    /// Read and judge the file, then call [`Schedule::loaded`] or [`Schedule::read_failed`].
+    /// Load the file, then call [`Schedule::loaded`] or [`Schedule::read_failed`].
     Load,
-    /// Tell that there is nothing to read.
+    /// Report that the file cannot be read.
     Report(ReadError),
 }
 
 /// The schedule of one file.
 #[derive(Debug)]
 pub struct Schedule {
-    /// What was last loaded or reported; `None` if that must be tried again.
+    /// The last result that was loaded or reported; `None` to retry it.
     seen: Option<Result<FileId, ReadError>>,
-    /// Whether to load even what has been seen.
+    /// Whether to load the file even if its identity is unchanged.
     changed: bool,
-    look_at: Instant,
-    rest_until: Instant,
+    check_at: Instant,
+    /// No load starts before this time.
+    pause_until: Instant,
 }
 
 impl Schedule {
-    /// A file nothing is known of: to be looked at `now`.
+    /// Creates the schedule of an unknown file, with the first check due `now`.
     pub fn new(now: Instant) -> Self {
         Self {
             seen: None,
             changed: false,
-            look_at: now,
-            rest_until: now,
+            check_at: now,
+            pause_until: now,
         }
     }
 
-    /// When to [check](Self::check) next.
+    /// Returns the time of the next [check](Self::check).
     pub fn next_check(&self) -> Instant {
-        self.look_at
+        self.check_at
     }
 
-    /// Takes note of `hint`.
+    /// Records `hint` and schedules a check.
     pub fn hint(&mut self, now: Instant, hint: Hint) {
         self.changed |= hint == Hint::Changed;
         let delay = if hint == Hint::Touched {
@@ -81,25 +89,27 @@ impl Schedule {
         } else {
             Duration::ZERO
         };
-        self.look_at = self.look_at.min(now + delay);
+        self.check_at = self.check_at.min(now + delay);
     }
 
-    /// Decides about what `stat` found `now`, with the next look at most `poll` away.
+    /// Handles the result of `stat` and returns what to do.
+    ///
+    /// The next check is scheduled at most `poll` after `now`.
     pub fn check(
         &mut self,
         now: Instant,
         found: Result<FileId, ReadError>,
         poll: Duration,
     ) -> Step {
-        self.look_at = now + poll;
+        self.check_at = now + poll;
         let known = self.seen == Some(found);
         if known && (found.is_err() || !self.changed) {
             self.changed = false;
             return Step::Wait;
         }
         let missing = found.is_err_and(ReadError::is_missing);
-        if now < self.rest_until && !missing {
-            self.look_at = self.look_at.min(self.rest_until);
+        if now < self.pause_until && !missing {
+            self.check_at = self.check_at.min(self.pause_until);
             return Step::Wait;
         }
         self.changed = false;
@@ -108,27 +118,29 @@ impl Schedule {
             Ok(_) => Step::Load,
             Err(why) => {
                 if !missing {
-                    self.rest_until = now + LOAD_INTERVAL_MIN;
+                    self.pause_until = now + LOAD_INTERVAL_MIN;
                 }
                 Step::Report(why)
             }
         }
     }
 
-    /// The load is over: `id` was read, and found good or bad.
+    /// Records a completed load of version `id`, whether its content was valid or not.
     pub fn loaded(&mut self, now: Instant, id: FileId) {
         self.seen = Some(Ok(id));
-        self.rest_until = now + LOAD_INTERVAL_MIN;
-        self.look_at = now;
+        self.pause_until = now + LOAD_INTERVAL_MIN;
+        self.check_at = now;
     }
 
-    /// The load is over: nothing could be read. One that was being written is tried again after the rest, others when
-    /// they change, or at the next poll.
+    /// Records a load that could not read the file.
+    ///
+    /// A file that was being written is retried after the pause. Other failures are retried on the
+    /// next hint or poll.
     pub fn read_failed(&mut self, now: Instant, why: ReadError) {
         self.seen = None;
-        self.rest_until = now + LOAD_INTERVAL_MIN;
+        self.pause_until = now + LOAD_INTERVAL_MIN;
         if why == ReadError::Changing {
-            self.look_at = self.look_at.min(self.rest_until);
+            self.check_at = self.check_at.min(self.pause_until);
         }
     }
 }
@@ -151,7 +163,7 @@ mod tests {
         FileId::of_test(n)
     }
 
-    /// A schedule on a clock, and the file it is about.
+    /// A schedule with a simulated clock.
     struct Script {
         schedule: Schedule,
         now: Instant,
@@ -178,138 +190,147 @@ mod tests {
             self
         }
 
-        /// Looks, which must be due, and expects `step`.
+        /// Checks the file, which must be due, and expects `step`.
         #[track_caller]
-        fn look(&mut self, found: Result<FileId, ReadError>, step: Step) -> &mut Self {
-            assert!(self.schedule.next_check() <= self.now, "no look is due");
+        fn check(&mut self, found: Result<FileId, ReadError>, step: Step) -> &mut Self {
+            assert!(self.schedule.next_check() <= self.now, "no check is due");
             assert_eq!(self.schedule.check(self.now, found, POLL), step);
             self
         }
 
-        /// A load that takes no time, and the look that follows.
+        /// Performs a load that takes no time, and the check that follows it.
         #[track_caller]
         fn load(&mut self, n: i64) -> &mut Self {
-            self.look(Ok(version(n)), Step::Load);
+            self.check(Ok(version(n)), Step::Load);
             self.schedule.loaded(self.now, version(n));
-            self.look(Ok(version(n)), Step::Wait)
+            self.check(Ok(version(n)), Step::Wait)
         }
 
         #[track_caller]
-        fn next_look(&mut self, ms_since_start: u64) -> &mut Self {
+        fn next_check_at(&mut self, ms_since_start: u64) -> &mut Self {
             assert_eq!(
                 self.schedule.next_check() - self.start,
                 ms(ms_since_start),
-                "next look"
+                "time of the next check"
             );
             self
         }
     }
 
     #[test]
-    fn the_first_change_after_quiet_is_loaded_at_once_and_then_only_polled() {
+    fn a_change_after_an_idle_period_is_loaded_immediately() {
         let mut s = Script::new();
-        s.load(1).next_look(15_000);
-        s.at(5_000).hint(Hint::Changed).load(2).next_look(20_000);
+        s.load(1).next_check_at(15_000);
+        s.at(5_000)
+            .hint(Hint::Changed)
+            .load(2)
+            .next_check_at(20_000);
         s.at(20_000)
-            .look(Ok(version(2)), Step::Wait)
-            .next_look(35_000);
+            .check(Ok(version(2)), Step::Wait)
+            .next_check_at(35_000);
         s.at(35_000).load(3);
     }
 
     #[test]
-    fn the_last_of_a_burst_is_loaded_after_the_rest() {
+    fn the_last_change_of_a_burst_is_loaded_after_the_pause() {
         let mut s = Script::new();
         s.load(0);
         for n in 1..100 {
             s.at(n)
                 .hint(Hint::Changed)
-                .look(Ok(version(n as i64)), Step::Wait)
-                .next_look(1_000);
+                .check(Ok(version(n as i64)), Step::Wait)
+                .next_check_at(1_000);
         }
-        s.at(1_000).load(99).next_look(16_000);
+        s.at(1_000).load(99).next_check_at(16_000);
     }
 
     #[test]
-    fn content_that_changed_under_the_same_identity_is_loaded_again() {
+    fn a_change_hint_reloads_a_file_with_an_unchanged_identity() {
         let mut s = Script::new();
         s.load(1);
-        s.at(1).hint(Hint::Changed).look(Ok(version(1)), Step::Wait);
-        s.next_look(1_000).at(1_000).load(1).next_look(16_000);
+        s.at(1)
+            .hint(Hint::Changed)
+            .check(Ok(version(1)), Step::Wait);
+        s.next_check_at(1_000)
+            .at(1_000)
+            .load(1)
+            .next_check_at(16_000);
     }
 
     #[test]
-    fn a_change_during_a_load_is_loaded_next() {
+    fn a_change_during_a_load_is_loaded_after_the_pause() {
         let mut s = Script::new();
-        // Found without a hint, by the look after the load.
-        s.look(Ok(version(1)), Step::Load).at(500);
+        // Detected without a hint, by the check after the load.
+        s.check(Ok(version(1)), Step::Load).at(500);
         s.schedule.loaded(s.now, version(1));
-        s.look(Ok(version(2)), Step::Wait).next_look(1_500);
-        s.at(1_500).look(Ok(version(2)), Step::Load);
-        // Told by a hint only.
+        s.check(Ok(version(2)), Step::Wait).next_check_at(1_500);
+        s.at(1_500).check(Ok(version(2)), Step::Load);
+        // Detected only by a hint.
         s.at(1_600).hint(Hint::Changed);
         s.schedule.loaded(s.now, version(2));
-        s.look(Ok(version(2)), Step::Wait).next_look(2_600);
-        s.at(2_600).load(2).next_look(17_600);
+        s.check(Ok(version(2)), Step::Wait).next_check_at(2_600);
+        s.at(2_600).load(2).next_check_at(17_600);
     }
 
     #[test]
-    fn a_missing_file_is_reported_once_and_at_once() {
+    fn a_missing_file_is_reported_immediately_and_only_once() {
         let mut s = Script::new();
         s.load(1);
         s.at(10)
             .hint(Hint::Moved)
-            .look(Err(GONE), Step::Report(GONE));
+            .check(Err(GONE), Step::Report(GONE));
         s.at(20)
             .hint(Hint::Moved)
-            .look(Err(GONE), Step::Wait)
-            .next_look(15_020);
-        // Back within the rest: after it. Gone again before: nothing that was not said already.
+            .check(Err(GONE), Step::Wait)
+            .next_check_at(15_020);
+        // A file that returns during the pause is loaded after the pause. Its removal before that
+        // is not reported again.
         s.at(30)
             .hint(Hint::Changed)
-            .look(Ok(version(2)), Step::Wait);
-        s.at(40).hint(Hint::Moved).look(Err(GONE), Step::Wait);
+            .check(Ok(version(2)), Step::Wait);
+        s.at(40).hint(Hint::Moved).check(Err(GONE), Step::Wait);
         s.at(50)
             .hint(Hint::Changed)
-            .look(Ok(version(3)), Step::Wait);
-        s.next_look(1_000).at(1_000).load(3);
+            .check(Ok(version(3)), Step::Wait);
+        s.next_check_at(1_000).at(1_000).load(3);
     }
 
     #[test]
     fn reports_other_than_missing_are_rate_limited() {
         let mut s = Script::new();
         let directory = Err(ReadError::Directory);
-        s.look(directory, Step::Report(ReadError::Directory));
+        s.check(directory, Step::Report(ReadError::Directory));
         s.at(1)
             .hint(Hint::Moved)
-            .look(Err(GONE), Step::Report(GONE));
-        s.at(2).hint(Hint::Moved).look(directory, Step::Wait);
-        s.next_look(1_000)
+            .check(Err(GONE), Step::Report(GONE));
+        s.at(2).hint(Hint::Moved).check(directory, Step::Wait);
+        s.next_check_at(1_000)
             .at(1_000)
-            .look(directory, Step::Report(ReadError::Directory));
+            .check(directory, Step::Report(ReadError::Directory));
     }
 
     #[test]
-    fn creation_and_relabelling_settle_first_and_closing_does_not_wait_for_them() {
+    fn creation_and_metadata_changes_delay_the_check_but_closing_does_not() {
         let mut s = Script::new();
-        s.look(Err(GONE), Step::Report(GONE));
-        s.at(10).hint(Hint::Touched).next_look(110);
-        s.at(50).hint(Hint::Touched).next_look(110);
-        s.at(60).hint(Hint::Changed).load(1).next_look(15_060);
-        s.at(2_000).hint(Hint::Touched).next_look(2_100);
-        s.at(2_100).look(Ok(version(1)), Step::Wait);
+        s.check(Err(GONE), Step::Report(GONE));
+        s.at(10).hint(Hint::Touched).next_check_at(110);
+        s.at(50).hint(Hint::Touched).next_check_at(110);
+        s.at(60).hint(Hint::Changed).load(1).next_check_at(15_060);
+        s.at(2_000).hint(Hint::Touched).next_check_at(2_100);
+        s.at(2_100).check(Ok(version(1)), Step::Wait);
         s.at(3_000).hint(Hint::Touched).at(3_100).load(2);
     }
 
     #[test]
-    fn what_could_not_be_read_is_tried_again() {
+    fn a_failed_read_is_retried() {
         let mut s = Script::new();
-        s.look(Ok(version(1)), Step::Load);
+        s.check(Ok(version(1)), Step::Load);
         s.schedule.read_failed(s.now, ReadError::Changing);
-        s.next_look(1_000)
+        s.next_check_at(1_000)
             .at(1_000)
-            .look(Ok(version(1)), Step::Load);
+            .check(Ok(version(1)), Step::Load);
         s.schedule
             .read_failed(s.now, ReadError::Open(Errno::EACCES));
-        s.next_look(16_000).at(16_000).load(1);
+        s.next_check_at(16_000).at(16_000).load(1);
     }
 }

@@ -1,4 +1,4 @@
-//! What the reader has done so far, for logs and metrics.
+//! State and counters of the reader, for logs and metrics.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -8,32 +8,32 @@ use crate::snapshot::Summary;
 /// The reader's state at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
-    /// What the configuration that is served is about; `None` while error answers are served.
+    /// Summary of the served configuration; `None` while error answers are served.
     pub summary: Option<Summary>,
-    /// The error that is answered in place of a configuration.
+    /// The error that is served instead of a configuration.
     pub unavailable: Option<String>,
-    /// When the last good configuration was loaded.
+    /// When the last valid configuration was loaded.
     pub loaded_at: Option<SystemTime>,
-    /// How long the last good configuration took to parse and index.
+    /// How long parsing and indexing of the last valid configuration took.
     pub load_time: Duration,
-    /// How many times `config.data` was read whole, good or bad.
+    /// Number of complete reads of `config.data`, valid or not.
     pub loads: u64,
-    /// How many times `config.data` could not be used, a missing file included.
+    /// Number of times `config.data` was unusable, including a missing file.
     pub failures: u64,
-    /// What was wrong with `config.data` at the last look; `None` if it is good.
+    /// Error of the last check of `config.data`; `None` if it is valid.
     pub last_error: Option<String>,
-    /// How many times another HMAC key was taken into use.
+    /// Number of times the HMAC key was replaced.
     pub key_changes: u64,
-    /// What is wrong with `hmac.key`, if the key in use is an older one for that.
+    /// Error of `hmac.key`, if an older key is in use because of it.
     pub key_error: Option<String>,
 }
 
-/// A [`Status`] that the reader keeps and others look at. Clones show the same one.
+/// Shared handle to the reader's [`Status`]. Clones refer to the same status.
 #[derive(Clone, Debug, Default)]
 pub struct SharedStatus(Arc<Mutex<Status>>);
 
 impl SharedStatus {
-    /// A copy of the status as it is now.
+    /// Returns a copy of the current status.
     pub fn read(&self) -> Status {
         self.update(|status| status.clone())
     }

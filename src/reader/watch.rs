@@ -1,15 +1,17 @@
-//! The directories of the watched files, through inotify.
+//! Watches the directories of the files with inotify.
 //!
-//! Files are replaced by rename, which a watch on the file itself would lose, so their directories are watched and events
-//! are picked by name. A path that is a symbolic link is watched in two places, where the link is and where the file is.
-//! Left to the safety poll are a change to a link in between, the renaming of a directory further up, and file systems
-//! that do not tell of changes made elsewhere.
+//! A watch on a file does not survive its replacement by rename, so the directories are watched and
+//! events are filtered by name. For a symbolic link, both the directory of the link and that of its
+//! target are watched. Only the periodic poll detects changes of an intermediate link, a renamed
+//! ancestor directory, and changes on file systems without events for remote writes.
 //!
-//! A watch is on a directory's inode, not on its name. So [`Watch::renew`] asks for all watches again before every look:
-//! it is the same watch if it is the same directory, and else a new one. A change after that is an event, a change
-//! before it is seen by the look; none is missed.
+//! An inotify watch belongs to a directory's inode, not to its name. [`Watch::renew`] therefore
+//! adds all watches again before every check. An unchanged directory keeps its watch; a replaced
+//! directory gets a new one. No change is missed: a later change causes an event, and the check
+//! sees an earlier one.
 //!
-//! Not watched for: `IN_MODIFY`. A writer in place closes the file in the end, and half of a file is not worth reading.
+//! `IN_MODIFY` is not used. A program that writes in place closes the file when it is done, and a
+//! partially written file is not worth reading.
 //!
 //! Source: `inotify(7)`.
 
@@ -18,7 +20,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 
 use super::schedule::Hint;
 
@@ -32,37 +34,38 @@ const MASK: WatchMask = WatchMask::CREATE
     .union(WatchMask::MOVE_SELF)
     .union(WatchMask::ONLYDIR);
 
-/// How many bytes of events are taken at a time: room for at least sixteen with the longest names. More come the next time.
+/// Size of the event buffer in bytes. It holds at least 16 events with names of maximum length;
+/// further events are returned by the next read.
 const EVENT_BYTES: usize = 16 * (16 + 256);
 
-/// Watches on some files, known by their index.
+/// Watches for a list of files, which are identified by their index.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// `None`: the kernel refuses inotify.
+    /// `None` if inotify is not available.
     inotify: Option<Inotify>,
     paths: Vec<PathBuf>,
     places: Vec<Place>,
-    /// What keeps a file from being watched; only said when it changes.
-    trouble: Option<String>,
+    /// Why a file cannot be watched. Logged only when it changes.
+    watch_error: Option<String>,
 }
 
-/// One name in one watched directory.
+/// A file name in a watched directory.
 #[derive(Debug, PartialEq)]
 struct Place {
     directory: WatchDescriptor,
     name: OsString,
-    /// Of the file in [`Watch::paths`].
+    /// Index in [`Watch::paths`].
     file: usize,
 }
 
 impl Watch {
-    /// Watches `paths`, as far as that is possible now.
+    /// Starts watching `paths`, as far as this is possible now.
     pub(super) fn new(paths: Vec<PathBuf>) -> Self {
         let inotify = Inotify::init()
             .inspect_err(|e| {
                 tracing::warn!(
                     "Cannot watch for changes ({e}; is fs.inotify.max_user_instances too low?), \
-                     looking for them several times a second instead"
+                     polling several times a second instead"
                 );
             })
             .ok();
@@ -70,104 +73,105 @@ impl Watch {
             inotify,
             paths,
             places: Vec::new(),
-            trouble: None,
+            watch_error: None,
         };
         watch.renew(|_| ());
         watch
     }
 
-    /// A descriptor that is readable when there are events.
+    /// Returns a descriptor that is readable when there are events.
     pub(super) fn descriptor(&self) -> Option<OwnedFd> {
         self.inotify.as_ref()?.as_fd().try_clone_to_owned().ok()
     }
 
-    /// Watches the directories that the paths name now. Says whether every file is watched.
+    /// Updates the watches to the directories that the paths currently name. Returns whether every
+    /// file is watched.
     ///
-    /// Calls `moved` with the index of each file that is watched elsewhere now, or not at all: it needs a look, because
-    /// what happened to its directory is not told any more.
+    /// Calls `moved` with the index of each file whose watches changed. Such a file must be
+    /// checked, because events of its new directory may have been missed.
     pub(super) fn renew(&mut self, mut moved: impl FnMut(usize)) -> bool {
         let Some(inotify) = &self.inotify else {
             return false;
         };
         let mut watches = inotify.watches();
         let mut places = Vec::new();
-        let mut trouble = None;
+        let mut watch_error = None;
         for (file, path) in self.paths.iter().enumerate() {
-            let mut add = |path: &Path| {
-                let (directory, name) = split(path)?;
-                let directory = watches.add(directory, MASK)?;
-                places.push(Place {
-                    directory,
-                    name: name.to_owned(),
-                    file,
-                });
-                io::Result::Ok(())
+            let mut add = |path: &Path| match watch_place(&mut watches, path, file) {
+                Ok(place) => places.push(place),
+                Err(e) => watch_error = Some(format!("{}: {e}", path.display())),
             };
-            if let Err(e) = add(path) {
-                trouble = Some(format!("{}: {e}", path.display()));
-            }
-            if let Ok(real) = path.canonicalize()
-                && real != *path
-                && let Err(e) = add(&real)
+            add(path);
+            // A link is resolved after it is watched, so that every later change of it is an event.
+            if let Ok(target) = path.canonicalize()
+                && target != *path
             {
-                trouble = Some(format!("{}: {e}", real.display()));
+                add(&target);
             }
         }
         let old_places = std::mem::replace(&mut self.places, places);
         for file in 0..self.paths.len() {
-            let of_file = |place: &&Place| place.file == file;
-            if !old_places
-                .iter()
-                .filter(of_file)
-                .eq(self.places.iter().filter(of_file))
-            {
+            let old = old_places.iter().filter(|place| place.file == file);
+            if !old.eq(self.places.iter().filter(|place| place.file == file)) {
                 moved(file);
             }
         }
         for old in old_places {
             if !self.places.iter().any(|new| new.directory == old.directory) {
-                // It is gone already if its directory is.
+                // Fails if the directory was removed, because the kernel then removed the watch.
                 let _ = watches.remove(old.directory);
             }
         }
-        if trouble.is_some() && trouble != self.trouble {
-            let trouble = trouble.as_deref().unwrap_or_default();
+        if let Some(error) = &watch_error
+            && self.watch_error.as_ref() != Some(error)
+        {
             tracing::warn!(
-                "Cannot watch the directory of {trouble}; looking several times a second instead"
+                "Cannot watch the directory of {error}; polling several times a second instead"
             );
         }
-        self.trouble = trouble;
-        self.trouble.is_none()
+        self.watch_error = watch_error;
+        self.watch_error.is_none()
     }
 
-    /// Takes events, and calls `found` with the index of each file concerned and what may have happened to it.
+    /// Reads pending events and calls `on_hint` with the index of each affected file and its hint.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::WouldBlock`] when there are none; others if watching does not work any more.
-    pub(super) fn read(&mut self, mut found: impl FnMut(usize, Hint)) -> io::Result<()> {
+    /// Returns [`io::ErrorKind::WouldBlock`] if there are no events. After any other error, no more
+    /// events can be received.
+    pub(super) fn read(&mut self, mut on_hint: impl FnMut(usize, Hint)) -> io::Result<()> {
         let Some(inotify) = &mut self.inotify else {
             return Err(io::ErrorKind::WouldBlock.into());
         };
         let mut buffer = [0; EVENT_BYTES];
         for event in inotify.read_events(&mut buffer)? {
             if event.mask.contains(EventMask::Q_OVERFLOW) {
-                (0..self.paths.len()).for_each(|file| found(file, Hint::Changed));
+                (0..self.paths.len()).for_each(|file| on_hint(file, Hint::Changed));
                 continue;
             }
-            // An event without a name is about the directory itself: it concerns all names in it.
+            // An event without a name is about the directory itself and affects every file in it.
             self.places
                 .iter()
                 .filter(|place| {
                     place.directory == event.wd && event.name.is_none_or(|name| name == place.name)
                 })
-                .for_each(|place| found(place.file, hint(event.mask)));
+                .for_each(|place| on_hint(place.file, hint(event.mask)));
         }
         Ok(())
     }
 }
 
-/// The directory and the name of the file `path`.
+/// Watches the directory of `path`, which belongs to the file with the index `file`.
+fn watch_place(watches: &mut Watches, path: &Path, file: usize) -> io::Result<Place> {
+    let (directory, name) = split(path)?;
+    Ok(Place {
+        directory: watches.add(directory, MASK)?,
+        name: name.to_owned(),
+        file,
+    })
+}
+
+/// Splits `path` into directory and file name.
 fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let directory = match path.parent() {
@@ -197,7 +201,8 @@ mod tests {
         watch.renew(|_| ())
     }
 
-    /// The hints that wait for file 0 of `watch`. Events are there when the system call that causes them returns.
+    /// Returns the pending hints of `watch`. The kernel queues an event before the system call that
+    /// causes it returns.
     fn hints(watch: &mut Watch) -> Vec<Hint> {
         let mut all = Vec::new();
         loop {
@@ -210,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_what_happens_to_its_file_and_to_no_other() {
+    fn reports_events_of_the_watched_file_only() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("config.data");
         let other = dir.path().join("config.data.new");
@@ -231,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_its_directory_s_name() {
+    fn follows_the_directory_name_to_a_new_directory() {
         let parent = tempfile::tempdir().expect("a directory");
         let dir = parent.path().join("ganeti");
         fs::create_dir(&dir).expect("created");
@@ -241,9 +246,13 @@ mod tests {
 
         fs::rename(&dir, parent.path().join("old")).expect("renamed");
         assert_eq!(hints(&mut watch), [Hint::Moved]);
-        assert!(!renew(&mut watch), "there is no such directory");
+        assert!(!renew(&mut watch), "watched a missing directory");
         fs::write(parent.path().join("old/config.data"), "1").expect("written");
-        assert_eq!(hints(&mut watch), [], "it is not ours any more");
+        assert_eq!(
+            hints(&mut watch),
+            [],
+            "reported an event of the renamed directory"
+        );
 
         fs::create_dir(&dir).expect("created");
         assert!(renew(&mut watch));
@@ -252,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn says_which_files_lost_their_watch() {
+    fn reports_the_files_whose_watch_changed() {
         let [gone, stays] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
         let path = gone.path().join("a");
         let mut watch = Watch::new(vec![path.clone(), stays.path().join("b"), path]);
@@ -272,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn watches_both_ends_of_a_symbolic_link() {
+    fn watches_a_symbolic_link_and_its_target() {
         let link_dir = tempfile::tempdir().expect("a directory");
         let real_dir = tempfile::tempdir().expect("a directory");
         let (link, real) = (link_dir.path().join("link"), real_dir.path().join("real"));
@@ -286,11 +295,15 @@ mod tests {
         assert_eq!(hints(&mut watch), [Hint::Moved]);
         assert!(renew(&mut watch));
         fs::write(&real, "3").expect("written");
-        assert_eq!(hints(&mut watch), [], "no link leads to it");
+        assert_eq!(
+            hints(&mut watch),
+            [],
+            "reported an event of the former target"
+        );
     }
 
     #[test]
-    fn a_lost_event_means_that_every_file_may_have_changed() {
+    fn a_queue_overflow_marks_every_file_as_changed() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut watch = Watch::new(vec![dir.path().join("a"), dir.path().join("b")]);
         let limit: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")
@@ -298,7 +311,7 @@ mod tests {
             .trim()
             .parse()
             .expect("a number");
-        // Equal events in a row are merged, so two names take turns.
+        // The kernel merges equal consecutive events, so two names alternate.
         let names = ["x", "y"].map(|name| dir.path().join(name));
         for name in &names {
             fs::write(name, "").expect("written");

@@ -381,7 +381,7 @@ fn a_bad_file_does_not_replace_the_last_good_one() {
         let status = node.status.read();
         assert_eq!(status.unavailable, None);
         let expected = format!(
-            "Failed to load config: {}; the last good configuration is served on",
+            "Failed to load config: {}; keeping the last good configuration",
             node.invalid("garbage")
         );
         assert_eq!(status.last_error, Some(expected));
