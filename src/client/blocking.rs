@@ -188,7 +188,7 @@ impl ConfdClient {
     /// Confd answers only requests whose clock is within five minutes of its own, and drops others
     /// silently. So the candidates are sent pings with other times: at most about 150 to a
     /// candidate that answers and 700 to one that does not, within about two seconds. Clocks up to
-    /// 26 hours off are found, so that a wrong clock can be told from a wrong key.
+    /// 26 hours off are found, which distinguishes a wrong clock from a wrong key.
     ///
     /// # Errors
     ///

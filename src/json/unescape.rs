@@ -137,18 +137,22 @@ pub(crate) fn unescape_in_place(text: &mut [u8], start: usize) -> Option<Unescap
             }
         }
     }
-    let is_ascii = seen & HIGH_BITS == 0;
-    if !is_ascii {
-        step(to - start);
-        // Escapes only add whole characters: the result is UTF-8 if the text was.
-        std::str::from_utf8(&text[start..to]).ok()?;
-    }
     Some(Unescaped {
         quote: from,
         end: to,
-        is_ascii,
+        is_ascii: is_ascii(&text[start..to], seen)?,
         has_surrogates,
     })
+}
+
+/// Whether the unescaped `text` is ASCII, `None` if it is not UTF-8. `seen` has a high bit if any
+/// byte that was not escaped has one; escapes only add whole characters.
+fn is_ascii(text: &[u8], seen: u64) -> Option<bool> {
+    if seen & HIGH_BITS == 0 {
+        return Some(true);
+    }
+    step(text.len());
+    std::str::from_utf8(text).ok().map(|_| false)
 }
 
 /// The characters that follow a backslash in an escape sequence of two characters, with the

@@ -22,7 +22,7 @@
 //! ```
 //!
 //! Invariants: the latency of an open loop is measured from the scheduled time. Every counted
-//! request ends as answered, wrong or lost. Memory is bounded whatever the servers send. Workers
+//! request ends as answered, wrong or lost. Memory is bounded for any replies. Workers
 //! are plain threads without an async runtime. Times are monotonic (`Instant`) except in the salt.
 //!
 //! It does not change anything on the servers and does not measure their processor use.

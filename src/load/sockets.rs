@@ -313,7 +313,7 @@ impl Inbox {
     }
 }
 
-/// Whether the error reports the fate of a datagram sent earlier, and not a failure of this call.
+/// Whether the error is about a datagram that was sent earlier, and not a failure of this call.
 fn is_about_a_datagram(errno: Errno) -> bool {
     matches!(
         errno,
