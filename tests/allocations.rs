@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ganeti_confd::demo;
 use ganeti_confd::protocol::{Key, PADDING, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reject, envelope};
-use ganeti_confd::responder::{Datagram, Responder, Served};
+use ganeti_confd::responder::{Datagram, ReplayTable, Responder, Served};
 use ganeti_confd::snapshot::Snapshot;
 use serde_json::Value;
 
@@ -41,6 +41,11 @@ fn served(configuration: &[u8]) -> Option<Served> {
     })
 }
 
+/// A responder as the daemon starts it.
+fn responder() -> Responder {
+    Responder::new().with_replay_protection(Arc::new(ReplayTable::new()))
+}
+
 fn key() -> Key {
     Key::new(b"testkey123").expect("the key has bytes")
 }
@@ -48,7 +53,7 @@ fn key() -> Key {
 #[test]
 fn requests_of_the_transcripts_allocate_nothing() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    let mut responder = Responder::new();
+    let mut responder = responder();
     let mut answered = 0;
     for file in fs::read_dir(data.join("transcripts")).expect("tests/data/transcripts is there") {
         let text = fs::read_to_string(file.expect("readable").path()).expect("readable");
@@ -107,8 +112,30 @@ fn the_first_and_the_largest_datagrams_allocate_nothing() {
     datagrams.push(forged);
     for datagram in datagrams {
         // A new responder for each: no datagram may depend on memory taken by an earlier one.
-        let (count, outcome) = allocations(&mut Responder::new(), &served, &datagram);
+        let (count, outcome) = allocations(&mut responder(), &served, &datagram);
         let start = datagram[..datagram.len().min(80)].escape_ascii();
         assert_eq!(count, 0, "{outcome:?}: {start}");
     }
+}
+
+#[test]
+fn replays_allocate_nothing() {
+    let served = served(demo::configuration(3, 10, 1).as_bytes()).expect("it is served");
+    let table = Arc::new(ReplayTable::with_seed(1));
+    let mut responder = Responder::new().with_replay_protection(table);
+    let request = envelope::request(&key(), NOW, r#"{"protocol":1,"type":0,"rsalt":"R"}"#);
+    let mut out = vec![0; REPLY_BYTES_MAX];
+    let outcomes = [1, 2, 1].map(|host| {
+        let mut buffer = [&request[..], &[0; PADDING]].concat();
+        let mut outcome = Ok(());
+        let counted = allocation_counter::measure(|| {
+            let datagram = Datagram::new(&mut buffer, request.len());
+            let datagram = datagram.from_peer([192, 0, 2, host].into());
+            let reply = responder.respond(datagram, NOW, &served, &mut out);
+            outcome = reply.map(|_| ());
+        });
+        assert_eq!(counted.count_total, 0, "{outcome:?}");
+        outcome
+    });
+    assert_eq!(outcomes, [Ok(()), Err(Reject::Replayed), Ok(())]);
 }
