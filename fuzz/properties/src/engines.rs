@@ -32,8 +32,13 @@ impl Engines {
     ///
     /// If an engine cannot be started, or does not answer with `reply`.
     pub fn assert_same(message: &str, reply: &[u8]) {
-        static ENGINES: LazyLock<Engines> =
-            LazyLock::new(|| Engines([Some(EngineKind::Uring), Some(EngineKind::Mmsg)].map(Engine::start).into()));
+        static ENGINES: LazyLock<Engines> = LazyLock::new(|| {
+            Engines(
+                [Some(EngineKind::Uring), Some(EngineKind::Mmsg)]
+                    .map(Engine::start)
+                    .into(),
+            )
+        });
         for engine in &ENGINES.0 {
             engine.assert_same(message, reply);
         }
