@@ -24,7 +24,7 @@ pub(crate) fn unescaped_ascii_len(text: &[u8]) -> Option<usize> {
 /// Returns the number of bytes read from `text` and written to `out`. After the whole string, the
 /// next byte of `text` is the closing quote. Otherwise it is not a quote: the rest of the string
 /// may be valid, and is for [`unescape_in_place`]. Up to 7 bytes at the end of `text` are never
-/// read. `None` if `out` has no room for the string and 16 bytes more.
+/// read. `None` if `out` has no room for the string and eight bytes more.
 pub(crate) fn unescape_ascii(text: &[u8], out: &mut [u8]) -> Option<(usize, usize)> {
     let mut len = 0;
     // The high bit of the next word's first byte, if the byte before it is a backslash.
@@ -46,21 +46,18 @@ pub(crate) fn unescape_ascii(text: &[u8], out: &mut [u8]) -> Option<(usize, usiz
         carry = backslashes >> 56;
         let word = word ^ ((newlines >> 7) * u64::from(b'n' ^ b'\n'));
         // A whole word is written, and the rest of it again after each backslash that is removed.
-        let written: &mut [u8; 16] = out.get_mut(len..)?.first_chunk_mut()?;
-        let mut written_len = 0;
         let mut removed = backslashes & before_end;
         let (mut rest, mut from) = (word, 0);
         while removed != 0 {
             step(1);
             let place = removed.trailing_zeros() / 8;
-            *written.get_mut(written_len..)?.first_chunk_mut()? = rest.to_le_bytes();
-            written_len += (place - from) as usize;
+            *out.get_mut(len..)?.first_chunk_mut()? = rest.to_le_bytes();
+            len += (place - from) as usize;
             rest = rest >> (8 * (place - from)) >> 8;
             from = place + 1;
             removed &= removed - 1;
         }
-        *written.get_mut(written_len..)?.first_chunk_mut()? = rest.to_le_bytes();
-        len += written_len;
+        *out.get_mut(len..)?.first_chunk_mut()? = rest.to_le_bytes();
         if end != 0 {
             let place = end.trailing_zeros() / 8;
             return Some((8 * index + place as usize, len + (place - from) as usize));

@@ -1,5 +1,6 @@
 //! A position in received JSON text.
 
+use super::hex;
 use super::number::{self, Number};
 use crate::json::{self, Span, steps::step};
 
@@ -65,11 +66,17 @@ impl<'t> Cursor<'t> {
 
     #[inline]
     fn white_space(&mut self) {
-        if self.text.get(self.at).is_some_and(|&byte| byte <= b' ') {
-            self.more_white_space();
+        // Most often there is none, or a single space.
+        let is_more = |byte: Option<&u8>| byte.is_some_and(|byte| *byte <= b' ');
+        if is_more(self.text.get(self.at)) {
+            self.at += usize::from(self.at < self.len && self.text[self.at] == b' ');
+            if is_more(self.text.get(self.at)) {
+                self.more_white_space();
+            }
         }
     }
 
+    #[cold]
     fn more_white_space(&mut self) {
         const WHITE: u64 = 1 << b' ' | 1 << b'\t' | 1 << b'\n' | 1 << b'\r';
         let rest = self.text.get(self.at..self.len).unwrap_or_default();
@@ -180,6 +187,21 @@ impl<'t> Cursor<'t> {
             span: span(0, end),
             ..rest
         })
+    }
+
+    /// A string, and the tag that it represents if it is 40 hex digits.
+    #[inline]
+    pub(super) fn tag(&mut self) -> Option<(AnyString, Option<[u8; 20]>)> {
+        // Hex digits need no scan for escapes.
+        if let Some([b'"', digits @ .., b'"']) = self.text.get(self.at..)?.first_chunk::<42>()
+            && let Some(tag) = hex::decode(digits)
+        {
+            let start = self.at + 1;
+            self.at += 42;
+            return Some((AnyString::of_ascii(span(start, start + 40)), Some(tag)));
+        }
+        let string = self.string()?;
+        Some((string, hex::decode(self.slice(string.span))))
     }
 
     fn open_quote(&mut self) -> Option<usize> {

@@ -15,8 +15,10 @@ pub struct Envelope<'a> {
     pub message_len: usize,
     /// In a request the sender's clock, in a reply the request's `rsalt`; UTF-8.
     pub salt: &'a [u8],
-    /// The signature's hex digits as received.
+    /// The signature as received.
     pub hmac: &'a [u8],
+    /// The signature's tag; `None` if it is not 40 hex digits.
+    pub(super) tag: Option<[u8; 20]>,
 }
 
 impl Envelope<'_> {
@@ -26,7 +28,7 @@ impl Envelope<'_> {
     ///
     /// [`Reject::BadHmac`] if it is not 40 hex digits (of either case), or not what `key` signs.
     pub fn verify(&self, key: &Key) -> Result<[u8; 20], Reject> {
-        let tag = hex::decode(self.hmac).ok_or(Reject::BadHmac)?;
+        let tag = self.tag.ok_or(Reject::BadHmac)?;
         if key.verify(self.salt, &self.message[..self.message_len], &tag) {
             Ok(tag)
         } else {

@@ -26,7 +26,11 @@ impl<'a> Envelope<'a> {
     pub fn parse(text: &'a mut [u8], len: usize, message: &'a mut [u8]) -> Result<Self, Reject> {
         assert!(message.len() >= len + super::PADDING);
         let strings = EnvelopeStrings::read(text, len, message).ok_or(Reject::BadEnvelope)?;
-        let [msg, salt, hmac] = strings.0;
+        let EnvelopeStrings {
+            msg,
+            salt,
+            hmac: (hmac, tag),
+        } = strings;
         // The reference takes the halves of a pair of escapes as two characters, and signs each by
         // itself. A client signs UTF-8, so its signature cannot hold there.
         if msg.has_surrogates && msg.is_ascii && salt.is_ascii && hmac.is_ascii {
@@ -37,12 +41,17 @@ impl<'a> Envelope<'a> {
             message_len: msg.span.end as usize,
             salt: salt.span.of(text),
             hmac: hmac.span.of(text),
+            tag,
         })
     }
 }
 
-/// The strings `msg`, `salt` and `hmac` of an envelope.
-struct EnvelopeStrings([AnyString; 3]);
+/// The strings of an envelope, and the tag in `hmac`.
+struct EnvelopeStrings {
+    msg: AnyString,
+    salt: AnyString,
+    hmac: (AnyString, Option<[u8; 20]>),
+}
 
 impl EnvelopeStrings {
     fn read(text: &mut [u8], len: usize, message: &mut [u8]) -> Option<Self> {
@@ -51,10 +60,14 @@ impl EnvelopeStrings {
         cursor.members(|cursor| match Self::key(cursor)? {
             0 => set(&mut msg, cursor.string_to(message)?),
             1 => set(&mut salt, cursor.string()?),
-            _ => set(&mut hmac, cursor.string()?),
+            _ => set(&mut hmac, cursor.tag()?),
         })?;
         cursor.end()?;
-        Some(Self([msg?, salt?, hmac?]))
+        Some(Self {
+            msg: msg?,
+            salt: salt?,
+            hmac: hmac?,
+        })
     }
 
     #[inline(always)]
