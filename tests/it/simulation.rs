@@ -46,7 +46,7 @@ const PEERS: [IpAddr; 3] = [
 const START: u64 = 1_795_354_392;
 
 #[test]
-fn every_datagram_meets_the_fate_that_the_model_expect_outcomes() {
+fn every_datagram_has_the_outcome_that_the_model_expects() {
     let mut worker = Worker {
         responder: Responder::new().with_replay_protection(Arc::new(ReplayTable::with_seed(1))),
         first_peers: HashMap::new(),
