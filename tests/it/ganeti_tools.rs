@@ -68,8 +68,8 @@ env -u GANETI_ROOTDIR timeout 60 /usr/bin/python3 "$CLIENT/confd-client" -a 127.
 
 mv "$log" "$log.1"
 util rotate-logs ganeti-confd
-for _ in $(seq 500); do if grep -q again "$log" 2>/dev/null; then break; fi; sleep 0.02; done
-grep -q again "$log"
+for _ in $(seq 500); do if grep -q reopened "$log" 2>/dev/null; then break; fi; sleep 0.02; done
+grep -q reopened "$log"
 
 util stop ganeti-confd
 ! util check ganeti-confd
