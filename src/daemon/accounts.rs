@@ -1,7 +1,7 @@
-//! The user check: Ganeti's accounts must exist, and the process must run as confd's account.
+//! The user check: Ganeti's accounts must exist, and this process must run as confd's user.
 //!
-//! The names are those of Debian's build (`lib/_constants.py`: `*_USER`, `*_GROUP`). Builds with
-//! other names need `--no-user-checks`.
+//! The names are the ones that Debian's build uses (`lib/_constants.py`: `*_USER`, `*_GROUP`).
+//! Builds with other names need `--no-user-checks`.
 //!
 //! Source: `Ganeti.Runtime.getEnts`, `Ganeti.Runtime.verifyDaemonUser` of version 3.0.2.
 
@@ -9,10 +9,11 @@ use nix::unistd::{self, Group, Uid, User};
 
 use super::error::Error;
 
-/// The account that may read confd's files.
+/// The user that confd must run as.
 const CONFD_USER: &str = "gnt-confd";
-/// The accounts of all daemons.
+/// The users of all Ganeti daemons.
 const USERS: [&str; 5] = ["root", "gnt-masterd", "gnt-confd", "gnt-rapi", "gnt-metad"];
+/// The groups of all Ganeti daemons.
 const GROUPS: [&str; 8] = [
     "root",
     "gnt-masterd",
@@ -24,16 +25,16 @@ const GROUPS: [&str; 8] = [
     "gnt-admin",
 ];
 
-/// Checks the accounts and the process's own account.
+/// Checks the users, the groups and the user ID of this process.
 ///
 /// # Errors
 ///
-/// An account is missing, or the process runs as another account.
+/// An account is missing or cannot be looked up, or the process runs as another user.
 pub(super) fn check() -> Result<(), Error> {
     let mut expected = Uid::from_raw(0);
     for name in USERS {
-        let user =
-            User::from_name(name).map_err(|errno| unknown("user", name, &errno.to_string()))?;
+        let user = User::from_name(name)
+            .map_err(|errno| lookup_failed("user", name, &errno.to_string()))?;
         let user = user.ok_or_else(|| missing("user", name))?;
         if name == CONFD_USER {
             expected = user.uid;
@@ -41,14 +42,14 @@ pub(super) fn check() -> Result<(), Error> {
     }
     for name in GROUPS {
         Group::from_name(name)
-            .map_err(|errno| unknown("group", name, &errno.to_string()))?
+            .map_err(|errno| lookup_failed("group", name, &errno.to_string()))?
             .ok_or_else(|| missing("group", name))?;
     }
     let own = unistd::getuid();
     if own != expected {
         return Err(Error::new(format!(
             "started using wrong user ID ({own}), expected {expected} ({CONFD_USER}); \
-             start it with daemon-util, or give --no-user-checks"
+             start it with daemon-util, or use --no-user-checks"
         )));
     }
     Ok(())
@@ -57,12 +58,12 @@ pub(super) fn check() -> Result<(), Error> {
 fn missing(kind: &str, name: &str) -> Error {
     Error::new(format!(
         "can't find required user/groups: there is no {kind} {name}; \
-         create the accounts of Ganeti's package, or give --no-user-checks"
+         create the accounts that Ganeti's package creates, or use --no-user-checks"
     ))
 }
 
-fn unknown(kind: &str, name: &str, error: &str) -> Error {
+fn lookup_failed(kind: &str, name: &str, error: &str) -> Error {
     Error::new(format!(
-        "cannot look up the {kind} {name}: {error}; or give --no-user-checks"
+        "cannot look up the {kind} {name}: {error}; repair the lookup, or use --no-user-checks"
     ))
 }

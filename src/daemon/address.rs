@@ -1,7 +1,7 @@
-//! The address to serve: from `--bind` and `--port`, otherwise from the cluster's address family
-//! and the services database.
+//! The address to serve: `--bind` and `--port`, with defaults from the cluster's address family and
+//! the services database.
 //!
-//! No name is resolved. (The reference resolves its own host name, and exits if that fails.)
+//! No host name is resolved. The reference resolves its own host name and exits if that fails.
 //!
 //! Source: `Ganeti.Daemon.parseAddress`, `Ganeti.Ssconf.getPrimaryIPFamily` of version 3.0.2;
 //! services(5).
@@ -13,12 +13,12 @@ use std::path::Path;
 use super::error::Error;
 use crate::node_files;
 
-/// An IP address, with its zone if it has one.
+/// A numeric IP address, with its zone if it has one. The port is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Numeric(SocketAddr);
 
 impl Numeric {
-    /// The address with a port.
+    /// Returns the address with this port.
     pub(super) fn with_port(self, port: u16) -> SocketAddr {
         let mut address = self.0;
         address.set_port(port);
@@ -26,18 +26,19 @@ impl Numeric {
     }
 }
 
-/// Parses a numeric address: dotted IPv4, or IPv6 with or without a zone. Rejects names, ports,
-/// brackets, and the older forms of `inet_aton` (`127.1`, `2130706433`).
+/// Parses a numeric address: dotted IPv4, or IPv6 with or without a zone.
+///
+/// Refuses host names, ports, brackets and the short forms of `inet_aton` (`127.1`, `2130706433`).
 pub(super) fn parse(text: &str) -> Result<Numeric, String> {
-    let refused = "is no numeric address; give one like 192.0.2.1, :: or fe80::1%eth0";
+    let refused = "is not a numeric address; use one like 192.0.2.1, :: or fe80::1%eth0";
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Ok(Numeric(SocketAddr::new(ip, 0)));
     }
     let (ip, _zone) = text.split_once('%').ok_or(refused)?;
     ip.parse::<Ipv6Addr>().map_err(|_| refused)?;
-    // For a numeric address this only looks up the zone among the host's interfaces.
+    // The address is numeric, so this looks up only the zone, among the interfaces of this host.
     let mut found = (text, 0).to_socket_addrs().map_err(|_| {
-        "has a zone that is no interface of this host; see them with: ip link".to_owned()
+        "has a zone that is not an interface of this host; list them with: ip link".to_owned()
     })?;
     found.next().map(Numeric).ok_or_else(|| refused.into())
 }
@@ -46,7 +47,7 @@ pub(super) fn parse(text: &str) -> Result<Numeric, String> {
 ///
 /// # Errors
 ///
-/// The cluster's address family is unknown.
+/// The cluster's address family cannot be read or is unknown.
 pub(super) fn choose(
     bind: Option<Numeric>,
     port: Option<u16>,
@@ -59,7 +60,9 @@ pub(super) fn choose(
     })
 }
 
-/// The wildcard address of the family in `ssconf_primary_ip_family`; IPv4 without that file.
+/// Returns the wildcard address of the family in the file at `path` (`ssconf_primary_ip_family`).
+///
+/// Without that file, the family is IPv4.
 fn any_address(path: &Path) -> Result<IpAddr, Error> {
     let shown = path.display();
     let text = match std::fs::read_to_string(path) {
@@ -67,7 +70,7 @@ fn any_address(path: &Path) -> Result<IpAddr, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => "2".to_owned(),
         Err(error) => {
             return Err(Error::new(format!(
-                "cannot read the cluster's address family from {shown}: {error}; or give --bind"
+                "cannot read the cluster's address family from {shown}: {error}; make it readable, or use --bind"
             )));
         }
     };
@@ -76,7 +79,7 @@ fn any_address(path: &Path) -> Result<IpAddr, Error> {
         "10" => Ok(Ipv6Addr::UNSPECIFIED.into()),
         other => Err(Error::new(format!(
             "{shown} has the address family {other:?}, which is neither 2 (IPv4) nor 10 (IPv6); \
-             restore it with gnt-cluster redist-conf, or give --bind"
+             restore it with gnt-cluster redist-conf, or use --bind"
         ))),
     }
 }
@@ -86,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numeric_addresses() {
+    fn only_numeric_addresses_are_parsed() {
         for (text, address) in [
             ("127.0.0.1", "127.0.0.1:0"),
             ("::", "[::]:0"),
@@ -113,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn families() {
+    fn the_wildcard_address_follows_the_address_family() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ssconf_primary_ip_family");
         assert_eq!(any_address(&path).unwrap(), Ipv4Addr::UNSPECIFIED);

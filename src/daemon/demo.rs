@@ -1,6 +1,6 @@
 //! `--demo`: a sample cluster in a temporary directory, served on loopback until interrupted.
 //!
-//! Needs none of Ganeti's files, directories or accounts, and removes its own files at the end.
+//! A demo needs no files, directories or accounts of Ganeti. It removes its own files when it ends.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -20,7 +20,7 @@ use crate::reader::Files;
 /// Number of ports to try, starting at the default one, if `--port` is absent.
 const PORTS: u16 = 100;
 
-/// A demo's files, removed when dropped.
+/// A demo's files. Dropping it removes them.
 #[derive(Debug)]
 pub(super) struct Demo {
     _dir: TempDir,
@@ -42,7 +42,7 @@ impl Demo {
             let files = Files {
                 config: dir.path().join("config.data"),
                 key: dir.path().join("hmac.key"),
-                on_bad_config: options.on_bad_config(),
+                on_bad_config: options.on_bad_config,
             };
             let text = demo::configuration(size.nodes, size.instances, demo::SEED);
             fs::write(&files.config, text)?;
@@ -55,7 +55,8 @@ impl Demo {
         };
         try_create().map_err(|error: io::Error| {
             Error::new(format!(
-                "cannot write the demo's files below {}: {error}; set TMPDIR to a directory with space",
+                "cannot write the demo's files in {}: {error}; set TMPDIR to a writable directory with \
+                 free space",
                 std::env::temp_dir().display()
             ))
         })
@@ -89,14 +90,16 @@ impl Demo {
             shell_word(&self.files.key.to_string_lossy()),
             confdctl(),
         );
-        // A closed standard output is no reason to stop serving.
+        // The demo keeps serving if standard output is closed.
         let _ = io::stdout().write_all(text.as_bytes());
         let _ = io::stdout().flush();
     }
 }
 
-/// The command that runs `confdctl`: the one in this program's directory, or through cargo if cargo
-/// runs this program, or the installed one.
+/// Returns the command that runs `confdctl`.
+///
+/// The executable in this program's directory is preferred. Otherwise it is run through cargo if
+/// cargo runs this program, or looked up in `PATH`.
 fn confdctl() -> String {
     let this = std::env::current_exe().unwrap_or_default();
     let sibling = this.with_file_name("confdctl");
@@ -109,7 +112,8 @@ fn confdctl() -> String {
     }
 }
 
-/// Quotes `text` for a POSIX shell if it has other characters than those of ordinary paths.
+/// Quotes `text` for a POSIX shell if it contains characters other than ASCII letters, digits and
+/// `/._-`.
 fn shell_word(text: &str) -> String {
     let is_ordinary = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     if !text.is_empty() && text.chars().all(is_ordinary) {
@@ -119,7 +123,7 @@ fn shell_word(text: &str) -> String {
     }
 }
 
-/// 160 random bits in hexadecimal and a newline, as `gnt-cluster init` writes it.
+/// Writes a new key: 160 random bits in hexadecimal and a newline, as `gnt-cluster init` does.
 fn write_key(path: &Path) -> io::Result<()> {
     let mut random = [0; 20];
     File::open("/dev/urandom")?.read_exact(&mut random)?;
@@ -132,8 +136,9 @@ fn write_key(path: &Path) -> io::Result<()> {
     writeln!(file, "{digits}")
 }
 
-/// Binds a loopback address, or that of `--bind`: the port of `--port`, otherwise the first free
-/// one at or above the default.
+/// Binds the address given by `--bind`, or a loopback address.
+///
+/// The port is the one given by `--port`, or the first free port from the default upward.
 ///
 /// # Errors
 ///
@@ -155,7 +160,7 @@ pub(super) fn bind(options: &Options) -> Result<Sockets, Error> {
             bound => return super::bound(bound, address),
         }
     }
-    unreachable!("the last port returns")
+    unreachable!("the loop returns at the last port")
 }
 
 #[cfg(test)]
@@ -163,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_quoted_only_if_a_shell_would_split_or_expand_them() {
+    fn shell_word_quotes_only_words_that_a_shell_would_change() {
         for (text, word) in [
             (
                 "/tmp/ganeti-confd-demo-x/hmac.key",

@@ -1,12 +1,12 @@
-//! Moving to the background, with a parent that waits for the result of the start.
+//! Detaching: the daemon runs in a background process, and the parent waits until it serves.
 //!
-//! The process starts its own executable again, with the same arguments, and waits. The child
-//! creates a session, starts up, and writes one word to its standard output when it serves. Until
-//! then it shares the parent's standard error, so that errors reach the terminal. Unlike fork(2),
-//! this needs no unsafe code and is safe with several threads.
+//! The process runs its own executable again with the same arguments. The child creates a session,
+//! starts up, and writes [`READY`] to its standard output when it serves. Until then it shares the
+//! parent's standard error, so that errors reach the terminal. Unlike fork(2), this needs no unsafe
+//! code and cannot copy another thread's half-changed state.
 //!
-//! Source: `Ganeti.Daemon.daemonize`, which forks twice and reports success before the key is read;
-//! daemon(7).
+//! Source: `Ganeti.Daemon.daemonize`, which forks twice and reports success before it reads the
+//! key; daemon(7).
 
 use std::env;
 use std::fs::File;
@@ -19,62 +19,67 @@ use nix::unistd::{chdir, dup2_stderr, dup2_stdout, setsid};
 
 use super::error::Error;
 
-/// Set for the child, to the parent's process id. Any other value is ignored.
-const MARK: &str = "GANETI_CONFD_PARENT";
+/// Environment variable of the child; its value is the parent's process ID.
+///
+/// A value inherited from any other process is ignored.
+const PARENT_VAR: &str = "GANETI_CONFD_PARENT";
+/// What the child writes to its standard output when it serves.
 const READY: &str = "ready\n";
 
-/// Whether this process is the child, in the background.
+/// Whether this process is the background child.
 pub(super) fn is_child() -> bool {
-    env::var(MARK).is_ok_and(|value| value == parent_id().to_string())
+    env::var(PARENT_VAR).is_ok_and(|value| value == parent_id().to_string())
 }
 
-/// Starts the daemon in the background. Returns 0 once it serves, otherwise its exit status, after
-/// it has printed why.
+/// Starts the daemon in the background and waits until it serves or exits.
+///
+/// Returns success if the daemon serves, and otherwise the exit status of the child, which has
+/// already printed its error.
 ///
 /// # Errors
 ///
-/// The child process cannot be started.
+/// The child could not be started, was killed by a signal, or was stopped while it started.
 pub(super) fn start() -> Result<ExitCode, Error> {
     let failure = |error: &dyn std::fmt::Display| {
         Error::new(format!(
-            "cannot detach: {error}; start it with --foreground and see"
+            "cannot detach: {error}; start it with --foreground to see the cause"
         ))
     };
     let mut args = env::args_os();
-    // An upgrade may have replaced the file at the executable's path; this name is always right.
+    // An upgrade may have replaced the executable; /proc/self/exe is always the one that runs.
     let mut child = Command::new("/proc/self/exe")
         .arg0(args.next().unwrap_or_else(|| "ganeti-confd".into()))
         .args(args)
-        .env(MARK, std::process::id().to_string())
+        .env(PARENT_VAR, std::process::id().to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| failure(&error))?;
-    let mut word = String::new();
+    let mut output = String::new();
     if let Some(mut stdout) = child.stdout.take() {
-        // A read error means the same as no word.
-        let _ = stdout.read_to_string(&mut word);
+        // A read error is handled like missing output: the exit status says what happened.
+        let _ = stdout.read_to_string(&mut output);
     }
-    if word == READY {
+    if output == READY {
         return Ok(ExitCode::SUCCESS);
     }
     let status = child.wait().map_err(|error| failure(&error))?;
     match (status.code(), status.signal()) {
-        // An orderly exit before it served: a signal stopped it.
+        // The daemon exits with 0 before it serves only if it receives a stop signal.
         (Some(0), _) => Err(failure(&"the daemon was stopped while it started")),
         (Some(code), _) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
         (None, signal) => Err(failure(&format!(
-            "the daemon died of signal {} while it started",
+            "the daemon was killed by signal {} while it started",
             signal.unwrap_or_default()
         ))),
     }
 }
 
-/// In the child: leaves the caller's session, working directory and file mode mask.
+/// In the child: creates a session, changes to the root directory and sets the file mode mask.
 ///
 /// # Errors
 ///
-/// The kernel refused one of these.
+/// A system call failed.
 pub(super) fn enter_background() -> Result<(), Error> {
     let failed = |errno| {
         Error::new(format!(
@@ -87,19 +92,19 @@ pub(super) fn enter_background() -> Result<(), Error> {
     Ok(())
 }
 
-/// In the child: reports to the parent that the daemon serves, and redirects standard output and
-/// error to `log`.
+/// In the child: reports to the parent that the daemon serves, then redirects standard output and
+/// standard error to `log`.
 pub(super) fn ready(log: &File) {
-    // The parent may have been killed; the daemon serves nevertheless.
+    // The parent may have been killed. The daemon serves regardless.
     let _ = io::stdout().write_all(READY.as_bytes());
     let _ = io::stdout().flush();
     redirect(log);
 }
 
-/// Redirects standard output and error to `log`, for output that does not go through the log, such
-/// as a panic.
+/// Redirects standard output and standard error to `log`, for output that bypasses the log
+/// (panics).
 pub(super) fn redirect(log: &File) {
-    // Fails only for closed descriptors, and these are open.
+    // dup2 fails only for a closed descriptor, and `log` is open.
     let _ = dup2_stdout(log);
     let _ = dup2_stderr(log);
 }

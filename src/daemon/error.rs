@@ -1,4 +1,4 @@
-//! The error that keeps the daemon from starting.
+//! The error that prevents the daemon from starting.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Sockets from a socket unit, and the options that do not go with them.
+//! Sockets passed by a systemd socket unit, and the options that conflict with them.
 
 use std::net::SocketAddr;
 
@@ -6,13 +6,13 @@ use super::error::Error;
 use super::options::Options;
 use crate::engine::{self, Sockets};
 
-/// Takes the sockets that the service manager passed; `None` if it passed none.
+/// Takes the sockets that the service manager passed; `None` if there are no such sockets.
 ///
-/// Must be called before the process opens descriptors of its own.
+/// Must be called before the process opens any file descriptor.
 ///
 /// # Errors
 ///
-/// The sockets cannot be served, or an option contradicts them.
+/// The sockets cannot be served, or an option conflicts with them.
 pub(super) fn take(options: &Options) -> Result<Option<Sockets>, Error> {
     let sockets = engine::take_passed().map_err(|error| Error::new(error.to_string()))?;
     if let Some(sockets) = &sockets {
@@ -21,30 +21,30 @@ pub(super) fn take(options: &Options) -> Result<Option<Sockets>, Error> {
     Ok(sockets)
 }
 
-/// Whether the options agree with `count` sockets at `passed`.
+/// Checks that the options are compatible with `count` sockets at the address `passed`.
 fn check(options: &Options, passed: SocketAddr, count: usize) -> Result<(), Error> {
-    let contradiction = |what: String, remedy: &str| {
+    let conflict = |what: String, remedy: &str| {
         Err(Error::new(format!(
             "the socket unit passes {count} sockets at {passed}, but {what}; {remedy}"
         )))
     };
     if !options.foreground {
-        return contradiction("the daemon would detach".into(), "add --foreground");
+        return conflict("the daemon would detach".into(), "add --foreground");
     }
     if options.demo.is_some() {
-        return contradiction("a demo binds its own".into(), "omit --demo");
+        return conflict("a demo binds its own sockets".into(), "omit --demo");
     }
     if let Some(workers) = options
-        .workers_asked_for()
+        .requested_workers()
         .filter(|workers| *workers != count)
     {
-        return contradiction(
+        return conflict(
             format!("--workers is {workers}"),
             "omit it, or have one ListenDatagram= line for each worker",
         );
     }
     if let Some(port) = options.port.filter(|port| *port != passed.port()) {
-        return contradiction(
+        return conflict(
             format!("--port is {port}"),
             "omit it, or change ListenDatagram=",
         );
@@ -52,7 +52,7 @@ fn check(options: &Options, passed: SocketAddr, count: usize) -> Result<(), Erro
     if let Some(bind) = options.bind.map(|bind| bind.with_port(passed.port()))
         && bind != passed
     {
-        return contradiction(
+        return conflict(
             format!("--bind is {}", bind.ip()),
             "omit it, or change ListenDatagram=",
         );
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_that_contradict_the_socket_unit_are_refused_with_the_remedy() {
+    fn options_that_conflict_with_the_socket_unit_are_refused_with_a_remedy() {
         let check = |args: &[&str]| {
             let args = ["ganeti-confd"].iter().chain(args).map(Into::into);
             let options = Options::parse_from_args(args).unwrap();

@@ -1,13 +1,13 @@
-//! The log: a file, standard error in the foreground, and syslog, fed by `tracing`.
+//! The log: writes `tracing` events to a file, to syslog, and in the foreground to standard error.
 //!
-//! Invariants: an event is one line, even if it contains control characters; logging never blocks
-//! on syslog, and its own errors are ignored, because there is no other place to report them; the
-//! lock is held only for the write.
+//! Invariants: an event is always one line, because control characters are escaped; logging never
+//! blocks on syslog; errors of the log itself are ignored, because there is nowhere to report them;
+//! the lock is held only while the file is written or replaced.
 //!
-//! The line format is the reference's, without the thread:
+//! The line format is the reference's without the thread name:
 //! `2026-11-22 13:40:21,472245 UTC: ganeti-confd pid=19830 INFO message`.
 //!
-//! Source: `Ganeti.Logging.setupLogging` of version 3.0.2; syslog(3); RFC 3164 section 4.1 for the
+//! Source: `Ganeti.Logging.setupLogging` of version 3.0.2; syslog(3), RFC 3164 section 4.1 for the
 //! priority.
 
 use std::fmt::{self, Write as _};
@@ -30,25 +30,26 @@ use super::error::Error;
 use super::options::Syslog;
 use crate::printable::printable;
 
-/// The target of events between `INFO` and `WARN`, like syslog's `NOTICE`.
+/// Target of `INFO` events that are logged with the level `NOTICE`, as in syslog.
 pub(super) const NOTICE: &str = "ganeti_confd::notice";
 
+/// The socket of the local syslog daemon.
 const SYSLOG_SOCKET: &str = "/dev/log";
-/// Facility `daemon`, shifted to its position in a priority.
+/// The facility `daemon`, shifted to its position in a priority.
 const SYSLOG_FACILITY: u8 = 3 << 3;
 
 /// What to log, and where.
 #[derive(Clone, Debug)]
 pub(super) struct LogSettings {
-    /// The log file, opened for appending; `None` for a demo.
+    /// The log file, opened for appending. `None` for a demo.
     pub(super) file: Option<PathBuf>,
-    /// Whether to log to standard error as well (in the foreground).
+    /// Whether to log to standard error as well.
     pub(super) foreground: bool,
     pub(super) syslog: Syslog,
     pub(super) debug: bool,
 }
 
-/// The open log. A clone is another handle to the same log.
+/// The open log. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Log(Arc<Sinks>);
 
@@ -60,7 +61,7 @@ struct Sinks {
 }
 
 impl Log {
-    /// Opens the log, and directs all events of this process to it.
+    /// Opens the log file and the syslog socket, and installs the log as the global subscriber.
     ///
     /// # Errors
     ///
@@ -85,16 +86,16 @@ impl Log {
             syslog,
         }));
         let layer = LogLayer(log.clone()).with_filter(filter);
-        // A process opens only one log.
+        // This fails only if a subscriber is installed already; a process opens one log.
         let _ = Registry::default().with(layer).try_init();
         Ok(log)
     }
 
-    /// Reopens the file by its name, after a rotation. Keeps the old file if that fails.
+    /// Reopens the log file by name, after log rotation. On an error, the old file stays in use.
     ///
     /// # Errors
     ///
-    /// As for [`Log::open`].
+    /// The file cannot be opened.
     pub(super) fn reopen(&self) -> Result<(), Error> {
         if let Some(path) = self.0.settings.file() {
             let file = open_file(path)?;
@@ -106,7 +107,8 @@ impl Log {
         Ok(())
     }
 
-    /// In the background: reports to the parent that the daemon serves, and leaves its terminal.
+    /// In the background: reports to the parent that the daemon serves, and detaches from its
+    /// terminal.
     pub(super) fn leave_terminal(&self) {
         if let Some(file) = &*self.file()
             && !self.0.settings.foreground
@@ -115,7 +117,7 @@ impl Log {
         }
     }
 
-    /// Logs why the daemon does not start, except to standard error, where the caller prints it.
+    /// Logs a startup error, except to standard error, where `main` prints it.
     pub(super) fn record(&self, failure: &Error) {
         self.write(Severity::Error, &failure.to_string(), false);
     }
@@ -131,7 +133,7 @@ impl Log {
             timestamp(),
             std::process::id()
         );
-        // Errors of the log itself are ignored: a full disk must not stop the daemon.
+        // Errors are ignored: a full disk must not stop the daemon.
         if self.0.settings.syslog != Syslog::Only
             && let Some(file) = &mut *self.file()
         {
@@ -148,18 +150,20 @@ impl Log {
                 "<{priority}>ganeti-confd[{}]: {message}",
                 std::process::id()
             );
-            // Addressed by name each time, because the syslog daemon may have been restarted.
+            // Sent by name each time, because the syslog daemon may have been restarted.
             let _ = socket.send_to(datagram.as_bytes(), SYSLOG_SOCKET);
         }
     }
 }
 
 impl LogSettings {
-    /// The file to open. In the background it is opened even if all messages go to syslog, because
-    /// standard output and error are redirected to it.
+    /// The file to keep open.
+    ///
+    /// In the background, it receives standard output and standard error even if all events go to
+    /// syslog.
     fn file(&self) -> Option<&Path> {
-        let wanted = self.syslog != Syslog::Only || !self.foreground;
-        self.file.as_deref().filter(|_| wanted)
+        let needed = self.syslog != Syslog::Only || !self.foreground;
+        self.file.as_deref().filter(|_| needed)
     }
 }
 
@@ -167,7 +171,8 @@ fn open_file(path: &Path) -> Result<File, Error> {
     let opened = OpenOptions::new().append(true).create(true).open(path);
     opened.map_err(|error| {
         Error::new(format!(
-            "cannot open the log file {}: {error}; make sure that its directory exists and is writable for this user",
+            "cannot open the log file {}: {error}; make sure that its directory exists and is \
+             writable for this user",
             path.display()
         ))
     })
@@ -177,28 +182,29 @@ fn open_syslog() -> Result<UnixDatagram, Error> {
     let connect = || {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        // Only checks whether a syslog daemon listens; messages are addressed by name.
+        // Only checks that a syslog daemon listens; messages are sent by name.
         UnixDatagram::unbound()?.connect(SYSLOG_SOCKET)?;
         Ok(socket)
     };
     connect().map_err(|error: io::Error| {
         Error::new(format!(
-            "cannot log to syslog at {SYSLOG_SOCKET}: {error}; start a syslog daemon, or give --syslog=no"
+            "cannot log to syslog at {SYSLOG_SOCKET}: {error}; start a syslog daemon, or use \
+             --syslog=no"
         ))
     })
 }
 
-/// The current time, as `2026-11-22 13:40:21,472245 UTC:`.
+/// Formats the current time as `2026-11-22 13:40:21,472245 UTC:`.
 fn timestamp() -> String {
     let mut text = String::with_capacity(32);
-    // RFC 3339 in UTC with microseconds.
+    // RFC 3339 in UTC with microseconds. Writing to a String cannot fail.
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));
     text.replace('T', " ")
         .replace('.', ",")
         .replace('Z', " UTC:")
 }
 
-/// The severity, with syslog's numbers.
+/// The severity of an event; the values are those of syslog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Severity {
@@ -233,7 +239,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Writes events to the log.
+/// The `tracing` layer that writes events to the log.
 struct LogLayer(Log);
 
 impl<S: Subscriber> Layer<S> for LogLayer {
@@ -244,7 +250,7 @@ impl<S: Subscriber> Layer<S> for LogLayer {
     }
 }
 
-/// An event's message, then its fields as `name=value`.
+/// The text of an event: its message, then its fields as `name=value`.
 #[derive(Default)]
 struct EventText(String);
 
@@ -268,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_is_the_references() {
+    fn the_timestamp_has_the_format_of_the_reference() {
         let now = timestamp();
         let shape: String = now
             .chars()

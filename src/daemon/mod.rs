@@ -1,19 +1,21 @@
-//! The daemon: options, checks, detaching, log, pid file and signals. Connects the other modules.
+//! The daemon: options, checks, detaching, log, pid file and signals. It connects the other
+//! modules.
 //!
-//! The steps, in order; each is undone when its scope ends:
+//! The steps in order. When the daemon ends, they are undone in reverse order.
 //!
 //! ```text
-//! options -> accounts -> address          errors go to the terminal, from the started process
-//!   [detach]                              the rest runs in the child; the parent waits
+//! options -> accounts -> address        errors go to the terminal
+//!   [detach]                            the child continues; the parent waits until it serves
 //! log -> signals -> pid file -> socket
 //!   -> key and configuration -> workers
-//! ready                                   the parent exits with 0; notifies a service manager
-//! control loop                            signals, reader, counters, failed workers
-//! workers -> pid file -> log
+//! ready                                 the parent exits with 0; the service manager is notified
+//! control loop                          signals, reader, counters, failed workers
+//! stop workers -> remove pid file
 //! ```
 //!
-//! Invariants: the daemon never runs partially (every failure ends the process with status 1);
-//! signals are handled before the pid file says where to send them; only this module prints.
+//! Invariants: any failure ends the whole process with status 1, so that no part of the daemon runs
+//! without the others; signal handlers are installed before the pid file exists; only this module
+//! prints.
 //!
 //! Source: ganeti-confd(8), `Ganeti.Daemon.genericMain` of version 3.0.2.
 #![forbid(unsafe_code)]
@@ -47,7 +49,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::engine::{self, Sockets, Workers};
 use crate::node_files::NodeFiles;
-use crate::reader::{Files, Io, Reader};
+use crate::reader::{Files, Io, Reader, SharedStatus};
 use crate::responder::{ReplayTable, Responder, Served};
 use demo::Demo;
 use error::Error;
@@ -59,19 +61,19 @@ use signals::{SignalRequest, Signals};
 
 /// Runs `ganeti-confd` with this process's command line and environment.
 pub fn main() -> ExitCode {
-    // The main thread has this name even if the executable has another, as in the reference:
-    // daemon-util finds the daemon by it (start-stop-daemon --name).
+    // daemon-util finds the daemon by the name of its main thread (start-stop-daemon --name). As in
+    // the reference, it does not depend on the name of the executable.
     let _ = nix::sys::prctl::set_name(c"ganeti-confd");
-    let ending = match Options::parse_from_args(std::env::args_os()) {
+    let result = match Options::parse_from_args(std::env::args_os()) {
         Ok(options) => execute(&options),
-        Err(refusal) => {
-            print_error(&refusal.text);
-            return ExitCode::from(refusal.status);
+        Err(error) => {
+            print_error(&error.text);
+            return ExitCode::from(error.status);
         }
     };
-    match ending {
-        Ok(Exit::Exit(code)) => code,
-        Ok(Exit::Interrupted) => die_of_interrupt(),
+    match result {
+        Ok(Exit::Code(code)) => code,
+        Ok(Exit::Interrupted) => exit_by_sigint(),
         Err(failure) => {
             print_error(&format!("ganeti-confd: {failure}\n"));
             ExitCode::FAILURE
@@ -84,34 +86,37 @@ pub fn command() -> clap::Command {
     <Options as clap::CommandFactory>::command()
 }
 
-/// How the process ends after a successful start.
+/// How the process ends after it has started without an error.
 #[derive(Debug)]
 enum Exit {
-    Exit(ExitCode),
-    /// By SIGINT, after an orderly shutdown.
+    /// With this exit status.
+    Code(ExitCode),
+    /// By SIGINT, after the workers have stopped.
     Interrupted,
 }
 
 fn print_error(text: &str) {
-    // A closed standard error must not change how the process ends.
+    // A closed standard error must not change the exit status.
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// Ends the process by SIGINT, as if it had no handler: shells see status 130, service managers no
-/// failure.
-fn die_of_interrupt() -> ExitCode {
+/// Ends the process as SIGINT without a handler does.
+///
+/// Shells then report status 130, and service managers do not count it as a failure.
+fn exit_by_sigint() -> ExitCode {
     let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGINT);
     ExitCode::from(130)
 }
 
+/// Carries out the command line.
 fn execute(options: &Options) -> Result<Exit, Error> {
     if let Some(text) = options.information() {
         let _ = io::stdout().write_all(text.as_bytes());
-        return Ok(Exit::Exit(ExitCode::SUCCESS));
+        return Ok(Exit::Code(ExitCode::SUCCESS));
     }
     let paths = Paths::from_environment(options);
     if options.check {
-        return Ok(Exit::Exit(check::check(&paths.files)));
+        return Ok(Exit::Code(check::check(&paths.files)));
     }
     let passed = listen_fds::take(options)?;
     if let Some(size) = options.demo {
@@ -128,7 +133,7 @@ fn execute(options: &Options) -> Result<Exit, Error> {
     };
     let child = detach::is_child();
     if !options.foreground && !child {
-        return detach::start().map(Exit::Exit);
+        return detach::start().map(Exit::Code);
     }
     if child {
         detach::enter_background()?;
@@ -139,7 +144,7 @@ fn execute(options: &Options) -> Result<Exit, Error> {
     })
 }
 
-/// The paths of all files.
+/// The absolute paths of the daemon's files.
 #[derive(Debug)]
 struct Paths {
     files: Files,
@@ -149,7 +154,7 @@ struct Paths {
 }
 
 impl Paths {
-    /// Ganeti's paths, or those that options name.
+    /// Returns Ganeti's paths, with those of `--config` and `--key` replaced.
     fn from_environment(options: &Options) -> Self {
         let node = NodeFiles::from_env();
         let given = |path: &Option<PathBuf>| path.as_deref().map(absolute);
@@ -157,7 +162,7 @@ impl Paths {
             files: Files {
                 config: given(&options.config).unwrap_or_else(|| absolute(&node.config())),
                 key: given(&options.key).unwrap_or_else(|| absolute(&node.key())),
-                on_bad_config: options.on_bad_config(),
+                on_bad_config: options.on_bad_config,
             },
             family: absolute(&node.family()),
             pid: absolute(&node.pid()),
@@ -166,8 +171,9 @@ impl Paths {
     }
 }
 
-/// Makes `path` absolute, because detaching changes the working directory. An absolute path stays
-/// as it is: error answers quote it.
+/// Makes a path independent of the working directory, which changes when the daemon detaches.
+///
+/// An absolute path stays exactly as it is, because error answers quote it.
 fn absolute(path: &Path) -> PathBuf {
     if path.is_absolute() {
         return path.to_owned();
@@ -175,6 +181,7 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
+/// Builds the settings of the log. Syslog is used only if there is a log file, so never by a demo.
 fn log_settings(options: &Options, file: Option<PathBuf>, foreground: bool) -> log::LogSettings {
     log::LogSettings {
         syslog: if file.is_some() {
@@ -188,19 +195,19 @@ fn log_settings(options: &Options, file: Option<PathBuf>, foreground: bool) -> l
     }
 }
 
-/// Runs `serve` on a tokio-uring runtime, or on a tokio runtime if io_uring is not available.
+/// Runs `serve` on a tokio-uring runtime, or on an ordinary tokio runtime without io_uring.
 fn on_control_plane<F: Future<Output = Result<Exit, Error>>>(
     log: &Log,
     serve: impl FnOnce(Io) -> F,
 ) -> Result<Exit, Error> {
-    let ending = match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+    let result = match tokio_uring::Runtime::new(&tokio_uring::builder()) {
         Ok(runtime) => runtime.block_on(serve(Io::Uring)),
-        Err(why) => match tokio::runtime::Builder::new_current_thread()
+        Err(reason) => match tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
         {
             Ok(runtime) => {
-                debug!("Reading files without io_uring, which is not available: {why}");
+                debug!("io_uring is not available, reading files with system calls: {reason}");
                 runtime.block_on(serve(Io::Blocking))
             }
             Err(error) => Err(Error::new(format!(
@@ -208,7 +215,7 @@ fn on_control_plane<F: Future<Output = Result<Exit, Error>>>(
             ))),
         },
     };
-    ending.inspect_err(|failure| log.record(failure))
+    result.inspect_err(|failure| log.record(failure))
 }
 
 async fn serve_demo(demo: &Demo, options: &Options, log: &Log, io: Io) -> Result<Exit, Error> {
@@ -232,37 +239,37 @@ async fn serve_cluster(
     info!(target: NOTICE, "ganeti-confd daemon startup");
     let sockets = match passed {
         Some(sockets) => {
-            info!("Using {} sockets of the service manager", sockets.count());
+            info!("Using {} sockets from the service manager", sockets.count());
             sockets
         }
         None => bound(engine::bind(address, options.workers()), address)?,
     };
     let service = Service::start(sockets, options, paths.files.clone(), io).await?;
     log.leave_terminal();
-    let ending = service.run(signals, log).await;
+    let exit = service.run(signals, log).await;
     drop(pid_file);
     info!(target: NOTICE, "ganeti-confd daemon shutdown");
-    Ok(ending)
+    Ok(exit)
 }
 
-/// Adds the address and a remedy to an error of binding.
+/// Adds the address and a remedy to an error of [`engine::bind`].
 fn bound(sockets: io::Result<Sockets>, address: SocketAddr) -> Result<Sockets, Error> {
     sockets.map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::AddrInUse => {
-                "stop the process that has this port (see: ss -ulpn), or give another --port"
+                "stop the process that uses this port (see: ss -ulpn), or use another --port"
             }
             io::ErrorKind::AddrNotAvailable => {
-                "give --bind an address of this host (see: ip address)"
+                "use an address of this host for --bind (see: ip address)"
             }
-            io::ErrorKind::PermissionDenied => "give a --port above 1023, or start it as root",
-            _ => "give another --bind or --port",
+            io::ErrorKind::PermissionDenied => "use a --port above 1023, or start it as root",
+            _ => "use another --bind or --port",
         };
         Error::new(format!("cannot bind UDP {address}: {error}; {remedy}"))
     })
 }
 
-/// The running control plane and data plane.
+/// The running daemon: the workers (data plane) and the reader (control plane).
 struct Service {
     workers: Workers,
     reader: Reader,
@@ -292,8 +299,8 @@ impl Service {
         };
         let workers = engine::start(sockets, options.engine, &served, responder)
             .map_err(|error| Error::new(error.to_string()))?;
-        if let Some(why) = workers.fallback_reason() {
-            warn!("io_uring is not available, using recvmmsg: {why}");
+        if let Some(reason) = workers.fallback_reason() {
+            warn!("io_uring is not available, using recvmmsg: {reason}");
         }
         info!(
             "Serving {}/udp, {} workers, engine {}",
@@ -308,52 +315,49 @@ impl Service {
         })
     }
 
-    /// Serves until a signal says to stop, or until a worker fails.
+    /// Serves until a signal requests the end or a worker fails, then stops the workers.
     async fn run(self, signals: Signals, log: &Log) -> Exit {
-        let Self {
-            reader,
-            served,
-            workers,
-        } = self;
         notify(NotifyState::Ready);
+        let workers = &self.workers;
         let mut report = Report::default();
-        let exit = control_loop(reader, served, &workers, &mut report, signals, log).await;
+        let status = self.reader.status();
+        let exit = tokio::select! {
+            exit = control_loop(workers, &status, &mut report, signals, log) => exit,
+            never = self.reader.run(Arc::clone(&self.served), || workers.wake()) => match never {},
+        };
         notify(NotifyState::Stopping);
         report.log_growth(workers.counters());
-        if let Err(error) = workers.stop() {
+        if let Err(error) = self.workers.stop() {
             error!("A worker did not stop: {error}");
-            return Exit::Exit(ExitCode::FAILURE);
+            return Exit::Code(ExitCode::FAILURE);
         }
         exit
     }
 }
 
-/// Follows the files and handles signals until one says to stop, or until a worker fails.
+/// Handles signals, worker failures and the periodic report until the daemon must end.
 async fn control_loop(
-    reader: Reader,
-    served: Arc<ArcSwap<Served>>,
     workers: &Workers,
+    status: &SharedStatus,
     report: &mut Report,
     mut signals: Signals,
     log: &Log,
 ) -> Exit {
-    let status = reader.status();
-    let mut loads = 0;
-    let mut reading = pin!(reader.run(served, || workers.wake()));
-    let mut failure = pin!(failure(workers));
+    let mut failure = pin!(worker_failure(workers));
     let mut ticks = tokio::time::interval(report::INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut loads = 0;
     loop {
         tokio::select! {
             request = signals.next() => match request {
-                SignalRequest::Terminate => return Exit::Exit(ExitCode::SUCCESS),
+                SignalRequest::Terminate => return Exit::Code(ExitCode::SUCCESS),
                 SignalRequest::Interrupt => return Exit::Interrupted,
                 SignalRequest::ReopenLog => reopen(log),
                 SignalRequest::LogCounters => report::log_all(workers.counters()),
             },
-            why = &mut failure => {
-                error!("Stopping: a worker failed: {why}");
-                return Exit::Exit(ExitCode::FAILURE);
+            reason = &mut failure => {
+                error!("Stopping: a worker failed: {reason}");
+                return Exit::Code(ExitCode::FAILURE);
             }
             _ = ticks.tick() => {
                 report.log_growth(workers.counters());
@@ -362,31 +366,30 @@ async fn control_loop(
                     engine::release_freed_memory();
                 }
             }
-            never = &mut reading => match never {},
         }
     }
 }
 
-/// Waits until a worker fails, and returns why.
+/// Waits until a worker ends without having been stopped, and returns the reason.
 #[expect(
     deprecated,
-    reason = "its successor is an unsafe function, which asks for what a BorrowedFd keeps by itself"
+    reason = "the replacement is unsafe; it requires an open descriptor, which BorrowedFd guarantees"
 )]
-async fn failure(workers: &Workers) -> String {
-    let why = || {
-        workers
-            .failed()
-            .unwrap_or_else(|| "without a word".to_owned())
+async fn worker_failure(workers: &Workers) -> String {
+    let reason = || {
+        let failed = workers.failed();
+        failed.unwrap_or_else(|| "no reason was recorded".to_owned())
     };
     match AsyncFd::new(workers.failure_fd()) {
         Ok(fd) => match fd.readable().await {
-            Ok(_) => why(),
+            Ok(_) => reason(),
             Err(error) => error.to_string(),
         },
         Err(error) => format!("cannot watch the workers: {error}"),
     }
 }
 
+/// Reopens the log file, and logs the result.
 fn reopen(log: &Log) {
     match log.reopen() {
         Ok(()) => info!("Log file reopened"),
@@ -394,7 +397,7 @@ fn reopen(log: &Log) {
     }
 }
 
-/// Notifies the service manager, if it asked for notifications (`NOTIFY_SOCKET`).
+/// Notifies the service manager, if it has set `NOTIFY_SOCKET`.
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         warn!("Cannot notify the service manager: {error}");

@@ -1,8 +1,8 @@
-//! The command line: the options of the reference, and additional ones.
+//! The command line: the options of the original `ganeti-confd`, and additional ones.
 //!
-//! Differences from the reference's getopt (`Ganeti.Daemon.parseOpts`): values are checked in
-//! order, so of two mistakes the first is reported; ports are decimal and in range; `--syslog`
-//! alone means `yes`.
+//! Differences from the reference's getopt (`Ganeti.Daemon.parseOpts`): values are checked from
+//! left to right, so that the first of two mistakes is reported; ports must be decimal and in
+//! range; `--syslog` without a value means `yes`.
 //!
 //! Source: ganeti-confd(8), `Ganeti.Daemon`, `Ganeti.Common` of version 3.0.2.
 
@@ -17,9 +17,9 @@ use super::address;
 use crate::engine::EngineKind;
 use crate::reader::OnBadConfig;
 
-/// Most workers: each needs a socket, a ring and buffers.
+/// Upper limit of `--workers`. Each worker has a socket, a ring and its buffers.
 const WORKERS_MAX: u64 = 256;
-/// The largest demo cluster, with about 2 GB of `config.data`.
+/// Upper limits of `--demo`, for about 2 GB of `config.data`.
 const DEMO_NODES_MAX: usize = 10_000;
 const DEMO_INSTANCES_MAX: usize = 1_000_000;
 
@@ -31,29 +31,29 @@ A drop-in replacement for Ganeti's ganeti-confd: same protocol, files, options a
 const AFTER_HELP: &str = "\
 Examples:
   ganeti-confd                       start the daemon, as Ganeti's daemon-util does
-  ganeti-confd -f -d                 stay in the foreground and say more
-  ganeti-confd --check               try the configuration and the key, change nothing
-  ganeti-confd --demo                serve a sample cluster, without any of Ganeti's files
-  ganeti-confd --demo=50:500 -p 0    a larger one, on any free port
+  ganeti-confd -f -d                 stay in the foreground and log debug messages
+  ganeti-confd --check               check the configuration and the key, then exit
+  ganeti-confd --demo                serve a sample cluster; needs no files of Ganeti
+  ganeti-confd --demo=50:500 -p 0    serve a larger one on any free port
 
-Files (below $GANETI_ROOTDIR, if that is set):
-  /var/lib/ganeti/config.data               the configuration; loaded again when it changes
-  /var/lib/ganeti/hmac.key                  the key; loaded again when it changes
-  /var/lib/ganeti/ssconf_primary_ip_family  2 or 10: IPv4 or IPv6, without --bind
-  /var/run/ganeti/ganeti-confd.pid          the pid, locked for as long as the daemon lives
+Files (relative to $GANETI_ROOTDIR, if set):
+  /var/lib/ganeti/config.data               the configuration; reloaded when it changes
+  /var/lib/ganeti/hmac.key                  the key; reloaded when it changes
+  /var/lib/ganeti/ssconf_primary_ip_family  2 (IPv4) or 10 (IPv6); used without --bind
+  /var/run/ganeti/ganeti-confd.pid          the process ID; locked while the daemon runs
   /var/log/ganeti/conf-daemon.log           the log
-  /etc/services                             the port, as ganeti-confd/udp, without --port
+  /etc/services                             the port of ganeti-confd/udp; used without --port
 
 Signals:
-  TERM, INT  end orderly; INT then ends the process as SIGINT does (status 130 in a shell)
-  HUP        open the log file again, after rotation
-  USR1       log all counters (the original dies of it)
+  TERM, INT  stop; the status is 0 after TERM, and that of SIGINT after INT (130 in a shell)
+  HUP        reopen the log file, after rotation
+  USR1       log all counters (USR1 terminates the original)
   QUIT       ignored
 
 Exit status:
   0  success; without --foreground: the daemon is serving
-  1  a bad value, or the daemon cannot start or has failed
-  2  an option that does not exist, or a value missing
+  1  an invalid value, or the daemon cannot start or has failed
+  2  an unknown option, or a missing value
 
 The user check: the daemon must run as gnt-confd, and the accounts of Ganeti's daemons must exist.";
 
@@ -83,30 +83,30 @@ pub(super) struct Options {
     #[arg(short, long, aliases = ["d", "de"])]
     pub(super) debug: bool,
 
-    /// Network port, 1 to 65535, or 0 for any free one, named in the log [default: from
+    /// Network port, 1 to 65535, or 0 for any free port, which is logged [default: from
     /// /etc/services, else 1814]
     #[arg(short, long, value_parser = port, allow_hyphen_values = true)]
     pub(super) port: Option<u16>,
 
-    /// Bind address: numeric IPv4 or IPv6, like 192.0.2.1, ::1 or fe80::1%eth0 [default: any, IPv4
-    /// or IPv6 as in the cluster]
+    /// Bind address: numeric IPv4 or IPv6, like 192.0.2.1, ::1 or fe80::1%eth0 [default: any
+    /// address, IPv4 or IPv6 as in the cluster]
     #[arg(short, long, value_name = "ADDR", value_parser = address::parse)]
     pub(super) bind: Option<address::Numeric>,
 
-    /// Log to syslog, except debug messages: no, yes (in addition to the log file), or only
+    /// Log to syslog, without debug messages: never, in addition to the log file, or instead of it
     /// [default: no]
     #[arg(long, value_name = "WHEN", num_args = 0..=1, default_missing_value = "yes")]
     syslog: Option<Syslog>,
 
-    /// Serve this configuration [default: /var/lib/ganeti/config.data]
-    #[arg(long, value_name = "FILE", help_heading = "Beyond the original")]
+    /// Configuration file to serve [default: /var/lib/ganeti/config.data]
+    #[arg(long, value_name = "FILE", help_heading = "Additional options")]
     pub(super) config: Option<PathBuf>,
 
-    /// Use this HMAC key [default: /var/lib/ganeti/hmac.key]
-    #[arg(long, value_name = "FILE", help_heading = "Beyond the original")]
+    /// HMAC key file [default: /var/lib/ganeti/hmac.key]
+    #[arg(long, value_name = "FILE", help_heading = "Additional options")]
     pub(super) key: Option<PathBuf>,
 
-    /// Receive through io_uring, through recvmmsg(2), or through io_uring if it is available
+    /// Serve datagrams with io_uring, with recvmmsg(2), or with the first of them that works
     /// [default: auto]
     #[arg(
         long,
@@ -114,30 +114,36 @@ pub(super) struct Options {
         value_parser = engine_parser(),
         default_value = "auto",
         hide_default_value = true,
-        help_heading = "Beyond the original"
+        help_heading = "Additional options"
     )]
-    // With the full path, so that clap does not treat it as an option that may be absent.
+    // The full path keeps clap from treating the field as an optional argument.
     pub(super) engine: std::option::Option<EngineKind>,
 
-    /// Threads that serve datagrams [default: the cores available, at most 4]
-    #[arg(long, value_name = "N", value_parser = workers, allow_hyphen_values = true, help_heading = "Beyond the original")]
+    /// Number of threads that serve datagrams [default: the available cores, at most 4]
+    #[arg(long, value_name = "N", value_parser = workers, allow_hyphen_values = true, help_heading = "Additional options")]
     workers: Option<usize>,
 
-    /// While config.data is unusable, serve the last good one, or answer errors as the original
-    /// does [default: keep]
-    #[arg(long, value_name = "WHAT", value_parser = on_bad_config_parser(), help_heading = "Beyond the original")]
-    on_bad_config: Option<OnBadConfig>,
+    /// If config.data becomes unusable, keep serving the last good one, or answer errors as the
+    /// original does [default: keep]
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_parser = on_bad_config_parser(),
+        default_value = "keep",
+        hide_default_value = true,
+        help_heading = "Additional options"
+    )]
+    pub(super) on_bad_config: OnBadConfig,
 
-    /// Answer each signed request to one address only: the first that it is received from [default:
-    /// on]
-    #[arg(long, value_name = "WHEN", help_heading = "Beyond the original")]
+    /// Answer a signed request only to the first address that it is received from [default: on]
+    #[arg(long, value_name = "WHEN", help_heading = "Additional options")]
     replay_protection: Option<Switch>,
 
-    /// Load the configuration and the key, print their content or their errors, and exit
-    #[arg(long, help_heading = "Beyond the original")]
+    /// Load the configuration and the key, print a summary or the errors in them, and exit
+    #[arg(long, help_heading = "Additional options")]
     pub(super) check: bool,
 
-    /// Serve a sample cluster of this size with a new key, from a temporary directory on loopback
+    /// Serve a sample cluster of this size on loopback, with a new key, from a temporary directory
     /// [default: 3:10]
     #[arg(
         long,
@@ -146,7 +152,7 @@ pub(super) struct Options {
         default_missing_value = "3:10",
         value_parser = demo_size,
         conflicts_with_all = ["check", "config", "key"],
-        help_heading = "Beyond the original"
+        help_heading = "Additional options"
     )]
     pub(super) demo: Option<DemoSize>,
 
@@ -163,7 +169,7 @@ pub(super) struct Options {
     help_completion: bool,
 }
 
-/// `SyslogUsage` of `Ganeti.Logging`.
+/// When to log to syslog: `SyslogUsage` of `Ganeti.Logging`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Syslog {
     No,
@@ -177,34 +183,33 @@ enum Switch {
     Off,
 }
 
-/// The size of a demo cluster.
+/// The size of a demo's cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DemoSize {
     pub(super) nodes: usize,
     pub(super) instances: usize,
 }
 
-/// A refused command line: the text to print, and the exit status.
+/// The error for an invalid command line: the text to print, and the exit status.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct UsageError {
     pub(super) text: String,
     pub(super) status: u8,
 }
 
 impl Options {
-    /// Parses a command line, which starts with the program's name.
+    /// Parses a command line that starts with the program's name.
     ///
     /// # Errors
     ///
-    /// Status 2 for an unknown option or a missing value, 1 for a bad value.
+    /// Status 2 for an unknown option or a missing value, status 1 for an invalid value.
     pub(super) fn parse_from_args(
         args: impl IntoIterator<Item = OsString>,
-    ) -> Result<Self, Refusal> {
-        Self::try_parse_from(args).map_err(|error| refusal(&error))
+    ) -> Result<Self, UsageError> {
+        Self::try_parse_from(args).map_err(|error| usage_error(&error))
     }
 
-    /// The text to print for `--help`, `--version` or `--help-completion`, if one of them was
-    /// given.
+    /// Returns the text that `--help`, `--version` or `--help-completion` prints, if one is given.
     pub(super) fn information(&self) -> Option<String> {
         if self.help {
             Some(Self::command().render_help().to_string())
@@ -215,13 +220,13 @@ impl Options {
         }
     }
 
-    /// The use of syslog.
+    /// The value of `--syslog`.
     pub(super) fn syslog(&self) -> Syslog {
         self.syslog.unwrap_or(Syslog::No)
     }
 
-    /// The value of `--workers`.
-    pub(super) fn workers_asked_for(&self) -> Option<usize> {
+    /// The value of `--workers`, if given.
+    pub(super) fn requested_workers(&self) -> Option<usize> {
         self.workers
     }
 
@@ -231,15 +236,19 @@ impl Options {
         self.workers.unwrap_or_else(|| available().min(4))
     }
 
-    /// Whether a signed request is answered to one address only.
+    /// Whether a signed request is answered only to the first address that it is received from.
     pub(super) fn replay_protection(&self) -> bool {
         self.replay_protection != Some(Switch::Off)
     }
+}
 
-    /// What to do while the configuration is bad.
-    pub(super) fn on_bad_config(&self) -> OnBadConfig {
-        self.on_bad_config.unwrap_or(OnBadConfig::KeepLast)
-    }
+/// Parses `--engine`. `None` stands for `auto`.
+fn engine_parser() -> impl TypedValueParser<Value = Option<EngineKind>> {
+    PossibleValuesParser::new(["auto", "uring", "mmsg"]).map(|name| match name.as_str() {
+        "uring" => Some(EngineKind::Uring),
+        "mmsg" => Some(EngineKind::Mmsg),
+        _ => None,
+    })
 }
 
 /// Parses `--on-bad-config`.
@@ -250,15 +259,7 @@ fn on_bad_config_parser() -> impl TypedValueParser<Value = OnBadConfig> {
     })
 }
 
-/// Parses `--engine`; `auto` is `None`.
-fn engine_parser() -> impl TypedValueParser<Value = Option<EngineKind>> {
-    PossibleValuesParser::new(["auto", "uring", "mmsg"]).map(|name| match name.as_str() {
-        "uring" => Some(EngineKind::Uring),
-        "mmsg" => Some(EngineKind::Mmsg),
-        _ => None,
-    })
-}
-
+/// The text of `--version`.
 fn version() -> String {
     format!(
         "ganeti-confd (ganeti-confd in Rust) version {}\ncompatible with ganeti 3.0\nrunning on {} {}\n",
@@ -268,7 +269,8 @@ fn version() -> String {
     )
 }
 
-/// One line per option, in the reference's words: `-p,--port integer` (`Ganeti.Common.ComplOpt`).
+/// The text of `--help-completion`: one line per option in the reference's format, such as
+/// `-p,--port integer` (`Ganeti.Common.ComplOpt`).
 fn completion() -> String {
     let line = |arg: &clap::Arg| {
         let long = arg.get_long()?;
@@ -295,8 +297,8 @@ fn completion() -> String {
     command.get_arguments().filter_map(line).collect()
 }
 
-/// Clap's error: one line for a bad value, unchanged (with usage) for bad syntax.
-fn refusal(error: &clap::Error) -> Refusal {
+/// Converts an error of clap: one line for an invalid value, clap's text with usage for the rest.
+fn usage_error(error: &clap::Error) -> UsageError {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
         _ => "",
@@ -304,7 +306,7 @@ fn refusal(error: &clap::Error) -> Refusal {
     let value = context(ContextKind::InvalidValue);
     let option = context(ContextKind::InvalidArg);
     let option = option.split([' ', '=', '[']).next().unwrap_or_default();
-    let one_line = |text: String| Refusal {
+    let one_line = |text: String| UsageError {
         text: format!("ganeti-confd: {text}\n"),
         status: 1,
     };
@@ -319,12 +321,12 @@ fn refusal(error: &clap::Error) -> Refusal {
                 Some(ContextValue::Strings(choices)) => choices.join(", "),
                 _ => String::new(),
             };
-            one_line(format!("{option}: '{value}' is none of {choices}"))
+            one_line(format!("{option}: '{value}' is not one of {choices}"))
         }
         ErrorKind::UnknownArgument if !option.starts_with('-') => one_line(format!(
             "this program doesn't take any arguments, but got '{option}'"
         )),
-        _ => Refusal {
+        _ => UsageError {
             text: format!("{}\nFor more information, try '--help'.\n", error.render()),
             status: 2,
         },
@@ -334,14 +336,14 @@ fn refusal(error: &clap::Error) -> Refusal {
 fn port(text: &str) -> Result<u16, String> {
     parse_decimal(text)
         .and_then(|port| u16::try_from(port).ok())
-        .ok_or_else(|| "is no port; give a number from 1 to 65535, or 0 for any free port".into())
+        .ok_or_else(|| "is not a port; use a number from 1 to 65535, or 0 for any free port".into())
 }
 
 fn workers(text: &str) -> Result<usize, String> {
     parse_decimal(text)
         .filter(|n| (1..=WORKERS_MAX).contains(n))
         .map(|n| n as usize)
-        .ok_or_else(|| format!("is no number of workers; give one from 1 to {WORKERS_MAX}"))
+        .ok_or_else(|| format!("is not a number of workers; use a number from 1 to {WORKERS_MAX}"))
 }
 
 fn demo_size(text: &str) -> Result<DemoSize, String> {
@@ -358,12 +360,13 @@ fn demo_size(text: &str) -> Result<DemoSize, String> {
         })
         .ok_or_else(|| {
             format!(
-                "is no size; give NODES:INSTANCES like 3:10, at most {DEMO_NODES_MAX}:{DEMO_INSTANCES_MAX}"
+                "is not a size; use NODES:INSTANCES like 3:10, \
+                 at most {DEMO_NODES_MAX}:{DEMO_INSTANCES_MAX}"
             )
         })
 }
 
-/// Parses digits only; `str::parse` would accept a sign.
+/// Parses a number of ASCII digits only; `str::parse` would accept a sign.
 fn parse_decimal(text: &str) -> Option<u64> {
     text.bytes()
         .all(|b| b.is_ascii_digit())
@@ -374,18 +377,18 @@ fn parse_decimal(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn parse(args: &[&str]) -> Result<Options, Refusal> {
+    fn parse(args: &[&str]) -> Result<Options, UsageError> {
         let args = ["ganeti-confd"].iter().chain(args).map(OsString::from);
         Options::parse_from_args(args)
     }
 
     #[test]
-    fn clap_finds_no_contradiction() {
+    fn the_definition_is_consistent() {
         Options::command().debug_assert();
     }
 
     #[test]
-    fn bundles_abbreviations_and_repetitions() {
+    fn options_can_be_bundled_abbreviated_and_repeated() {
         let options = parse(&["-fdp18153", "--no", "--port=1", "--po", "18154"]).unwrap();
         assert!(options.foreground && options.debug && options.no_user_checks);
         assert_eq!(options.port, Some(18_154));
@@ -397,7 +400,19 @@ mod tests {
     }
 
     #[test]
-    fn demo_sizes() {
+    fn on_bad_config_is_keep_by_default() {
+        for (args, expected) in [
+            (&[][..], OnBadConfig::KeepLast),
+            (&["--on-bad-config=keep"], OnBadConfig::KeepLast),
+            (&["--on-bad-config", "error"], OnBadConfig::Error),
+        ] {
+            assert_eq!(parse(args).unwrap().on_bad_config, expected, "{args:?}");
+        }
+        assert_eq!(parse(&["--on-bad-config=no"]).unwrap_err().status, 1);
+    }
+
+    #[test]
+    fn demo_sizes_are_parsed_and_limited() {
         let size = |args: &[&str]| parse(args).unwrap().demo.map(|d| (d.nodes, d.instances));
         assert_eq!(size(&[]), None);
         assert_eq!(size(&["--demo"]), Some((3, 10)));
@@ -409,28 +424,28 @@ mod tests {
     }
 
     #[test]
-    fn bad_values_are_one_line_that_names_option_and_remedy() {
+    fn the_error_for_an_invalid_value_is_one_line_with_option_and_remedy() {
         for (args, expected) in [
             (
                 &["-p", "abc"][..],
-                "ganeti-confd: --port: 'abc' is no port; give a number from 1 to 65535, or 0 for any free port\n",
+                "ganeti-confd: --port: 'abc' is not a port; use a number from 1 to 65535, or 0 for any free port\n",
             ),
             (
                 &["--syslog=maybe"],
-                "ganeti-confd: --syslog: 'maybe' is none of no, yes, only\n",
+                "ganeti-confd: --syslog: 'maybe' is not one of no, yes, only\n",
             ),
             (
                 &["--workers", "0"],
-                "ganeti-confd: --workers: '0' is no number of workers; give one from 1 to 256\n",
+                "ganeti-confd: --workers: '0' is not a number of workers; use a number from 1 to 256\n",
             ),
             (
                 &["now"],
                 "ganeti-confd: this program doesn't take any arguments, but got 'now'\n",
             ),
         ] {
-            let refusal = parse(args).unwrap_err();
+            let error = parse(args).unwrap_err();
             assert_eq!(
-                (refusal.text.as_str(), refusal.status),
+                (error.text.as_str(), error.status),
                 (expected, 1),
                 "{args:?}"
             );
@@ -443,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_syntax_shows_usage_and_ends_with_2() {
+    fn a_syntax_error_shows_usage_and_has_status_2() {
         for args in [
             &["--bogus"][..],
             &["-p"],
@@ -454,13 +469,13 @@ mod tests {
             &["-x"],
             &["--demo", "--check"],
         ] {
-            let refusal = parse(args).unwrap_err();
-            assert_eq!(refusal.status, 2, "{args:?}: {}", refusal.text);
+            let error = parse(args).unwrap_err();
+            assert_eq!(error.status, 2, "{args:?}: {}", error.text);
         }
     }
 
     #[test]
-    fn help_goes_before_version_before_completion() {
+    fn help_takes_precedence_over_version_and_version_over_completion() {
         let text = |args: &[&str]| parse(args).unwrap().information().unwrap();
         assert!(text(&["--help-completion", "-V", "-h"]).contains("Usage: ganeti-confd"));
         assert!(text(&["--help-completion", "-V"]).starts_with("ganeti-confd ("));
@@ -479,7 +494,7 @@ mod tests {
         ] {
             assert!(
                 completion.lines().any(|l| l == line),
-                "{line} in {completion}"
+                "{line:?} is missing in {completion}"
             );
         }
     }

@@ -1,11 +1,11 @@
-//! The pid file: holds the daemon's process id; its lock shows that the daemon runs.
+//! The pid file: contains the daemon's process ID, and is locked while the daemon runs.
 //!
 //! Invariants: the lock is taken before anything is written, and held until the process ends or the
-//! file is removed; only the holder of the lock removes the file, and only its own. The lock is a
-//! POSIX record lock, as the reference's, so that the two daemons exclude each other.
+//! file is removed; only the holder of the lock removes the file, and only if the path still names
+//! that file. The lock is a POSIX record lock, as in the reference, so that the two daemons exclude
+//! each other.
 //!
-//! Source: `Ganeti.Daemon.writePidFile`, which does not truncate an older, longer content;
-//! fcntl(2).
+//! Source: `Ganeti.Daemon.writePidFile`, which does not truncate longer existing content; fcntl(2).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -18,10 +18,10 @@ use nix::libc;
 
 use super::error::Error;
 
-/// Retries if another daemon removes the file between our open and our lock.
+/// Attempts to open and lock the file, if other daemons remove it between our open and our lock.
 const ATTEMPTS_MAX: usize = 10;
 
-/// The locked pid file. Dropping it removes the file.
+/// The locked pid file of this process. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct PidFile {
     path: PathBuf,
@@ -29,15 +29,16 @@ pub(super) struct PidFile {
 }
 
 impl PidFile {
-    /// Creates the file at `path`, or takes over one that is not locked.
+    /// Creates the file at `path`, or takes over an existing file that is not locked.
     ///
     /// # Errors
     ///
-    /// Another daemon holds the lock, or the file cannot be written.
+    /// Another process has locked the file, or it cannot be opened, locked or written.
     pub(super) fn create(path: &Path) -> Result<Self, Error> {
         let failure = |what: &str, error: &dyn std::fmt::Display| {
             Error::new(format!(
-                "cannot {what} the pid file {}: {error}; make sure that its directory exists and is writable for this user",
+                "cannot {what} the pid file {}: {error}; make sure that its directory exists and is \
+                 writable for this user",
                 path.display()
             ))
         };
@@ -48,21 +49,22 @@ impl PidFile {
                 Err(Errno::EAGAIN | Errno::EACCES) => return Err(already_running(path, &file)),
                 Err(errno) => return Err(failure("lock", &errno)),
             }
-            // Another daemon may have removed the file meanwhile; then this lock excludes no one.
+            // If the previous daemon removed the file before we locked it, the lock excludes
+            // nobody.
             if is_at(&file, path) {
                 write_pid(&file).map_err(|error| failure("write", &error))?;
                 let path = path.to_owned();
                 return Ok(Self { path, file });
             }
         }
-        Err(failure("keep", &"others keep removing it"))
+        Err(failure("keep", &"other processes keep removing it"))
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
         if is_at(&self.file, &self.path) {
-            // There is no place to report an error any more.
+            // Errors cannot be returned from `drop`.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -83,10 +85,10 @@ fn write_pid(mut file: &File) -> io::Result<()> {
     writeln!(file, "{}", std::process::id())
 }
 
-/// Whether `path` still names `file`.
+/// Whether `path` still names this open file.
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        (Ok(opened), Ok(named)) => (opened.dev(), opened.ino()) == (named.dev(), named.ino()),
         _ => false,
     }
 }
@@ -121,10 +123,11 @@ fn already_running(path: &Path, file: &File) -> Error {
 mod tests {
     use super::*;
 
-    // A process does not exclude itself. Tests with two daemons are in tests/it/daemon.rs.
+    // A record lock never excludes its own process. tests/it/daemon.rs tests the lock with two
+    // daemons.
 
     #[test]
-    fn an_older_longer_content_goes_away() {
+    fn longer_existing_content_is_truncated() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pid");
         fs::write(&path, "123456789012345\n99\n").unwrap();
@@ -138,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn another_daemons_file_stays() {
+    fn a_file_of_another_daemon_is_not_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pid");
         let pid_file = PidFile::create(&path).unwrap();
@@ -150,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_directory_is_named() {
+    fn the_error_for_a_missing_directory_names_the_path() {
         let failure = PidFile::create(Path::new("/nonexistent/pid"))
             .unwrap_err()
             .to_string();

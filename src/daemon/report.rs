@@ -1,7 +1,7 @@
-//! Logs what the workers counted, at a bounded rate.
+//! The periodic report: logs the growth of the workers' counters at a bounded rate.
 //!
-//! The control plane calls this at most once per [`INTERVAL`]. Each reason then causes at most one
-//! line, for any number of datagrams.
+//! The control plane reports every [`INTERVAL`]. Each reason is then logged at most once,
+//! regardless of how many datagrams it applies to.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use crate::engine::{Counters, Totals};
 use crate::protocol::Reject;
 use crate::protocol::request::RequestType;
 
-/// Each reason is logged at most once in this time.
+/// Time between two reports.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 
-/// The counts that were already logged.
+/// The counters of each worker at the time of the last report.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     seen: Vec<Totals>,
 }
 
 impl Report {
-    /// Logs what has grown since the last call.
+    /// Logs every counter that has grown since the last report.
     pub(super) fn log_growth(&mut self, workers: &[Arc<Counters>]) {
         let now: Vec<_> = workers.iter().map(|counters| counters.snapshot()).collect();
         self.seen.resize_with(now.len(), Totals::default);
@@ -38,7 +38,8 @@ impl Report {
             let (count, _) = self.growth(&now, |totals| totals.too_large[kind as usize]);
             if count > 0 {
                 warn!(
-                    "Answered {} with an error: the answer to {} (type {}) is larger than a datagram",
+                    "Answered {} with an error: the answer to {} (type {}) is larger than a \
+                     datagram",
                     queries(count),
                     kind.ganeti_name(),
                     kind.number()
@@ -48,17 +49,18 @@ impl Report {
         let (count, _) = self.growth(&now, |totals| totals.send_errors);
         if count > 0 {
             warn!(
-                "The kernel refused to send {count} replies (no route, a firewall, or a full send buffer)"
+                "The kernel refused to send {count} replies (no route, a firewall, or a \
+                 full send buffer)"
             );
         }
         self.seen = now;
     }
 
-    /// The growth of a counter in all workers, and the index of the worker where it grew most.
-    fn growth(&self, now: &[Totals], number: impl Fn(&Totals) -> u64) -> (u64, usize) {
+    /// Returns the growth of a counter over all workers, and the worker in which it grew most.
+    fn growth(&self, now: &[Totals], counter: impl Fn(&Totals) -> u64) -> (u64, usize) {
         let each = || {
             let pairs = now.iter().zip(&self.seen);
-            pairs.map(|(now, seen)| number(now).saturating_sub(number(seen)))
+            pairs.map(|(now, seen)| counter(now).saturating_sub(counter(seen)))
         };
         let most = each().enumerate().max_by_key(|&(_, growth)| growth);
         (each().sum(), most.map_or(0, |(worker, _)| worker))
@@ -96,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn growth_is_of_all_workers_and_finds_the_busiest() {
+    fn growth_is_summed_over_workers_and_names_the_worker_that_grew_most() {
         let report = Report {
             seen: vec![totals(5), totals(0)],
         };
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_how_many_why_and_who() {
+    fn a_line_contains_the_count_the_reason_and_the_last_peer() {
         assert_eq!(
             ignored(Reject::BadFourcc, 2, Some("127.0.0.1:5".parse().unwrap())),
             "Ignored 2 datagrams: not a confd datagram (no plj0 magic), last from 127.0.0.1:5"

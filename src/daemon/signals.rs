@@ -1,6 +1,6 @@
 //! Signals, as events of the control plane.
 //!
-//! Rust's runtime ignores PIPE from the start.
+//! SIGPIPE is not handled here: Rust's runtime ignores it from the start.
 
 use std::io;
 
@@ -8,20 +8,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::error::Error;
 
-/// The request that a signal makes.
+/// The action that a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SignalRequest {
-    /// TERM.
+    /// SIGTERM: stop, with exit status 0.
     Terminate,
-    /// INT.
+    /// SIGINT: stop, then end as SIGINT does.
     Interrupt,
-    /// HUP: reopen the log file.
+    /// SIGHUP: reopen the log file.
     ReopenLog,
-    /// USR1: log all counters.
+    /// SIGUSR1: log all counters.
     LogCounters,
 }
 
-/// The handled signals.
+/// The handlers that [`Signals::catch`] installs.
 #[derive(Debug)]
 pub(super) struct Signals {
     terminate: Signal,
@@ -32,11 +32,11 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers. Needs a tokio runtime.
+    /// Installs the handlers. Requires a tokio runtime.
     ///
     /// # Errors
     ///
-    /// The kernel refused.
+    /// A handler cannot be installed.
     pub(super) fn catch() -> Result<Self, Error> {
         Self::try_catch().map_err(|error| Error::new(format!("cannot catch signals: {error}")))
     }
@@ -51,7 +51,9 @@ impl Signals {
         })
     }
 
-    /// Waits for the next request. Cancel safe: dropping the future loses no signal.
+    /// Waits for the next request. Ignores SIGQUIT.
+    ///
+    /// Cancel safe: dropping the future loses no signal.
     pub(super) async fn next(&mut self) -> SignalRequest {
         loop {
             tokio::select! {

@@ -250,7 +250,7 @@ fn exit_codes_equal_the_reference_s() {
         (
             &["--syslog=maybe"],
             1,
-            "--syslog: 'maybe' is none of no, yes, only",
+            "--syslog: 'maybe' is not one of no, yes, only",
         ),
         (&["--no-user-checks", "now"], 1, "'now'"),
         (
@@ -268,7 +268,7 @@ fn exit_codes_equal_the_reference_s() {
         (
             &["--no-user-checks", "-b", "192.0.2.1", "-p", "18199"],
             1,
-            "give --bind an address of this host",
+            "use an address of this host for --bind",
         ),
     ] {
         let ours = root.run(args);
