@@ -31,7 +31,7 @@ impl Report {
             let (count, worker) = self.growth(&now, |totals| totals.rejected(reason));
             if count > 0 {
                 let peer = workers[worker].last_rejected(reason);
-                info!("{}", ignored(reason, count, peer));
+                log_ignored(reason, &ignored(reason, count, peer));
             }
         }
         for kind in RequestType::ALL {
@@ -74,6 +74,20 @@ pub(super) fn log_all(workers: &[Arc<Counters>]) {
     }
 }
 
+/// Whether administrators must act: clients with a wrong key or a wrong clock get no answers at
+/// all.
+fn needs_action(reason: Reject) -> bool {
+    matches!(reason, Reject::BadHmac | Reject::ClockSkew)
+}
+
+fn log_ignored(reason: Reject, line: &str) {
+    if needs_action(reason) {
+        warn!("{line}");
+    } else {
+        info!("{line}");
+    }
+}
+
 fn ignored(reason: Reject, count: u64, peer: Option<SocketAddr>) -> String {
     let datagrams = if count == 1 { "datagram" } else { "datagrams" };
     let peer = peer.map_or(String::new(), |peer| format!(", last from {peer}"));
@@ -107,6 +121,15 @@ mod tests {
         };
         assert_eq!(growth([6, 2]), (3, 1));
         assert_eq!(growth([5, 0]).0, 0);
+    }
+
+    #[test]
+    fn only_a_wrong_key_and_a_wrong_clock_are_warnings() {
+        let warnings: Vec<_> = Reject::ALL
+            .into_iter()
+            .filter(|r| needs_action(*r))
+            .collect();
+        assert_eq!(warnings, [Reject::BadHmac, Reject::ClockSkew]);
     }
 
     #[test]
