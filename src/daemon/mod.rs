@@ -28,6 +28,7 @@ mod detach;
 mod error;
 mod listen_fds;
 mod log;
+mod notify;
 mod options;
 mod pid_file;
 mod report;
@@ -42,7 +43,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use sd_notify::NotifyState;
 use tokio::io::unix::AsyncFd;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info, warn};
@@ -317,15 +317,16 @@ impl Service {
 
     /// Serves until a signal requests the end or a worker fails, then stops the workers.
     async fn run(self, signals: Signals, log: &Log) -> Exit {
-        notify(NotifyState::Ready);
         let workers = &self.workers;
         let mut report = Report::default();
         let status = self.reader.status();
+        notify::ready(workers, &status.read());
         let exit = tokio::select! {
             exit = control_loop(workers, &status, &mut report, signals, log) => exit,
             never = self.reader.run(Arc::clone(&self.served), || workers.wake()) => match never {},
+            never = notify::report_changes(workers, &status) => never,
         };
-        notify(NotifyState::Stopping);
+        notify::stopping();
         report.log_growth(workers.counters());
         if let Err(error) = self.workers.stop() {
             error!("A worker did not stop: {error}");
@@ -352,7 +353,7 @@ async fn control_loop(
             request = signals.next() => match request {
                 SignalRequest::Terminate => return Exit::Code(ExitCode::SUCCESS),
                 SignalRequest::Interrupt => return Exit::Interrupted,
-                SignalRequest::ReopenLog => reopen(log),
+                SignalRequest::ReopenLog => notify::reloading(|| reopen(log)),
                 SignalRequest::LogCounters => report::log_all(workers.counters()),
             },
             reason = &mut failure => {
@@ -394,12 +395,5 @@ fn reopen(log: &Log) {
     match log.reopen() {
         Ok(()) => info!("Log file reopened"),
         Err(failure) => error!("{failure}"),
-    }
-}
-
-/// Notifies the service manager, if it has set `NOTIFY_SOCKET`.
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        warn!("Cannot notify the service manager: {error}");
     }
 }

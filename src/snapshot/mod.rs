@@ -66,7 +66,7 @@ pub struct Loaded {
 }
 
 /// A description of a loaded snapshot, for logs and `--check`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// `cluster.cluster_name`, as in the file.
     pub cluster_name: String,

@@ -690,7 +690,23 @@ fn a_service_manager_is_notified() {
         command.env("NOTIFY_SOCKET", &path);
         command
     });
-    assert!(receive().contains("READY=1"));
+    let ready = receive();
+    assert!(
+        ready.starts_with("READY=1\nSTATUS=Serving serial "),
+        "{ready}"
+    );
+    assert!(ready.contains(" workers at 127.0.0.1:"), "{ready}");
+    daemon.signal(Signal::SIGHUP);
+    let reloading = receive();
+    assert!(
+        reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="),
+        "{reloading}"
+    );
+    assert_eq!(receive().trim_end(), "READY=1");
+    std::fs::remove_file(root.path("var/lib/ganeti/config.data")).unwrap();
+    let gone = receive();
+    assert!(gone.starts_with("STATUS="), "{gone}");
+    assert!(gone.contains("does not exist"), "{gone}");
     daemon.signal(Signal::SIGTERM);
     assert!(receive().contains("STOPPING=1"));
     assert_eq!(daemon.wait().code(), Some(0));
