@@ -201,6 +201,35 @@ fn several_threads_and_segments_lose_nothing() {
     }
 }
 
+/// The last requests are in flight when sending ends, in a small run all of them.
+#[test]
+fn a_closed_loop_is_timed_until_its_last_answer() {
+    /// One answer every 40 ms.
+    fn slow(number: usize, request: &Request, outbox: &mut Outbox) {
+        let delay = Duration::from_millis(40 * (number as u64 + 1));
+        outbox.send_in(delay, request, request.reply("yes"));
+    }
+    let mut server = Server::start("127.0.0.1:0", slow);
+    let arguments = words("--in-flight 20 --requests 10 --warm-up 0s --mix ping");
+    let results = Generator::new().json(&[server.address], &arguments);
+    server.stop();
+    assert_eq!(count(&results, "answered"), 10);
+    let rate = results["answered_rate"].as_f64().expect("a number");
+    assert!((1.0..=26.0).contains(&rate), "{rate} answers a second");
+}
+
+/// All counted requests may leave in the moment in which the warm-up ends.
+#[test]
+fn a_burst_after_the_warm_up_takes_time() {
+    let daemon = daemon();
+    let arguments = words("--in-flight 64 --requests 8 --warm-up 3ms --mix ping");
+    for _ in 0..20 {
+        let results = Generator::new().json(&[daemon.address()], &arguments);
+        let rate = results["answered_rate"].as_f64().expect("a number");
+        assert!(rate > 0.0, "{results}");
+    }
+}
+
 #[test]
 fn threads_can_be_pinned_to_processors() {
     let daemon = daemon();

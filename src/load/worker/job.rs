@@ -104,7 +104,8 @@ pub(in super::super) enum Delivery {
 pub(in super::super) struct WorkerResult {
     pub(in super::super) role: Role,
     pub(in super::super) stats: Stats,
-    /// Time from the end of the warm-up to the end of sending.
+    /// Time from the end of the warm-up to the end of sending, or to the last answer in a closed
+    /// loop that ends after a number of requests.
     pub(in super::super) sending: Nanos,
     /// The processor use of the thread in that time.
     pub(in super::super) usage: Option<Usage>,

@@ -91,7 +91,8 @@ pub(super) struct Worker<'a> {
     sending: bool,
     /// Time and processor use at the end of the warm-up.
     began: Option<(Nanos, Option<Usage>)>,
-    /// Time and processor use at the end of sending.
+    /// Time and processor use at the end of sending. In a closed loop that ends after a number of
+    /// requests: at the last answer, because sending may take no time at all.
     ended: Option<(Nanos, Option<Usage>)>,
 }
 
@@ -192,10 +193,7 @@ impl<'a> Worker<'a> {
 
     /// Notices the end of the warm-up and the end of sending.
     fn update_phase(&mut self, now: Nanos) {
-        if self.began.is_none() && now >= self.setup.warm_up {
-            self.began = Some((now, Usage::of_this_thread()));
-            self.restart_counting(now);
-        }
+        self.note_begin(now);
         let over = self.setup.end.is_some_and(|end| now >= end)
             || self.remaining == Some(0)
             || self.setup.stop.load(Ordering::Relaxed)
@@ -207,6 +205,14 @@ impl<'a> Worker<'a> {
             }
             self.ended = Some((now, Usage::of_this_thread()));
             self.count_unsent(now);
+        }
+    }
+
+    /// Notices the end of the warm-up. Called before the first request that counts.
+    fn note_begin(&mut self, now: Nanos) {
+        if self.began.is_none() && now >= self.setup.warm_up {
+            self.began = Some((now, Usage::of_this_thread()));
+            self.restart_counting(now);
         }
     }
 

@@ -9,6 +9,7 @@ use super::super::nanos::{Nanos, nanos};
 use super::super::rsalt::RequestId;
 use super::super::sockets;
 use super::super::stats::Tally;
+use super::super::usage::Usage;
 use super::Worker;
 use super::job::{Delivery, Pace};
 
@@ -18,9 +19,15 @@ impl Worker<'_> {
         let socket = &self.job.channels[index].socket;
         let count = self.inbox.receive(socket, self.setup.batch);
         let (now, unix_now) = (self.now(), unix_time());
+        let answered_before = self.stats.counts.answered;
         for index in 0..count {
             let age = self.inbox.age(index, unix_now);
             self.process(index, now.saturating_sub(nanos(age)));
+        }
+        let is_counted_loop =
+            self.job.requests.is_some() && matches!(self.job.pace, Pace::Closed(_));
+        if !self.sending && is_counted_loop && self.stats.counts.answered > answered_before {
+            self.ended = Some((now, Usage::of_this_thread()));
         }
     }
 

@@ -37,6 +37,7 @@ impl Worker<'_> {
         while room && self.free[index] > 0 && self.remaining != Some(0) {
             self.clock.update();
             let now = self.now();
+            self.note_begin(now);
             while self.batch.len() < self.setup.batch
                 && self.free[index] > 0
                 && self.remaining != Some(0)
