@@ -7,15 +7,20 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::protocol::{KEY_BYTES_MAX, Key, PORT_DEFAULT};
 
 /// The longest list of master candidates that is read, in bytes: 25,000 IPv6 addresses.
 const CANDIDATES_BYTES_MAX: u64 = 1024 * 1024;
+/// The services database.
+pub const SERVICES: &str = "/etc/services";
+/// The longest services database that is read, in bytes: 80 times that of Debian.
+const SERVICES_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The paths of Ganeti's files on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +65,18 @@ pub enum FileProblem {
     Empty,
     /// A line is not an IP address.
     NotAnAddress(String),
+}
+
+impl fmt::Display for FileProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => write!(f, "it cannot be read ({error})"),
+            Self::NotRegular => f.write_str("it is not a regular file"),
+            Self::TooLong { limit } => write!(f, "it has more than {limit} bytes"),
+            Self::Empty => f.write_str("it is empty"),
+            Self::NotAnAddress(line) => write!(f, "{line:?} is not an address"),
+        }
+    }
 }
 
 impl fmt::Display for NodeFilesError {
@@ -241,18 +258,24 @@ fn read_addresses(path: &Path) -> Result<Vec<IpAddr>, FileProblem> {
     Ok(addresses)
 }
 
-/// Reads a regular file of at most `limit` bytes.
+/// Reads a regular file of at most `limit` bytes. Never waits, whatever the path names.
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileProblem> {
-    // Checked before the file is opened: opening a pipe waits for its writer.
-    if !fs::metadata(path)
-        .map_err(FileProblem::Unreadable)?
-        .is_file()
-    {
+    // Without O_NONBLOCK, opening a named pipe waits for a writer.
+    let opened = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        // A socket, or a device without a driver.
+        Some(libc::ENXIO) => FileProblem::NotRegular,
+        _ => FileProblem::Unreadable(error),
+    })?;
+    if !file.metadata().map_err(FileProblem::Unreadable)?.is_file() {
         return Err(FileProblem::NotRegular);
     }
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+    file.take(limit + 1)
+        .read_to_end(&mut bytes)
         .map_err(FileProblem::Unreadable)?;
     if bytes.len() as u64 > limit {
         return Err(FileProblem::TooLong { limit });
@@ -260,29 +283,49 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileProblem> {
     Ok(bytes)
 }
 
-/// The port of confd on this host: that of `ganeti-confd/udp` in `/etc/services`, or 1814.
+/// The port of confd on this host: that of `ganeti-confd/udp` in [`SERVICES`], or 1814.
 pub fn port() -> u16 {
-    service_port(Path::new("/etc/services"))
+    match services_port() {
+        Ok(port) => port.unwrap_or(PORT_DEFAULT),
+        Err(_) => PORT_DEFAULT,
+    }
 }
 
-/// The port of `ganeti-confd/udp`, or the default.
-fn service_port(services: &Path) -> u16 {
-    let text = fs::read(services).unwrap_or_default();
+/// The port of `ganeti-confd/udp` in [`SERVICES`]; `None` without such an entry or file.
+///
+/// # Errors
+///
+/// The file exists and cannot be used. 1814 is then the port, as it is without an entry.
+pub fn services_port() -> Result<Option<u16>, FileProblem> {
+    port_in(Path::new(SERVICES))
+}
+
+fn port_in(services: &Path) -> Result<Option<u16>, FileProblem> {
+    let text = match read(services, SERVICES_BYTES_MAX) {
+        Ok(text) => text,
+        Err(FileProblem::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        Err(problem) => return Err(problem),
+    };
     let text = String::from_utf8_lossy(&text);
-    text.lines().find_map(confd_entry).unwrap_or(PORT_DEFAULT)
+    Ok(text.lines().find_map(confd_entry))
 }
 
-/// The port in a line like `ganeti-confd 1814/udp # a comment`, by name or alias.
+/// The port in a line like `ganeti-confd 1814/udp # a comment`, by name or alias. Never 0.
 fn confd_entry(line: &str) -> Option<u16> {
     let line = line.split('#').next().unwrap_or_default();
     let mut words = line.split_ascii_whitespace();
     let name = words.next()?;
     let port = words.next()?.strip_suffix("/udp")?.parse().ok()?;
-    (name == "ganeti-confd" || words.any(|alias| alias == "ganeti-confd")).then_some(port)
+    let named = name == "ganeti-confd" || words.any(|alias| alias == "ganeti-confd");
+    (named && port != 0).then_some(port)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -327,6 +370,16 @@ mod tests {
         assert!(matches!(problem(), FileProblem::NotRegular));
         let error = read_key(&path).unwrap_err().to_string();
         assert!(error.contains("hmac.key"), "{error}");
+        // Neither waits for a writer, nor reads without end.
+        fs::remove_dir(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(problem(), FileProblem::NotRegular));
+        fs::remove_file(&path).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(matches!(problem(), FileProblem::NotRegular));
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert!(matches!(problem(), FileProblem::NotRegular));
     }
 
     #[test]
@@ -339,7 +392,17 @@ mod tests {
         assert_eq!(confd_entry("ganeti-confd 1815/tcp"), None);
         assert_eq!(confd_entry("# ganeti-confd 1815/udp"), None);
         assert_eq!(confd_entry("ganeti-confd 99999/udp"), None);
+        assert_eq!(confd_entry("ganeti-confd 0/udp"), None);
         assert_eq!(confd_entry(""), None);
-        assert_eq!(service_port(Path::new("/nonexistent")), PORT_DEFAULT);
+        assert_eq!(port_in(Path::new("/nonexistent")).unwrap(), None);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("services");
+        fs::write(&path, "http 80/tcp\nganeti-confd 1815/udp\n").unwrap();
+        assert_eq!(port_in(&path).unwrap(), Some(1815));
+        assert!(matches!(port_in(dir.path()), Err(FileProblem::NotRegular)));
+        assert!(matches!(
+            port_in(Path::new("/dev/zero")),
+            Err(FileProblem::NotRegular)
+        ));
     }
 }

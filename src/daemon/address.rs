@@ -10,8 +10,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 
+use tracing::{info, warn};
+
 use super::error::Error;
-use crate::node_files;
+use crate::node_files::{self, FileProblem, SERVICES};
+use crate::protocol::PORT_DEFAULT;
 
 /// A numeric IP address, with its zone if it has one. The port is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,54 @@ pub(super) fn parse(text: &str) -> Result<Numeric, String> {
     found.next().map(Numeric).ok_or_else(|| refused.into())
 }
 
+/// The address to bind, and where its port comes from.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) address: SocketAddr,
+    pub(super) port_origin: PortOrigin,
+}
+
+/// Where the port of the daemon comes from.
+#[derive(Debug)]
+pub(super) enum PortOrigin {
+    /// The option `--port`.
+    Option,
+    /// The entry `ganeti-confd/udp` of the services database.
+    Services,
+    /// The default, because the services database has no such entry.
+    Default,
+    /// The default, because the services database cannot be used, for this reason.
+    ServicesUnusable(FileProblem),
+}
+
+impl Chosen {
+    /// Logs the port's origin, with a warning if some clients of Ganeti will ask another port.
+    ///
+    /// Ganeti's Python code looks the port up in the services database of its host
+    /// (`netutils.GetDaemonPort`); its Haskell code always asks 1814 (`Ganeti.Constants`).
+    pub(super) fn log_port_origin(&self) {
+        let port = self.address.port();
+        match &self.port_origin {
+            PortOrigin::Option => info!("Port {port} is from --port"),
+            PortOrigin::Services if port == PORT_DEFAULT => {
+                info!("Port {port} is from ganeti-confd/udp in {SERVICES}");
+            }
+            PortOrigin::Services => warn!(
+                "Port {port} is from ganeti-confd/udp in {SERVICES}; Ganeti's Haskell clients (such \
+                 as mon-collector) ask port {PORT_DEFAULT} and get no answer; change the entry to \
+                 {PORT_DEFAULT}, or use --port={PORT_DEFAULT}"
+            ),
+            PortOrigin::Default => {
+                info!("Port {port} is the default, {SERVICES} has no ganeti-confd/udp");
+            }
+            PortOrigin::ServicesUnusable(problem) => warn!(
+                "Port {port} is the default, {SERVICES} cannot be used: {problem}; repair the file, \
+                 or use --port"
+            ),
+        }
+    }
+}
+
 /// Chooses the address to bind.
 ///
 /// # Errors
@@ -52,11 +103,22 @@ pub(super) fn choose(
     bind: Option<Numeric>,
     port: Option<u16>,
     family_file: &Path,
-) -> Result<SocketAddr, Error> {
-    let port = port.unwrap_or_else(node_files::port);
-    Ok(match bind {
+) -> Result<Chosen, Error> {
+    let (port, port_origin) = match port {
+        Some(port) => (port, PortOrigin::Option),
+        None => match node_files::services_port() {
+            Ok(Some(port)) => (port, PortOrigin::Services),
+            Ok(None) => (PORT_DEFAULT, PortOrigin::Default),
+            Err(problem) => (PORT_DEFAULT, PortOrigin::ServicesUnusable(problem)),
+        },
+    };
+    let address = match bind {
         Some(bind) => bind.with_port(port),
         None => SocketAddr::new(any_address(family_file)?, port),
+    };
+    Ok(Chosen {
+        address,
+        port_origin,
     })
 }
 

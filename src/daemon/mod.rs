@@ -127,9 +127,9 @@ fn execute(options: &Options) -> Result<Exit, Error> {
     if !options.no_user_checks {
         accounts::check()?;
     }
-    let address = match &passed {
-        Some(sockets) => sockets.local_addr(),
-        None => address::choose(options.bind, options.port, &paths.family)?,
+    let listen = match passed {
+        Some(sockets) => Listen::Passed(sockets),
+        None => Listen::At(address::choose(options.bind, options.port, &paths.family)?),
     };
     let child = detach::is_child();
     if !options.foreground && !child {
@@ -139,9 +139,15 @@ fn execute(options: &Options) -> Result<Exit, Error> {
         detach::enter_background()?;
     }
     let log = Log::open(log_settings(options, Some(paths.log.clone()), !child))?;
-    on_control_plane(&log, |io| {
-        serve_cluster(&paths, address, passed, options, &log, io)
-    })
+    on_control_plane(&log, |io| serve_cluster(&paths, listen, options, &log, io))
+}
+
+/// Where the daemon's sockets come from.
+enum Listen {
+    /// The service manager passed them.
+    Passed(Sockets),
+    /// The daemon binds them.
+    At(address::Chosen),
 }
 
 /// The absolute paths of the daemon's files.
@@ -228,8 +234,7 @@ async fn serve_demo(demo: &Demo, options: &Options, log: &Log, io: Io) -> Result
 
 async fn serve_cluster(
     paths: &Paths,
-    address: SocketAddr,
-    passed: Option<Sockets>,
+    listen: Listen,
     options: &Options,
     log: &Log,
     io: Io,
@@ -237,12 +242,16 @@ async fn serve_cluster(
     let signals = Signals::catch()?;
     let pid_file = PidFile::create(&paths.pid)?;
     info!(target: NOTICE, "ganeti-confd daemon startup");
-    let sockets = match passed {
-        Some(sockets) => {
+    let sockets = match listen {
+        Listen::Passed(sockets) => {
             info!("Using {} sockets from the service manager", sockets.count());
             sockets
         }
-        None => bound(engine::bind(address, options.workers()), address)?,
+        Listen::At(chosen) => {
+            chosen.log_port_origin();
+            let address = chosen.address;
+            bound(engine::bind(address, options.workers()), address)?
+        }
     };
     let service = Service::start(sockets, options, paths.files.clone(), io).await?;
     log.leave_terminal();

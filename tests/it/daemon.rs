@@ -1,6 +1,8 @@
 //! The process: options, exit codes, pid file, detaching, log, signals. The tests run real daemons,
 //! each with its own root directory.
 
+mod port;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, UdpSocket};
