@@ -1,11 +1,13 @@
-//! The log: writes `tracing` events to a file, to syslog, and in the foreground to standard error.
+//! The log: writes `tracing` events to a file, to syslog, and in the foreground to standard error or
+//! to the systemd journal.
 //!
 //! Invariants: an event is always one line, because control characters are escaped; logging never
 //! blocks on syslog; errors of the log itself are ignored, because there is nowhere to report them;
 //! the lock is held only while the file is written or replaced.
 //!
 //! The line format is the reference's without the thread name:
-//! `2026-11-22 13:40:21,472245 UTC: ganeti-confd pid=19830 INFO message`.
+//! `2026-11-22 13:40:21,472245 UTC: ganeti-confd pid=19830 INFO message`. With `--log-format=json` it
+//! is a JSON object.
 //!
 //! Source: `Ganeti.Logging.setupLogging` of version 3.0.2; syslog(3), RFC 3164 section 4.1 for the
 //! priority.
@@ -18,16 +20,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber, info};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
-use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::layer::{Context, Layered, SubscriberExt as _};
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry};
 
 use super::error::Error;
-use super::options::Syslog;
+use super::journal;
+use super::options::{LogFormat, Syslog};
 use crate::printable::printable;
 
 /// Target of `INFO` events that are logged with the level `NOTICE`, as in syslog.
@@ -47,6 +51,8 @@ pub(super) struct LogSettings {
     pub(super) foreground: bool,
     pub(super) syslog: Syslog,
     pub(super) debug: bool,
+    /// `None`: text, and the journal if standard error is the journal.
+    pub(super) format: Option<LogFormat>,
 }
 
 /// The open log. Clones share it.
@@ -58,6 +64,9 @@ struct Sinks {
     settings: LogSettings,
     file: Mutex<Option<File>>,
     syslog: Option<UnixDatagram>,
+    /// Whether the journal receives the events instead of standard error.
+    journal: bool,
+    filter: reload::Handle<Targets, Registry>,
 }
 
 impl Log {
@@ -65,30 +74,44 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// The file cannot be opened, or no syslog daemon listens.
+    /// The file cannot be opened, or no syslog daemon or no journal listens.
     pub(super) fn open(settings: LogSettings) -> Result<Self, Error> {
         let file = settings.file().map(open_file).transpose()?;
         let syslog = match settings.syslog {
             Syslog::No => None,
             Syslog::Yes | Syslog::Only => Some(open_syslog()?),
         };
-        let level = if settings.debug {
-            Level::DEBUG
-        } else {
-            Level::INFO
-        };
-        let filter = Targets::new()
-            .with_default(Level::WARN)
-            .with_target("ganeti_confd", level);
+        let journal = settings.open_journal()?;
+        let (layer, filter) = reload::Layer::new(filter(settings.debug));
         let log = Self(Arc::new(Sinks {
             settings,
             file: Mutex::new(file),
             syslog,
+            journal: journal.is_some(),
+            filter,
         }));
-        let layer = LogLayer(log.clone()).with_filter(filter);
         // This fails only if a subscriber is installed already; a process opens one log.
-        let _ = Registry::default().with(layer).try_init();
+        let _ = Registry::default()
+            .with(layer)
+            .with(LogLayer(log.clone()))
+            .with(journal)
+            .try_init();
         Ok(log)
+    }
+
+    /// Starts logging debug messages, or stops it.
+    pub(super) fn switch_debug(&self) {
+        let debug = !self.is_debug();
+        // This fails only if the log was never installed.
+        let _ = self.0.filter.reload(filter(debug));
+        let logged = if debug { "logged" } else { "not logged" };
+        info!("Debug messages are {logged} from now on");
+    }
+
+    /// Whether debug messages are logged.
+    pub(super) fn is_debug(&self) -> bool {
+        let is_debug = |current: &Targets| *current == filter(true);
+        self.0.filter.with_current(is_debug).unwrap_or(false)
     }
 
     /// Reopens the log file by name, after log rotation. On an error, the old file stays in use.
@@ -128,18 +151,17 @@ impl Log {
 
     fn write(&self, severity: Severity, message: &str, to_stderr: bool) {
         let message = printable(message);
-        let line = format!(
-            "{} ganeti-confd pid={} {severity} {message}\n",
-            timestamp(),
-            std::process::id()
-        );
+        let line = match self.0.settings.format {
+            Some(LogFormat::Json) => json_line(severity, &message),
+            _ => text_line(severity, &message),
+        };
         // Errors are ignored: a full disk must not stop the daemon.
         if self.0.settings.syslog != Syslog::Only
             && let Some(file) = &mut *self.file()
         {
             let _ = file.write_all(line.as_bytes());
         }
-        if to_stderr && self.0.settings.foreground {
+        if to_stderr && self.0.settings.foreground && !self.0.journal {
             let _ = io::stderr().write_all(line.as_bytes());
         }
         if let Some(socket) = &self.0.syslog
@@ -165,6 +187,51 @@ impl LogSettings {
         let needed = self.syslog != Syslog::Only || !self.foreground;
         self.file.as_deref().filter(|_| needed)
     }
+
+    /// Connects to the journal, if it is to receive the events.
+    fn open_journal(&self) -> Result<Option<impl Layer<Filtered> + Send + Sync>, Error> {
+        match self.format {
+            Some(LogFormat::Journal) => journal::layer().map(Some).map_err(|error| {
+                Error::new(format!(
+                    "cannot log to the systemd journal: {error}; start systemd-journald, or omit \
+                     --log-format=journal"
+                ))
+            }),
+            // Lines on standard error are the alternative.
+            None if self.foreground && journal::is_stderr() => Ok(journal::layer().ok()),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The subscriber below the layer of the journal.
+type Filtered = Layered<LogLayer, Layered<reload::Layer<Targets, Registry>, Registry>>;
+
+/// Which events are logged: those of this crate, and warnings of its dependencies.
+fn filter(debug: bool) -> Targets {
+    let level = if debug { Level::DEBUG } else { Level::INFO };
+    Targets::new()
+        .with_default(Level::WARN)
+        .with_target("ganeti_confd", level)
+}
+
+fn text_line(severity: Severity, message: &str) -> String {
+    format!(
+        "{} ganeti-confd pid={} {severity} {message}\n",
+        timestamp(),
+        std::process::id()
+    )
+}
+
+fn json_line(severity: Severity, message: &str) -> String {
+    let object = serde_json::json!({
+        "time": rfc3339(),
+        "level": severity.to_string(),
+        "program": "ganeti-confd",
+        "pid": std::process::id(),
+        "message": message,
+    });
+    format!("{object}\n")
 }
 
 fn open_file(path: &Path) -> Result<File, Error> {
@@ -196,12 +263,18 @@ fn open_syslog() -> Result<UnixDatagram, Error> {
 
 /// Formats the current time as `2026-11-22 13:40:21,472245 UTC:`.
 fn timestamp() -> String {
-    let mut text = String::with_capacity(32);
-    // RFC 3339 in UTC with microseconds. Writing to a String cannot fail.
-    let _ = SystemTime.format_time(&mut Writer::new(&mut text));
-    text.replace('T', " ")
+    rfc3339()
+        .replace('T', " ")
         .replace('.', ",")
         .replace('Z', " UTC:")
+}
+
+/// The current time in UTC as RFC 3339, with microseconds.
+fn rfc3339() -> String {
+    let mut text = String::with_capacity(32);
+    // Writing to a String cannot fail.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut text));
+    text
 }
 
 /// The severity of an event; the values are those of syslog.
@@ -281,5 +354,14 @@ mod tests {
             .map(|c| if c.is_ascii_digit() { '0' } else { c })
             .collect();
         assert_eq!(shape, "0000-00-00 00:00:00,000000 UTC:");
+    }
+
+    #[test]
+    fn a_json_line_is_one_object() {
+        let line = json_line(Severity::Warning, "a \"quote\"");
+        assert_eq!(line.matches('\n').count(), 1);
+        let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(object["level"], "WARNING");
+        assert_eq!(object["message"], "a \"quote\"");
     }
 }

@@ -26,6 +26,7 @@ mod check;
 mod demo;
 mod detach;
 mod error;
+mod journal;
 mod listen_fds;
 mod log;
 mod notify;
@@ -97,7 +98,7 @@ enum Exit {
 
 fn print_error(text: &str) {
     // A closed standard error must not change the exit status.
-    let _ = io::stderr().write_all(text.as_bytes());
+    let _ = io::stderr().write_all(journal::marked_as_error(text).as_bytes());
 }
 
 /// Ends the process as SIGINT without a handler does.
@@ -198,6 +199,7 @@ fn log_settings(options: &Options, file: Option<PathBuf>, foreground: bool) -> l
         file,
         foreground,
         debug: options.debug,
+        format: options.log_format,
     }
 }
 
@@ -363,6 +365,7 @@ async fn control_loop(
                 SignalRequest::Terminate => return Exit::Code(ExitCode::SUCCESS),
                 SignalRequest::Interrupt => return Exit::Interrupted,
                 SignalRequest::ReopenLog => notify::reloading(|| reopen(log)),
+                SignalRequest::SwitchDebug => log.switch_debug(),
                 SignalRequest::LogCounters => report::log_all(workers.counters()),
             },
             reason = &mut failure => {

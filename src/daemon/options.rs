@@ -48,6 +48,7 @@ Signals:
   TERM, INT  stop; the status is 0 after TERM, and that of SIGINT after INT (130 in a shell)
   HUP        reopen the log file, after rotation
   USR1       log all counters (USR1 terminates the original)
+  USR2       start or stop logging debug messages (USR2 terminates the original)
   QUIT       ignored
 
 Exit status:
@@ -97,6 +98,11 @@ pub(super) struct Options {
     /// [default: no]
     #[arg(long, value_name = "WHEN", num_args = 0..=1, default_missing_value = "yes")]
     syslog: Option<Syslog>,
+
+    /// Format of the log: lines of text, JSON objects, or events of the systemd journal in place of
+    /// standard error [default: text, and the journal if standard error is the journal]
+    #[arg(long, value_name = "FORMAT", help_heading = "Additional options")]
+    pub(super) log_format: Option<LogFormat>,
 
     /// Configuration file to serve [default: /var/lib/ganeti/config.data]
     #[arg(long, value_name = "FILE", help_heading = "Additional options")]
@@ -175,6 +181,14 @@ pub(super) enum Syslog {
     No,
     Yes,
     Only,
+}
+
+/// The format of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+    Journal,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -19,6 +19,8 @@ pub(super) enum SignalRequest {
     ReopenLog,
     /// SIGUSR1: log all counters.
     LogCounters,
+    /// SIGUSR2: start or stop logging debug messages.
+    SwitchDebug,
 }
 
 /// The handlers that [`Signals::catch`] installs.
@@ -28,6 +30,7 @@ pub(super) struct Signals {
     interrupt: Signal,
     hangup: Signal,
     user1: Signal,
+    user2: Signal,
     quit: Signal,
 }
 
@@ -47,6 +50,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
             quit: signal(SignalKind::quit())?,
         })
     }
@@ -61,6 +65,7 @@ impl Signals {
                 _ = self.interrupt.recv() => return SignalRequest::Interrupt,
                 _ = self.hangup.recv() => return SignalRequest::ReopenLog,
                 _ = self.user1.recv() => return SignalRequest::LogCounters,
+                _ = self.user2.recv() => return SignalRequest::SwitchDebug,
                 _ = self.quit.recv() => {}
             }
         }

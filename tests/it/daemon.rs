@@ -28,10 +28,10 @@ const REFERENCE: &str = "/usr/lib/ganeti/3.0/usr/sbin/ganeti-confd";
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A Ganeti installation's directories, with a key and a small cluster.
-struct Root(TempDir);
+pub(super) struct Root(TempDir);
 
 impl Root {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let root = Self(dir);
         for part in ["lib", "run", "log"] {
@@ -42,15 +42,15 @@ impl Root {
         root
     }
 
-    fn path(&self, below: &str) -> PathBuf {
+    pub(super) fn path(&self, below: &str) -> PathBuf {
         self.0.path().join(below)
     }
 
-    fn key(&self) -> PathBuf {
+    pub(super) fn key(&self) -> PathBuf {
         self.path("var/lib/ganeti/hmac.key")
     }
 
-    fn config(&self) -> PathBuf {
+    pub(super) fn config(&self) -> PathBuf {
         self.path("var/lib/ganeti/config.data")
     }
 
@@ -70,7 +70,7 @@ impl Root {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
-    fn command(&self, binary: &str, args: &[&str]) -> Command {
+    pub(super) fn command(&self, binary: &str, args: &[&str]) -> Command {
         let mut command = Command::new(binary);
         command
             .args(args)
@@ -82,7 +82,7 @@ impl Root {
     }
 
     /// Runs it to its end.
-    fn run(&self, args: &[&str]) -> Output {
+    pub(super) fn run(&self, args: &[&str]) -> Output {
         self.command(BINARY, args).output().unwrap()
     }
 
@@ -98,7 +98,7 @@ impl Root {
     }
 
     /// Starts a daemon in the foreground and waits until it serves.
-    fn start(&self, args: &[&str]) -> Daemon {
+    pub(super) fn start(&self, args: &[&str]) -> Daemon {
         let args = [
             &["-f", "--no-user-checks", "-b", "127.0.0.1", "-p", "0"],
             args,
@@ -115,14 +115,14 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// A daemon in the foreground, and the lines of its standard error.
-struct Daemon {
+pub(super) struct Daemon {
     child: Child,
     lines: Receiver<String>,
     seen: Vec<String>,
 }
 
 impl Daemon {
-    fn spawn(mut command: Command) -> Self {
+    pub(super) fn spawn(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = mpsc::channel();
@@ -138,16 +138,16 @@ impl Daemon {
         }
     }
 
-    fn pid(&self) -> Pid {
+    pub(super) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id() as i32)
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(super) fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
     }
 
     /// The next line that contains `part`.
-    fn wait_for(&mut self, part: &str) -> String {
+    pub(super) fn wait_for(&mut self, part: &str) -> String {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -182,7 +182,7 @@ impl Daemon {
         }
     }
 
-    fn stop(&mut self, signal: Signal) -> ExitStatus {
+    pub(super) fn stop(&mut self, signal: Signal) -> ExitStatus {
         self.signal(signal);
         self.wait()
     }
@@ -712,6 +712,33 @@ fn a_service_manager_is_notified() {
     daemon.signal(Signal::SIGTERM);
     assert!(receive().contains("STOPPING=1"));
     assert_eq!(daemon.wait().code(), Some(0));
+}
+
+#[test]
+fn a_json_log_has_one_object_per_line_in_the_file_and_on_standard_error() {
+    let root = Root::new();
+    let mut daemon = root.start(&["--log-format=json"]);
+    daemon.stop(Signal::SIGTERM);
+    let log = root.log();
+    assert!(log.lines().count() >= 3, "{log}");
+    for line in log.lines().chain(daemon.seen.iter().map(String::as_str)) {
+        let event: serde_json::Value = serde_json::from_str(line).expect(line);
+        assert!(event["message"].is_string() && event["level"].is_string());
+        assert_eq!(event["pid"], daemon.pid().as_raw());
+    }
+}
+
+#[test]
+fn a_signal_starts_and_stops_debug_messages() {
+    let root = Root::new();
+    let mut daemon = root.start(&[]);
+    let notes = |daemon: &Daemon| daemon.seen.iter().filter(|l| l.contains(" DEBUG ")).count();
+    for (state, signal) in [("logged", Signal::SIGUSR2), ("not logged", Signal::SIGUSR2)] {
+        daemon.signal(signal);
+        daemon.wait_for(&format!("Debug messages are {state} from now on"));
+    }
+    assert_eq!(daemon.stop(Signal::SIGTERM).code(), Some(0));
+    assert_eq!(notes(&daemon), 0);
 }
 
 #[test]

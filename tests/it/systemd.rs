@@ -169,6 +169,11 @@ fn the_units_start_contain_and_restart_the_daemon() {
     let exposure: f64 = fact("exposure").parse().expect("the exposure is a number");
     assert!(exposure <= 1.5, "systemd-analyze security: {exposure}");
     assert_eq!(fact("pid-file-after-stop"), "");
+    assert_eq!(
+        fact("notices"),
+        "ganeti-confd daemon shutdown;ganeti-confd daemon startup;"
+    );
+    assert_eq!(fact("timestamps"), "0");
 
     assert_eq!(fact("before-and-after-a-query"), "inactive active");
     assert_eq!(
@@ -193,6 +198,8 @@ fn the_units_start_contain_and_restart_the_daemon() {
         refused.contains("--workers is 2; omit it, or have one ListenDatagram= line"),
         "{refused}"
     );
+    let errors: u32 = fact("error-in-journal").parse().expect("it is a number");
+    assert!(errors > 0, "journalctl --priority err shows nothing");
     assert_eq!(fact("socket"), "active");
     assert_eq!(fact("recovered"), "node1.example.com");
     assert_eq!(fact("listeners"), "0");

@@ -61,6 +61,11 @@ restart_under_load alone 5 2s
 systemctl stop ganeti-confd.service
 fact pid-file-after-stop "$(ls /run/ganeti)"
 
+# The journal has the daemon's events with their priorities, and no second timestamp.
+fact notices "$(journalctl --no-pager --output cat --unit ganeti-confd.service --priority 5..5 \
+    SYSLOG_IDENTIFIER=ganeti-confd TARGET=ganeti_confd::notice | sort -u | tr '\n' ';')"
+fact timestamps "$(journalctl --no-pager --output cat --unit ganeti-confd.service | grep -c UTC: || true)"
+
 # 2. With the socket unit: a datagram starts the service, and restarts lose none.
 systemctl start ganeti-confd.socket
 before=$(systemctl is-active ganeti-confd.service || true)
@@ -80,6 +85,8 @@ echo "CONFD_ARGS=--workers=2" >/etc/default/ganeti
 if systemctl restart ganeti-confd.service; then exit 1; fi
 fact refused "$(journalctl --no-pager --output cat --unit ganeti-confd.service |
     grep '^ganeti-confd: the socket unit' | tail -n 1)"
+fact error-in-journal "$(journalctl --no-pager --output cat --unit ganeti-confd.service \
+    --priority err | grep -c '^ganeti-confd: the socket unit')"
 fact socket "$(systemctl is-active ganeti-confd.socket)"
 rm /etc/default/ganeti
 fact recovered "$(confdctl query master)"
