@@ -1,4 +1,4 @@
-//! The requests in request of one worker, and how each ends: answered, lost, answered late,
+//! The requests in flight of one worker, and how each ends: answered, lost, answered late,
 //! answered twice or answered out of order.
 //!
 //! Pure: times are arguments, in nanoseconds since the start of the run. The slot number in its
@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use super::nanos::Nanos;
 use super::rsalt::{RequestId, SLOTS_MAX};
 
-/// The limit of requests in request per worker: 2 s at 500,000 per second without an answer.
+/// The limit of requests in flight per worker: 2 s at 500,000 per second without an answer.
 pub(super) const IN_FLIGHT_MAX: usize = 1 << 20;
 
 /// The number of lost requests whose late replies are recognized. When it is reached, the table of
@@ -26,6 +26,9 @@ pub(super) struct InFlight {
     pub(super) intended: Nanos,
     /// When it was sent.
     pub(super) sent: Nanos,
+    /// When it left, according to the kernel, in nanoseconds since the epoch; 0 if that is not
+    /// known.
+    pub(super) left: Nanos,
     /// Index of its query.
     pub(super) query: u32,
     /// Index of the worker's socket that sent it.
@@ -66,7 +69,7 @@ struct Entry {
     waiting: bool,
 }
 
-/// The table of requests in request.
+/// The table of requests in flight.
 #[derive(Debug)]
 pub(super) struct InFlightTable {
     thread: u8,
@@ -142,6 +145,14 @@ impl InFlightTable {
         *request
     }
 
+    /// Records when a request left, in nanoseconds since the epoch, unless it has ended.
+    pub(super) fn left(&mut self, id: RequestId, at: Nanos) {
+        let entry = self.slots.get_mut(id.slot as usize);
+        if let Some(entry) = entry.filter(|it| it.waiting && it.generation == id.generation) {
+            entry.request.left = at;
+        }
+    }
+
     /// Records a reply.
     pub(super) fn complete(&mut self, id: RequestId) -> ReplyKind {
         let Some(entry) = self.slots.get_mut(id.slot as usize) else {
@@ -161,7 +172,7 @@ impl InFlightTable {
         self.waiting -= 1;
         self.free.push(id.slot);
         let (_, highest) = &mut self.positions[usize::from(request.socket)];
-        // Positions wrap around, but the ones in request are close together.
+        // Positions wrap around, but the ones in flight are close together.
         let ahead = sequence.wrapping_sub(*highest) as i32;
         if ahead > 0 {
             *highest = sequence;
@@ -289,6 +300,23 @@ mod tests {
         assert_eq!(table.complete(id), ReplyKind::Late { request: at(0) });
         assert_eq!(table.complete(id), ReplyKind::Duplicate);
         assert!(first(table.complete(other)));
+    }
+
+    #[test]
+    fn the_time_of_leaving_is_that_of_a_waiting_request() {
+        let mut table = table();
+        let old = table.register(at(0)).expect("room");
+        table.left(old, 7);
+        let ReplyKind::First { request, .. } = table.complete(old) else {
+            panic!("it waits");
+        };
+        assert_eq!(request.left, 7);
+        let new = table.register(at(1)).expect("room");
+        table.left(old, 8);
+        let ReplyKind::First { request, .. } = table.complete(new) else {
+            panic!("it waits");
+        };
+        assert_eq!(request.left, 0, "of another request in the same slot");
     }
 
     #[test]

@@ -11,7 +11,8 @@
 //! schedule   when an open loop sends                                profile   its rate over time
 //! plan       what each thread does
 //! worker     a thread that sends and receives
-//!   sockets    system calls in batches
+//!   sockets, error_queue   system calls in batches
+//!   stamps     when each request left, by the kernel's clock
 //!   in_flight  the requests in flight and how each ends
 //!   check      whether a reply is correct
 //! stats, results   counts and latencies         usage, bottleneck   was the generator the limit?
@@ -32,6 +33,7 @@ mod bench;
 mod bottleneck;
 mod check;
 mod error;
+mod error_queue;
 mod in_flight;
 mod interrupt;
 mod machine;
@@ -52,6 +54,7 @@ mod rsalt;
 mod schedule;
 mod search;
 mod sockets;
+mod stamps;
 mod stats;
 mod template;
 mod usage;
@@ -65,7 +68,7 @@ use std::time::SystemTime;
 
 pub use error::Error;
 pub use mix::Mix;
-pub use options::{EXAMPLES, Options, Pacing};
+pub use options::{EXAMPLES, Options, Pacing, SendTimes};
 pub use profile::Stages;
 pub use requirements::Requirements;
 pub use schedule::Arrivals;

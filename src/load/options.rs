@@ -31,6 +31,9 @@ const SOCKETS_MAX: u64 = 16_384;
 /// The largest share of corrupted requests in a closed loop, where the valid ones set the pace.
 const CORRUPTED_SHARE_MAX: f64 = 0.9;
 
+/// The highest rate at which the kernel stamps what is sent, unless that is asked for.
+const STAMPED_RATE_MAX: f64 = 50_000.0;
+
 /// The text after the options in `--help`.
 pub const EXAMPLES: &str = "\
 Examples:
@@ -66,8 +69,8 @@ Counts:
               or any answer to a corrupted request
   errors      valid replies with status 1, as for a name that does not exist
   reordered   answered after a later request from the same socket
-  service     the time from sending to the reply, without the lateness of the
-              generator
+  service     the time from the actual sending to the reply, by the kernel's time
+              stamps if there are any, without the lateness of the generator
   stall       the longest time without an answer while requests wait
   A note in the report says if the generator itself was the limit.
 
@@ -211,6 +214,20 @@ pub struct Options {
     #[arg(long, value_name = "HOW", help_heading = "Sending")]
     pub pacing: Option<Pacing>,
 
+    /// What determines when a request was sent, for service times: the kernel's time stamps or the
+    /// clock before the system call [default: kernel in an open loop of at most 50,000 requests/s,
+    /// otherwise clock]
+    ///
+    /// A stamp is the time at which the kernel passes the datagram to the device. Reading it costs
+    /// about as much as receiving a reply.
+    #[arg(
+        long,
+        value_name = "HOW",
+        conflicts_with = "segment",
+        help_heading = "Sending"
+    )]
+    pub send_times: Option<SendTimes>,
+
     /// The seed of the random choices, to repeat those of an earlier run
     #[arg(long, value_name = "N", help_heading = "Sending")]
     pub seed: Option<u64>,
@@ -263,6 +280,16 @@ impl Options {
                 self.is_open() && processors > threads
             }
         }
+    }
+
+    /// Whether the kernel stamps what is sent at this rate, or in a closed loop.
+    pub(super) fn stamps_sends(&self, rate: Option<f64>) -> bool {
+        let default = match rate {
+            // A GSO send has one stamp for all its datagrams.
+            Some(rate) if rate <= STAMPED_RATE_MAX && !self.segment => SendTimes::Kernel,
+            _ => SendTimes::Clock,
+        };
+        self.send_times.unwrap_or(default) == SendTimes::Kernel
     }
 
     /// Whether requests are sent on a schedule.
@@ -325,6 +352,16 @@ pub enum Pacing {
     Spin,
     /// Let the kernel wake the thread, which is up to 0.1 ms late.
     Sleep,
+}
+
+/// Where the times of sending come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SendTimes {
+    /// The kernel's time stamps.
+    Kernel,
+    /// The clock directly before the system call.
+    Clock,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -49,7 +49,11 @@ impl Plan<'_> {
             threads = threads.min(in_flight);
         }
         let mut jobs = Vec::new();
-        for (index, channels) in self.channels(sockets, threads)?.into_iter().enumerate() {
+        for (index, channels) in self
+            .channels(sockets, threads, self.options.stamps_sends(rate))?
+            .into_iter()
+            .enumerate()
+        {
             let pace = match rate {
                 Some(rate) => {
                     let seed = self.seed.wrapping_add(index as u64);
@@ -75,6 +79,7 @@ impl Plan<'_> {
             });
         }
         if let Some(rate) = self.options.probe {
+            let stamped = self.options.stamps_sends(Some(rate));
             jobs.push(Job {
                 index: threads as u8,
                 cpu: self.cpu(threads),
@@ -86,7 +91,7 @@ impl Plan<'_> {
                     1,
                     self.seed,
                 )),
-                channels: vec![Channel::open(self.targets[0], 0)?],
+                channels: vec![Channel::open(self.targets[0], 0, stamped)?],
                 requests: None,
             });
         }
@@ -107,11 +112,16 @@ impl Plan<'_> {
     }
 
     /// Opens the sockets, with the targets in turn, and distributes them over the threads.
-    fn channels(&self, sockets: usize, threads: usize) -> Result<Vec<Vec<Channel>>, Error> {
+    fn channels(
+        &self,
+        sockets: usize,
+        threads: usize,
+        stamped: bool,
+    ) -> Result<Vec<Vec<Channel>>, Error> {
         let mut channels: Vec<Vec<Channel>> = (0..threads).map(|_| Vec::new()).collect();
         let targets = self.targets.iter().enumerate().cycle();
         for (index, (target, address)) in targets.take(sockets).enumerate() {
-            channels[index % threads].push(Channel::open(*address, target)?);
+            channels[index % threads].push(Channel::open(*address, target, stamped)?);
         }
         Ok(channels)
     }

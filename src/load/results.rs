@@ -12,8 +12,8 @@ pub(super) struct Results {
     pub(super) load: Stats,
     /// The probe client, if there was one.
     pub(super) probe: Option<Stats>,
-    /// Seconds from the end of the warm-up to the end of sending; in a closed loop that ends after a
-    /// number of requests, to the last answer.
+    /// Seconds from the end of the warm-up to the end of sending; in a closed loop of a number of
+    /// requests, to the last answer.
     pub(super) seconds: f64,
     /// In an open loop, the requested rate.
     pub(super) offered: Option<f64>,

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, recvmmsg, recvmsg, sendmmsg,
-    sendmsg, setsockopt, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, TimestampingFlag, recvmmsg,
+    sendmmsg, sendmsg, setsockopt, sockopt,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -33,11 +33,8 @@ pub(super) const SEGMENT_BYTES_MAX: usize = 1_452;
 /// The number of times in a row that a send is retried after a refused port.
 const REFUSED_MAX: u32 = 3;
 
-/// The part of a refused datagram that is read; an ICMP message rarely quotes more.
-const RETURNED_BYTES_MAX: usize = 1_024;
-
-/// A datagram is not longer in the receive buffer than this.
-const AGE_MAX: Duration = Duration::from_secs(10);
+/// A datagram is not longer in the receive buffer, or on its way, than this.
+pub(super) const AGE_MAX: Duration = Duration::from_secs(10);
 
 /// The timeout of a send that waits for room in the send buffer.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -61,21 +58,23 @@ pub(super) struct Channel {
     pub(super) target: usize,
     /// Its inode, which identifies it in `/proc/net/udp`.
     pub(super) inode: u64,
+    /// The kernel reports when each datagram left.
+    pub(super) is_stamped: bool,
 }
 
 impl Channel {
     /// Opens a socket with its own source port, connected to `address`. `target` is the index of
-    /// that target.
+    /// that target. `stamp`: the kernel shall report when each datagram left, if it can.
     ///
     /// # Errors
     ///
     /// There are no more sockets or ports, or no route to the target.
-    pub(super) fn open(address: SocketAddr, target: usize) -> Result<Self, Error> {
-        Self::try_open(address, target)
+    pub(super) fn open(address: SocketAddr, target: usize, stamp: bool) -> Result<Self, Error> {
+        Self::try_open(address, target, stamp)
             .map_err(|error| Error::new(format!("cannot open a socket to {address}: {error}")))
     }
 
-    fn try_open(address: SocketAddr, target: usize) -> std::io::Result<Self> {
+    fn try_open(address: SocketAddr, target: usize, stamp: bool) -> std::io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
         // Exceeding rmem_max needs CAP_NET_ADMIN.
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
@@ -92,13 +91,36 @@ impl Channel {
         socket.set_write_timeout(Some(SEND_TIMEOUT))?;
         socket.bind(&any_address(address).into())?;
         socket.connect(&address.into())?;
+        let is_stamped = stamp && stamp_sends(&socket);
         let descriptor = std::fs::File::from(socket.as_fd().try_clone_to_owned()?);
         Ok(Self {
             inode: descriptor.metadata()?.ino(),
             socket: socket.into(),
             target,
+            is_stamped,
         })
     }
+}
+
+/// Asks the kernel for the time at which it passes each datagram to the device; returns whether it
+/// does that.
+fn stamp_sends(socket: &Socket) -> bool {
+    let flags = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
+        | TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE
+        | TimestampingFlag::SOF_TIMESTAMPING_OPT_ID
+        | TimestampingFlag::SOF_TIMESTAMPING_OPT_TSONLY;
+    setsockopt(socket, sockopt::Timestamping, &flags).is_ok()
+}
+
+/// Space for the control messages of a received datagram or an entry of the error queue: time
+/// stamps of both kinds, an error, and the address that reported it.
+pub(super) fn control_space() -> Vec<u8> {
+    nix::cmsg_space!(
+        nix::sys::time::TimeSpec,
+        nix::sys::socket::Timestamps,
+        libc::sock_extended_err,
+        libc::sockaddr_in6
+    )
 }
 
 /// Datagrams to send through one socket, stored one after the other.
@@ -152,6 +174,15 @@ impl Batch {
     }
 }
 
+/// How a batch was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// Datagrams that the kernel did not accept.
+    pub(super) unsendable: u64,
+    /// There was no error at all.
+    pub(super) is_clean: bool,
+}
+
 /// Sends batches.
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -169,9 +200,12 @@ impl Outbox {
     }
 
     /// Sends all of `batch`, which has at most [`BATCH_MAX`] datagrams. Datagrams that the kernel
-    /// does not accept are skipped after a bounded number of attempts; returns their number.
-    pub(super) fn send(&mut self, socket: &UdpSocket, batch: &Batch) -> u64 {
-        let mut unsendable = 0;
+    /// does not accept are skipped after a bounded number of attempts.
+    pub(super) fn send(&mut self, socket: &UdpSocket, batch: &Batch) -> Sent {
+        let mut outcome = Sent {
+            unsendable: 0,
+            is_clean: true,
+        };
         let (mut first, mut attempts) = (0, 0);
         while first < batch.len() {
             let result = if self.segment {
@@ -185,20 +219,23 @@ impl Outbox {
                     attempts = 0;
                 }
                 Err(Errno::EINTR) => {}
-                // Reports an earlier datagram; this one was not sent.
-                Err(errno) if is_about_a_datagram(errno) && attempts < REFUSED_MAX => {
-                    attempts += 1;
-                }
-                // The device or the kernel does not support it.
-                Err(Errno::EINVAL | Errno::EIO) if self.segment => self.segment = false,
-                Err(_) => {
-                    unsendable += 1;
-                    first += 1;
-                    attempts = 0;
+                Err(errno) => {
+                    outcome.is_clean = false;
+                    if is_about_a_datagram(errno) && attempts < REFUSED_MAX {
+                        // Reports an earlier datagram; this one was not sent.
+                        attempts += 1;
+                    } else if self.segment && matches!(errno, Errno::EINVAL | Errno::EIO) {
+                        // The device or the kernel does not support it.
+                        self.segment = false;
+                    } else {
+                        outcome.unsendable += 1;
+                        first += 1;
+                        attempts = 0;
+                    }
                 }
             }
         }
-        unsendable
+        outcome
     }
 
     fn send_many(&mut self, socket: &UdpSocket, batch: &Batch, first: usize) -> nix::Result<usize> {
@@ -253,9 +290,8 @@ impl Inbox {
     const STRIDE: usize = REPLY_BYTES_MAX + PADDING;
 
     pub(super) fn new() -> Self {
-        let control = nix::cmsg_space!(nix::sys::time::TimeSpec);
         Self {
-            headers: MultiHeaders::preallocate(BATCH_MAX, Some(control)),
+            headers: MultiHeaders::preallocate(BATCH_MAX, Some(control_space())),
             buffers: vec![0; Self::STRIDE * BATCH_MAX].into(),
             lengths: [0; BATCH_MAX],
             stamps: [None; BATCH_MAX],
@@ -297,8 +333,12 @@ impl Inbox {
         Ok(received)
     }
 
-    /// How long before `now`, which is since the epoch, the kernel received a datagram of the last
-    /// batch; zero if that is not known.
+    /// When the kernel received a datagram of the last batch, since the epoch.
+    pub(super) fn stamp(&self, index: usize) -> Option<Duration> {
+        self.stamps[index]
+    }
+
+    /// How long before `now`, which is since the epoch, that was; zero if it is not known.
     pub(super) fn age(&self, index: usize, now: Duration) -> Duration {
         let age = self.stamps[index].map(|stamp| now.saturating_sub(stamp));
         // More means that the clock was set in between.
@@ -319,42 +359,6 @@ fn is_about_a_datagram(errno: Errno) -> bool {
         errno,
         Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::ENOPROTOOPT
     )
-}
-
-/// The datagrams that were sent through `socket` and refused by an ICMP message: passes the start
-/// of each to `refused`. At most [`BATCH_MAX`] at a time; returns whether there may be more.
-pub(super) fn take_refused(socket: &UdpSocket, mut refused: impl FnMut(&[u8])) -> bool {
-    let mut start = [0; RETURNED_BYTES_MAX];
-    for _ in 0..BATCH_MAX {
-        let mut slices = [IoSliceMut::new(&mut start)];
-        // The datagram's time stamp comes as well.
-        let mut control = nix::cmsg_space!(
-            nix::sys::time::TimeSpec,
-            libc::sock_extended_err,
-            libc::sockaddr_in6
-        );
-        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
-        let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags);
-        let Ok(message) = message else {
-            return false;
-        };
-        let is_icmp = message.cmsgs().is_ok_and(|mut controls| {
-            controls.any(|control| match control {
-                ControlMessageOwned::Ipv4RecvErr(error, _) => {
-                    error.ee_origin == libc::SO_EE_ORIGIN_ICMP
-                }
-                ControlMessageOwned::Ipv6RecvErr(error, _) => {
-                    error.ee_origin == libc::SO_EE_ORIGIN_ICMP6
-                }
-                _ => false,
-            })
-        });
-        let len = message.bytes;
-        if is_icmp {
-            refused(&start[..len]);
-        }
-    }
-    true
 }
 
 /// The number of datagrams that the kernel dropped because the receive buffers of these sockets
@@ -409,11 +413,12 @@ mod tests {
     #[test]
     fn batches_arrive_with_and_without_segments() {
         let peer = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-        let channel = Channel::open(peer.local_addr().expect("bound"), 0).expect("a channel");
+        let channel =
+            Channel::open(peer.local_addr().expect("bound"), 0, false).expect("a channel");
         let texts = ["aaa", "bbb", "ccc", "d", ""];
         for segment in [false, true] {
             let mut outbox = Outbox::new(segment);
-            assert_eq!(outbox.send(&channel.socket, &batch(&texts)), 0);
+            assert_eq!(outbox.send(&channel.socket, &batch(&texts)).unsendable, 0);
             assert_eq!(outbox.segment, segment, "loopback supports segments");
             peer.connect(channel.socket.local_addr().expect("bound"))
                 .expect("loopback is reachable");
@@ -431,27 +436,6 @@ mod tests {
                 }
             }
             assert_eq!(arrived, texts);
-        }
-    }
-
-    #[test]
-    fn a_refused_port_returns_the_datagrams() {
-        for address in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(peer) = UdpSocket::bind(address) else {
-                continue;
-            };
-            let target = peer.local_addr().expect("bound");
-            drop(peer);
-            let channel = Channel::open(target, 0).expect("a channel");
-            assert_eq!(
-                Outbox::new(false).send(&channel.socket, &batch(&["aa", "b", "ccc"])),
-                0
-            );
-            let mut refused = Vec::new();
-            let is_more = take_refused(&channel.socket, |start| refused.push(start.to_vec()));
-            assert_eq!(refused, [&b"aa"[..], b"b", b"ccc"]);
-            assert!(!is_more);
-            assert_eq!(Inbox::new().receive(&channel.socket, 1), 0);
         }
     }
 

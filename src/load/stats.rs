@@ -22,6 +22,8 @@ pub(super) struct Counts {
     pub(super) answered: u64,
     /// The part of `answered` with status 1.
     pub(super) errors: u64,
+    /// The part of `answered` whose service time has the kernel's time of sending.
+    pub(super) stamped: u64,
     /// Valid requests without a reply in time.
     pub(super) lost: u64,
     /// The part of `lost` that was answered later.
@@ -72,6 +74,7 @@ impl Counts {
             (&mut self.sent, other.sent),
             (&mut self.answered, other.answered),
             (&mut self.errors, other.errors),
+            (&mut self.stamped, other.stamped),
             (&mut self.lost, other.lost),
             (&mut self.late, other.late),
             (&mut self.duplicated, other.duplicated),

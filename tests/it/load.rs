@@ -29,10 +29,10 @@ const ALL_TYPES: &str =
 const RUN_SECONDS_MAX: u64 = 60;
 
 /// Runs the generator in a directory with a key file.
-struct Generator(TempDir);
+pub(crate) struct Generator(TempDir);
 
 impl Generator {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_key(KEY)
     }
 
@@ -42,11 +42,11 @@ impl Generator {
         Self(generator)
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
-    fn start(&self, servers: &[SocketAddr], arguments: &[&str]) -> Child {
+    pub(crate) fn start(&self, servers: &[SocketAddr], arguments: &[&str]) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_confdctl"));
         command
             .arg("bench")
@@ -65,12 +65,12 @@ impl Generator {
             .expect("the generator can be run")
     }
 
-    fn run(&self, servers: &[SocketAddr], arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, servers: &[SocketAddr], arguments: &[&str]) -> Output {
         finish(self.start(servers, arguments))
     }
 
     /// The results of a run that must succeed.
-    fn json(&self, servers: &[SocketAddr], arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, servers: &[SocketAddr], arguments: &[&str]) -> Value {
         let output = self.run(servers, &[arguments, &["--json"]].concat());
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         parse(&output)
@@ -94,18 +94,18 @@ fn finish(child: Child) -> Output {
     output
 }
 
-fn parse(output: &Output) -> Value {
+pub(crate) fn parse(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("no JSON: {error}: {output:?}"))
 }
 
-fn count(results: &Value, name: &str) -> u64 {
+pub(crate) fn count(results: &Value, name: &str) -> u64 {
     results["load"]["counts"][name]
         .as_u64()
         .unwrap_or_else(|| panic!("{name} is counted in {results}"))
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -123,7 +123,7 @@ fn daemons() -> impl Iterator<Item = Subject> {
 }
 
 /// Our daemon on the engine that every kernel has.
-fn daemon() -> Subject {
+pub(crate) fn daemon() -> Subject {
     let config = demo::configuration(3, 10, 1);
     Subject::start(Kind::Mmsg, Some(config.as_bytes()), KEY)
 }
@@ -978,7 +978,7 @@ fn lateness_of_the_generator_is_measured_and_reported() {
 }
 
 /// Splits a command line at spaces.
-fn words(line: &'static str) -> Vec<&'static str> {
+pub(crate) fn words(line: &'static str) -> Vec<&'static str> {
     line.split(' ').collect()
 }
 

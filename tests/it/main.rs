@@ -5,6 +5,7 @@ mod common;
 
 mod architecture;
 mod attacks;
+mod bench_capture;
 mod confdctl;
 mod config_files;
 mod conformance;

@@ -115,6 +115,14 @@ impl Report<'_> {
         write_times(out, "all", &self.results.load.latency())?;
         if self.results.offered.is_some() {
             write_times(out, "all, from sending", &self.results.load.service())?;
+            let counts = &self.results.load.counts;
+            if counts.stamped < counts.answered {
+                let percent = 100.0 * share(counts.stamped, counts.answered);
+                writeln!(
+                    out,
+                    "(the kernel reported the time of sending of {percent:.1} %)"
+                )?;
+            }
         }
         for (name, tally) in self.tallies() {
             write_times(out, &name, &tally.latency)?;

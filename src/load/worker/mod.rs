@@ -21,10 +21,12 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::check::Checker;
 use super::error::Error;
+use super::error_queue::ErrorQueue;
 use super::in_flight::InFlightTable;
 use super::nanos::{Nanos, nanos};
 use super::rsalt::RequestId;
 use super::sockets::{self, Batch, Inbox, Outbox};
+use super::stamps::AwaitedStamps;
 use super::stats::{Slice, Stats};
 use super::usage::Usage;
 pub(super) use job::{Delivery, Job, Pace, Role, Setup, WorkerResult};
@@ -73,6 +75,11 @@ pub(super) struct Worker<'a> {
     slices_done: usize,
     inbox: Inbox,
     outbox: Outbox,
+    errors: ErrorQueue,
+    /// By socket.
+    stamps: Vec<AwaitedStamps>,
+    /// Requests that were refused and are not counted as lost yet.
+    refused: Vec<RequestId>,
     batch: Batch,
     /// The IDs of the requests in `batch`.
     ids: Vec<RequestId>,
@@ -112,7 +119,7 @@ impl<'a> Worker<'a> {
             let data = epoll::EventData::new_u64(index as u64);
             epoll::add(&epoll, &channel.socket, data, epoll::EventFlags::IN).map_err(failed)?;
         }
-        let sockets = job.channels.len();
+        let (sockets, channels) = (job.channels.len(), job.channels.iter());
         let in_flight = match job.pace {
             Pace::Closed(in_flight) => in_flight,
             Pace::Open(_) => 0,
@@ -133,6 +140,11 @@ impl<'a> Worker<'a> {
             slices_done: 0,
             inbox: Inbox::new(),
             outbox: Outbox::new(setup.segment),
+            errors: ErrorQueue::new(),
+            stamps: channels
+                .map(|channel| AwaitedStamps::new(channel.is_stamped))
+                .collect(),
+            refused: Vec::new(),
             batch: Batch::default(),
             ids: Vec::new(),
             scratch: Vec::new(),
@@ -178,11 +190,12 @@ impl<'a> Worker<'a> {
             let wake = self.next_wake(quiet_since);
             self.wait(wake, &mut events);
             for Event { socket, is_error } in events.drain(..) {
-                self.receive(socket);
                 if is_error {
-                    self.receive_refused(socket);
+                    self.read_error_queue(socket);
                 }
+                self.receive(socket);
             }
+            self.lose_refused();
         }
         self.finish()
     }
@@ -258,6 +271,9 @@ impl<'a> Worker<'a> {
 
     /// The time of the next deadline.
     fn next_wake(&mut self, quiet_since: Option<Nanos>) -> Nanos {
+        if !self.refused.is_empty() {
+            return 0;
+        }
         let mut wake = self.setup.slice * (self.slices_done as u64 + 1);
         if self.sending {
             if let Pace::Open(schedule) = &self.job.pace {

@@ -4,14 +4,33 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::super::check::ReplyCheck;
+use super::super::error_queue::Entry;
 use super::super::in_flight::{InFlight, ReplyKind};
 use super::super::nanos::{Nanos, nanos};
-use super::super::rsalt::RequestId;
-use super::super::sockets;
+use super::super::sockets::AGE_MAX;
 use super::super::stats::Tally;
 use super::super::usage::Usage;
 use super::Worker;
 use super::job::{Delivery, Pace};
+
+/// When the kernel received a reply.
+#[derive(Clone, Copy)]
+struct Received {
+    /// Since the start of the run.
+    at: Nanos,
+    /// Since the epoch, if the kernel stamped it.
+    stamp: Option<Duration>,
+}
+
+impl Received {
+    /// The time from leaving to receipt, both by the kernel's stamps.
+    fn stamped_service(&self, request: &InFlight) -> Option<Nanos> {
+        let left = (request.left > 0).then_some(request.left)?;
+        let service = nanos(self.stamp?).checked_sub(left)?;
+        // More means that the clock was set in between.
+        (service < nanos(AGE_MAX)).then_some(service)
+    }
+}
 
 impl Worker<'_> {
     /// Receives one batch from a socket.
@@ -22,7 +41,11 @@ impl Worker<'_> {
         let answered_before = self.stats.counts.answered;
         for index in 0..count {
             let age = self.inbox.age(index, unix_now);
-            self.process(index, now.saturating_sub(nanos(age)));
+            let received = Received {
+                at: now.saturating_sub(nanos(age)),
+                stamp: self.inbox.stamp(index),
+            };
+            self.process(index, received);
         }
         let is_counted_loop =
             self.job.requests.is_some() && matches!(self.job.pace, Pace::Closed(_));
@@ -31,15 +54,24 @@ impl Worker<'_> {
         }
     }
 
-    /// Counts the requests as lost that a socket reports as refused. Replies that have arrived are
-    /// received before.
-    pub(super) fn receive_refused(&mut self, index: usize) {
+    /// Reads when requests left, and which were refused. [`Worker::lose_refused`] counts these.
+    pub(super) fn read_error_queue(&mut self, index: usize) {
         let run = self.setup.run;
-        let mut ids: Vec<RequestId> = Vec::new();
-        sockets::take_refused(&self.job.channels[index].socket, |start| {
-            ids.extend(run.find(start));
+        let socket = &self.job.channels[index].socket;
+        let (stamps, in_flight) = (&mut self.stamps[index], &mut self.in_flight);
+        self.errors.read(socket, |entry| match entry {
+            Entry::Refused(start) => self.refused.extend(run.find(start)),
+            Entry::Left { number, at } => {
+                if let Some(id) = stamps.take(number) {
+                    in_flight.left(id, nanos(at));
+                }
+            }
         });
-        for id in ids {
+    }
+
+    /// Counts the refused requests as lost, unless their replies have arrived.
+    pub(super) fn lose_refused(&mut self) {
+        for id in std::mem::take(&mut self.refused) {
             if let Some(request) = self.in_flight.lose(id) {
                 self.stats.counts.refused += u64::from(request.counted);
                 self.lose(request);
@@ -47,8 +79,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Processes one datagram of the last batch, which the kernel received at `now`.
-    fn process(&mut self, index: usize, now: Nanos) {
+    /// Processes one datagram of the last batch.
+    fn process(&mut self, index: usize, received: Received) {
         let (reply, len) = self.inbox.datagram(index);
         let counts = &mut self.stats.counts;
         let Some(id) = self.setup.run.find(&reply[..len]) else {
@@ -85,7 +117,7 @@ impl Worker<'_> {
             ReplyCheck::Ok
         };
         self.release(request.socket);
-        self.count_reply(request, check, reordered, len, now);
+        self.count_reply(request, check, reordered, len, received);
     }
 
     fn count_reply(
@@ -94,9 +126,9 @@ impl Worker<'_> {
         check: ReplyCheck,
         reordered: bool,
         len: usize,
-        now: Nanos,
+        received: Received,
     ) {
-        let latency = now.saturating_sub(request.intended);
+        let latency = received.at.saturating_sub(request.intended);
         let counted = u64::from(request.counted);
         let counts = &mut self.stats.counts;
         counts.reordered += u64::from(reordered) * counted;
@@ -115,7 +147,7 @@ impl Worker<'_> {
             return;
         }
         for gaps in self.stats.gaps_mut(target) {
-            gaps.answered(now);
+            gaps.answered(received.at);
         }
         self.slice.record(latency);
         if !request.counted {
@@ -126,11 +158,14 @@ impl Worker<'_> {
         counts.answered += 1;
         counts.errors += error;
         counts.bytes_received += len as u64;
+        let stamped = received.stamped_service(&request);
+        counts.stamped += u64::from(stamped.is_some());
+        let service = stamped.unwrap_or_else(|| received.at.saturating_sub(request.sent));
         for tally in self.tallies(request) {
             tally.answered += 1;
             tally.errors += error;
             tally.latency.record(latency);
-            tally.service.record(now.saturating_sub(request.sent));
+            tally.service.record(service);
         }
     }
 

@@ -89,6 +89,7 @@ impl Worker<'_> {
         let id = self.in_flight.register(InFlight {
             intended,
             sent: intended,
+            left: 0,
             query: query as u32,
             socket,
             corrupted: corruption.is_some(),
@@ -137,7 +138,8 @@ impl Worker<'_> {
         let channel = &self.job.channels[usize::from(socket)];
         let target = channel.target;
         let before = self.now();
-        self.stats.counts.unsendable += self.outbox.send(&channel.socket, &self.batch);
+        let outcome = self.outbox.send(&channel.socket, &self.batch);
+        self.stats.counts.unsendable += outcome.unsendable;
         let took = self.now() - before;
         if before >= self.setup.warm_up {
             self.stats.counts.bytes_sent += self.batch.bytes.len() as u64;
@@ -148,6 +150,15 @@ impl Worker<'_> {
             // The datagrams of a batch leave one after the other.
             let sent = before + took * index / ids.len() as u64;
             self.count_sent(id, sent, target);
+        }
+        let stamps = &mut self.stamps[usize::from(socket)];
+        if !outcome.is_clean {
+            stamps.disable();
+        }
+        ids.iter().for_each(|&id| stamps.sent(id));
+        if stamps.is_enabled() {
+            // The stamps of a local target are there already.
+            self.read_error_queue(usize::from(socket));
         }
         self.ids = ids;
         self.ids.clear();
