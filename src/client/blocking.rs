@@ -14,6 +14,7 @@ use super::candidate::Candidate;
 use super::candidates::{self, Candidates};
 use super::disk::Disk;
 use super::error::Error;
+use super::observer::Observer;
 use super::outcome::Outcome;
 use super::queries::for_each_query;
 use super::question::{self, Question};
@@ -76,10 +77,23 @@ impl ConfdClient {
         C: TryInto<Candidate, Error: Into<Error>>,
     {
         let key = key.try_into().map_err(Into::into)?;
+        Self::observed(key, candidates, &Observer::default())
+    }
+
+    /// As [`ConfdClient::new`]; `observer` sees the datagrams of calls, but not the pings of
+    /// [`ConfdClient::estimate_skews`].
+    pub(crate) fn observed<C>(
+        key: Key,
+        candidates: impl IntoIterator<Item = C>,
+        observer: &Observer,
+    ) -> Result<Self, Error>
+    where
+        C: TryInto<Candidate, Error: Into<Error>>,
+    {
         Ok(Self {
             candidates: Candidates::new(candidates)?,
             settings: Settings::default(),
-            sockets: Sockets::open().map_err(Error::Socket)?,
+            sockets: Sockets::open(observer).map_err(Error::Socket)?,
             shared: Mutex::new(Shared {
                 calls: Calls::new(key).map_err(Error::Socket)?,
                 buffer: Some(socket::buffer()),

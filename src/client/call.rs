@@ -214,7 +214,7 @@ pub(super) fn choose(mut candidates: Vec<Candidate>, coverage: Coverage) -> Vec<
 /// # Errors
 ///
 /// The kernel has no random bytes.
-pub(super) fn nonce() -> io::Result<String> {
+pub(crate) fn nonce() -> io::Result<String> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce)?;
     Ok(format!("{:032x}", u128::from_ne_bytes(nonce)))

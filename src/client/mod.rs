@@ -88,6 +88,7 @@ mod error;
 mod exchange;
 #[cfg(feature = "async")]
 mod nonblocking;
+mod observer;
 mod outcome;
 mod queries;
 pub mod question;
@@ -106,8 +107,12 @@ pub use disk::{Disk, DiskKind};
 pub use error::Error;
 #[cfg(feature = "async")]
 pub use nonblocking::AsyncConfdClient;
+#[cfg(feature = "ctl")]
+pub(crate) use observer::{Observer, Packet};
 pub use outcome::{CandidateResult, CandidateStatus, Outcome};
 pub use question::Question;
+#[cfg(feature = "ctl")]
+pub(crate) use reply::open_text;
 pub use reply::{AnsweredError, RejectedReply, Reply};
 pub use settings::{Coverage, Settings, WaitFor, quorum};
 pub use skew::Skew;

@@ -21,6 +21,7 @@ use super::candidate::Candidate;
 use super::candidates::{self, Candidates};
 use super::disk::Disk;
 use super::error::Error;
+use super::observer::Observer;
 use super::outcome::Outcome;
 use super::queries::for_each_query;
 use super::question::{self, Question};
@@ -104,7 +105,7 @@ impl AsyncConfdClient {
         let key = key.try_into().map_err(Into::into)?;
         let candidates = Candidates::new(candidates)?;
         let shared = Arc::new(Shared {
-            sockets: Sockets::open().map_err(Error::Socket)?,
+            sockets: Sockets::open(&Observer::default()).map_err(Error::Socket)?,
             state: Mutex::new(State {
                 calls: Calls::new(key).map_err(Error::Socket)?,
                 waiting: HashMap::new(),

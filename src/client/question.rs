@@ -54,14 +54,19 @@ impl Query {
     ///
     /// It is ASCII: the reference reads the bytes of a request as Latin-1.
     pub(super) fn message(&self, rsalt: &str) -> String {
-        let message = json!({
-            "protocol": 1,
-            "type": self.kind.number(),
-            "query": self.argument,
-            "rsalt": rsalt,
-        });
-        json::ascii_json(&message.to_string())
+        message(self.kind.number().into(), &self.argument, rsalt)
     }
+}
+
+/// The inner message of a request of any type, known or not.
+pub(crate) fn message(kind: u64, argument: &Value, rsalt: &str) -> String {
+    let message = json!({
+        "protocol": 1,
+        "type": kind,
+        "query": argument,
+        "rsalt": rsalt,
+    });
+    json::ascii_json(&message.to_string())
 }
 
 impl<T: DeserializeOwned> Question<T> {

@@ -153,6 +153,26 @@ pub(super) struct SignedReply {
 /// [`RejectedReply::BadFourcc`], [`RejectedReply::Malformed`] for the envelope, and
 /// [`RejectedReply::BadHmac`].
 pub(super) fn open(key: &Key, datagram: &[u8]) -> Result<SignedReply, RejectedReply> {
+    let envelope = open_envelope(key, datagram)?;
+    Ok(SignedReply {
+        reply: Reply::read(&envelope.msg),
+        rsalt: envelope.salt,
+    })
+}
+
+/// Opens a datagram, verifies its signature, and returns the message's text, which need not be a
+/// reply, and its salt.
+///
+/// # Errors
+///
+/// As for [`open`].
+#[cfg(feature = "ctl")]
+pub(crate) fn open_text(key: &Key, datagram: &[u8]) -> Result<(String, String), RejectedReply> {
+    let envelope = open_envelope(key, datagram)?;
+    Ok((envelope.msg, envelope.salt))
+}
+
+fn open_envelope(key: &Key, datagram: &[u8]) -> Result<Envelope, RejectedReply> {
     let envelope = datagram
         .strip_prefix(&FOURCC)
         .ok_or(RejectedReply::BadFourcc)?;
@@ -170,16 +190,13 @@ fn from_latin_1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-fn verify(key: &Key, text: &str) -> Result<SignedReply, RejectedReply> {
+fn verify(key: &Key, text: &str) -> Result<Envelope, RejectedReply> {
     let envelope: Envelope = object(text).map_err(|_| RejectedReply::Malformed)?;
     let tag = hex::decode(envelope.hmac.as_bytes()).ok_or(RejectedReply::BadHmac)?;
     if !key.verify(envelope.salt.as_bytes(), envelope.msg.as_bytes(), &tag) {
         return Err(RejectedReply::BadHmac);
     }
-    Ok(SignedReply {
-        rsalt: envelope.salt,
-        reply: Reply::read(&envelope.msg),
-    })
+    Ok(envelope)
 }
 
 impl Reply {

@@ -17,6 +17,7 @@ use nix::sys::socket::{
 use socket2::{Domain, Socket, Type};
 
 use super::calls::{Calls, Id};
+use super::observer::{Observer, Packet};
 
 /// The number of datagrams, and of error queue entries, that are taken at once.
 const BATCH: usize = 64;
@@ -31,6 +32,7 @@ const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct FamilySocket {
     socket: UdpSocket,
+    observer: Observer,
 }
 
 /// Whether datagrams are left in a socket.
@@ -48,7 +50,7 @@ impl AsFd for FamilySocket {
 }
 
 impl FamilySocket {
-    fn open(domain: Domain) -> io::Result<Self> {
+    fn open(domain: Domain, observer: &Observer) -> io::Result<Self> {
         let socket = Socket::new(domain, Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;
         // The kernel limits the size to `net.core.rmem_max`.
@@ -64,6 +66,7 @@ impl FamilySocket {
         socket.bind(&any.into())?;
         Ok(Self {
             socket: socket.into(),
+            observer: observer.clone(),
         })
     }
 
@@ -89,7 +92,12 @@ impl FamilySocket {
             match self.socket.recv_from(buffer) {
                 // A datagram that is not accepted is ignored: anyone can send one.
                 Ok((len, from)) => {
-                    if let Ok(id) = calls.receive(&buffer[..len], from, Instant::now()) {
+                    let datagram = &buffer[..len];
+                    let taken = calls.receive(datagram, from, Instant::now());
+                    let result = taken.map(|_| ());
+                    self.observer
+                        .report(&Packet::Received(result, datagram, from));
+                    if let Ok(id) = taken {
                         arrived(id);
                     }
                 }
@@ -109,6 +117,19 @@ impl FamilySocket {
         Ok(Received::Some)
     }
 
+    fn send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+        match self.socket.send_to(datagram, to) {
+            // The error may be about an earlier datagram. It is reported once, and this datagram
+            // was not sent.
+            Err(error) if is_about_a_datagram(&error) => {
+                self.socket.send_to(datagram, to).map(drop)
+            }
+            // Like a datagram that is lost on the way: it is sent again.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            sent => sent.map(drop),
+        }
+    }
+
     /// Passes entries of the error queue to `calls`. Returns whether there were any.
     fn take_errors(&self, calls: &mut Calls) -> bool {
         let mut any = false;
@@ -118,6 +139,7 @@ impl FamilySocket {
             };
             any = true;
             if let (Some(to), Some(error)) = (to, error) {
+                self.observer.report(&Packet::Undelivered(&error, to));
                 calls.unreachable(to, &error);
             }
         }
@@ -191,10 +213,10 @@ impl Sockets {
     /// # Errors
     ///
     /// Neither can be opened.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(super) fn open(observer: &Observer) -> io::Result<Self> {
         let (ipv4, ipv6) = (
-            FamilySocket::open(Domain::IPV4),
-            FamilySocket::open(Domain::IPV6),
+            FamilySocket::open(Domain::IPV4, observer),
+            FamilySocket::open(Domain::IPV6, observer),
         );
         match (ipv4, ipv6) {
             (Err(error), Err(_)) => Err(error),
@@ -210,8 +232,9 @@ impl Sockets {
     pub(super) fn broken() -> io::Result<Self> {
         let file = std::fs::File::open("/dev/null")?;
         let socket = UdpSocket::from(std::os::fd::OwnedFd::from(file));
+        let observer = Observer::default();
         Ok(Self {
-            ipv4: Some(Arc::new(FamilySocket { socket })),
+            ipv4: Some(Arc::new(FamilySocket { socket, observer })),
             ipv6: None,
         })
     }
@@ -231,16 +254,10 @@ impl Sockets {
         let socket = family
             .as_ref()
             .ok_or_else(|| io::Error::from(ErrorKind::Unsupported))?;
-        match socket.socket.send_to(datagram, to) {
-            // The error may be about an earlier datagram. It is reported once, and this datagram
-            // was not sent.
-            Err(error) if is_about_a_datagram(&error) => {
-                socket.socket.send_to(datagram, to).map(drop)
-            }
-            // Like a datagram that is lost on the way: it is sent again.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            sent => sent.map(drop),
-        }
+        let sent = socket.send(datagram, to);
+        let result = sent.as_ref().copied();
+        socket.observer.report(&Packet::Sent(result, datagram, to));
+        sent
     }
 
     /// Passes datagrams and errors from both sockets to `calls`. If some are left, the next

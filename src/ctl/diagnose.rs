@@ -3,6 +3,7 @@
 //! Confd sends no reply to a request with a wrong key or a wrong clock, so the client cannot
 //! distinguish these from a daemon that is not running. The text lists the possible causes.
 
+use super::format;
 use super::target::KeySource;
 use crate::client::{Candidate, CandidateResult, CandidateStatus, Outcome, Skew};
 use crate::protocol::{PORT_DEFAULT, SKEW_SECONDS_MAX};
@@ -143,7 +144,7 @@ pub(super) fn unanswered(results: &[&CandidateResult]) -> String {
         let state = match &result.state {
             CandidateStatus::Answered { .. } => return None,
             CandidateStatus::Malformed(why) => format!("malformed reply: {why}"),
-            CandidateStatus::Unreachable(why) => format!("unreachable: {}", reason(why)),
+            CandidateStatus::Unreachable(why) => format!("unreachable: {}", format::reason(why)),
             CandidateStatus::Silent => match result.sent {
                 1 => "no reply to 1 request".to_owned(),
                 sent => format!("no reply to {sent} requests"),
@@ -152,13 +153,4 @@ pub(super) fn unanswered(results: &[&CandidateResult]) -> String {
         Some(format!("\n  {}: {state}", result.candidate))
     };
     results.iter().filter_map(line).collect()
-}
-
-/// An I/O error's text without the number that the standard library appends.
-pub(super) fn reason(why: &str) -> String {
-    let text = why.split(" (os error").next().unwrap_or(why);
-    if text == "Connection refused" {
-        return "connection refused, no daemon listens there".to_owned();
-    }
-    text.to_owned()
 }

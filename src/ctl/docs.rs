@@ -6,24 +6,50 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, Command, CommandFactory as _};
 use clap_complete::Shell;
+use clap_complete::env::Shells;
 use clap_mangen::Man;
 
+use super::complete;
 use super::exit::{CommandError, Exit, print};
 use super::options::Options;
 #[cfg(feature = "daemon")]
 use crate::daemon;
 
-/// Prints the completion script for `shell`.
+/// Prints the completion script for `shell`. The script calls this program for each word, to offer
+/// names from the cluster, unless `no_names` is set.
 ///
 /// # Errors
 ///
 /// Standard output cannot be written.
-pub(super) fn completions(shell: Shell) -> Result<Exit, CommandError> {
+pub(super) fn completions(shell: Shell, no_names: bool) -> Result<Exit, CommandError> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Options::command(), "confdctl", &mut script);
+    let shells = Shells::builtins();
+    match shells.completer(&shell.to_string()).filter(|_| !no_names) {
+        Some(completer) => completer
+            .write_registration(
+                complete::VARIABLE,
+                "confdctl",
+                "confdctl",
+                "confdctl",
+                &mut script,
+            )
+            .map_err(|error| CommandError::of_output(&error))?,
+        None => clap_complete::generate(shell, &mut Options::command(), "confdctl", &mut script),
+    }
+    if shell == Shell::Zsh && !no_names {
+        script.extend_from_slice(ZSH_AUTOLOAD.as_bytes());
+    }
     print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Answered)
 }
+
+/// Zsh calls a script in its `fpath` as the function `_confdctl`, the first time to complete a word
+/// already.
+const ZSH_AUTOLOAD: &str = "\
+if [[ $funcstack[1] == _confdctl ]]; then
+    _clap_dynamic_completer_confdctl \"$@\"
+fi
+";
 
 /// Writes the man pages to `man1` and `man8` below `dir`, and prints their paths.
 ///

@@ -19,6 +19,15 @@ pub(super) fn version(number: i64) -> String {
     )
 }
 
+/// An I/O error's text without the number that the standard library appends.
+pub(super) fn reason(why: &str) -> String {
+    let text = why.split(" (os error").next().unwrap_or(why);
+    if text == "Connection refused" {
+        return "connection refused, no daemon listens there".to_owned();
+    }
+    text.to_owned()
+}
+
 /// `value` as one line of JSON.
 pub(super) fn json_line(value: &impl serde::Serialize) -> String {
     let text = serde_json::to_string(value).expect("text and numbers are JSON");

@@ -8,10 +8,13 @@
 //! query      one query: the answer as a table or as JSON, or a diagnosis if there is none
 //! probe      the health of the candidates, in the format of monitoring plugins, once or repeatedly
 //! bench      the load generator, crate::load
-//! docs       completions and man pages
+//! raw        a request as given, signed
+//! docs       completion scripts and man pages
+//! complete   names from the cluster for the completion scripts
 //!
 //! table, color, yaml, format, terminal   output formats
 //! limits     the thresholds of probe
+//! packets    the packets, with --verbose
 //! ```
 //!
 //! Standard output carries results only, so that programs can read it. Warnings and errors go to
@@ -21,14 +24,18 @@
 #[cfg(feature = "bench")]
 mod bench;
 mod color;
+mod complete;
 mod diagnose;
 mod docs;
+mod examples;
 mod exit;
 mod format;
 mod limits;
 mod options;
+mod packets;
 mod probe;
 mod query;
+mod raw;
 mod table;
 mod target;
 mod terminal;
@@ -43,6 +50,7 @@ use options::{Command, Options};
 
 /// Runs `confdctl` with the command line and the environment of this process.
 pub fn main() -> ExitCode {
+    complete::answer_script();
     let parsed = Options::try_parse().and_then(|options| {
         options.refuse_ignored()?;
         Ok(options)
@@ -56,7 +64,8 @@ pub fn main() -> ExitCode {
         Command::Probe(probe) => probe::run(&options.common, probe),
         #[cfg(feature = "bench")]
         Command::Bench(bench) => bench::run(&options.common, bench),
-        Command::Completions { shell } => report(docs::completions(*shell)),
+        Command::Raw(raw) => report(raw::run(&options.common, raw)),
+        Command::Completions { shell, no_names } => report(docs::completions(*shell, *no_names)),
         Command::Man { dir } => report(docs::man(dir)),
     }
 }

@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use super::color::ColorChoice;
+use super::examples;
 use super::limits::Thresholds;
 #[cfg(feature = "bench")]
 use crate::load;
@@ -88,13 +89,17 @@ pub(super) struct Common {
     #[arg(short, long, value_name = "FILE", global = true, value_hint = ValueHint::FilePath)]
     pub(super) key_file: Option<PathBuf>,
 
-    /// Wait at most this long for answers: 2, 2s, 500ms [default: 10s; probe: 5s]
+    /// Wait at most this long for answers: 2, 2s, 500ms [default: 10s; probe: 5s; raw: 2s]
     #[arg(short, long, value_name = "TIME", global = true, value_parser = time)]
     pub(super) timeout: Option<Duration>,
 
     /// Print JSON
     #[arg(long, global = true)]
     pub(super) json: bool,
+
+    /// Show the packets in both directions on standard error (not the pings that compare clocks)
+    #[arg(short, long, global = true)]
+    pub(super) verbose: bool,
 
     /// When to print colors: auto, always, never [default: auto, which honors NO_COLOR]
     #[arg(long, value_name = "WHEN", global = true)]
@@ -115,12 +120,19 @@ pub(super) enum Command {
     /// Load servers with queries and measure throughput, latency and loss
     #[cfg(feature = "bench")]
     Bench(Box<load::Options>),
+    /// Send a request as given, signed, and print the text of the reply
+    Raw(RawOptions),
     /// Print the completion script for a shell
+    #[command(after_help = examples::COMPLETIONS)]
     Completions {
         /// The shell
         shell: Shell,
+        /// Print a script that does not call confdctl, and offers no names from the cluster
+        #[arg(long)]
+        no_names: bool,
     },
     /// Write man pages for confdctl, its commands, and ganeti-confd
+    #[command(after_help = examples::MAN)]
     Man {
         /// Write to man1 and man8 below this directory
         #[arg(value_hint = ValueHint::DirPath)]
@@ -130,7 +142,11 @@ pub(super) enum Command {
 
 /// Options of `query`.
 #[derive(Debug, Args)]
-#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = examples::QUERY
+)]
 pub(super) struct QueryOptions {
     /// Query all candidates; show the answer, and whether each candidate agrees
     #[arg(short, long, global = true)]
@@ -195,43 +211,52 @@ impl Format {
 #[derive(Debug, Subcommand)]
 pub(super) enum Query {
     /// The name of the master node
+    #[command(after_help = examples::MASTER)]
     Master {
         /// Its name, the cluster's address and its primary address
         #[arg(long)]
         addresses: bool,
     },
     /// The role of a node: master, candidate, offline, drained or regular
+    #[command(after_help = examples::ROLE)]
     Role {
         /// Name, UUID or an unambiguous prefix of the name (with a prefix, the master's role is
         /// "candidate")
         node: String,
     },
     /// The names, addresses and states of all nodes
+    #[command(after_help = examples::NODES)]
     Nodes {
         /// Only the primary addresses, which fit a datagram for more nodes
         #[arg(long)]
         addresses: bool,
     },
     /// The names and states of all instances
+    #[command(after_help = examples::INSTANCES)]
     Instances,
     /// The primary addresses of all master candidates
+    #[command(after_help = examples::CANDIDATES)]
     Candidates,
     /// The instances that have this node as primary or secondary
+    #[command(after_help = examples::INSTANCES_ON)]
     InstancesOn {
         /// Name, UUID or an unambiguous prefix of the name
         node: String,
     },
     /// The disks of an instance
+    #[command(after_help = examples::DISKS)]
     Disks {
         /// Name, UUID or an unambiguous prefix of the name
         instance: String,
     },
     /// The DRBD minors of a node
+    #[command(after_help = examples::DRBD)]
     Drbd {
         /// Name, UUID or an unambiguous prefix of the name
         node: String,
     },
     /// The primary address of the primary node of the instance with this address
+    #[command(after_help = examples::NODE_OF)]
     NodeOf {
         /// The instance's address; with several, unknown ones are shown as "-"
         #[arg(required = true, value_name = "IP")]
@@ -241,21 +266,50 @@ pub(super) enum Query {
         link: Option<String>,
     },
     /// The addresses of all instances on a link
+    #[command(after_help = examples::IPS)]
     Ips {
         /// Look on this link [default: the cluster's default link]
         #[arg(long)]
         link: Option<String>,
     },
     /// The value at a path in the configuration
+    #[command(after_help = examples::CONFIG)]
     Config {
         /// A path like /cluster/cluster_name; nodes, instances, groups, networks and disks may be
         /// named by name or UUID: /nodes/node1.example.com/primary_ip
         path: String,
     },
     /// The data collectors of the monitoring daemon
+    #[command(after_help = examples::COLLECTORS)]
     Collectors,
     /// The version of the configuration, to see whether confd answers
+    #[command(after_help = examples::PING)]
     Ping,
+}
+
+/// Options of `raw`.
+#[derive(Debug, Args)]
+#[command(after_help = examples::RAW)]
+pub(super) struct RawOptions {
+    /// The number of a type, or the request's JSON text, which is sent unchanged; - reads standard
+    /// input
+    #[arg(allow_hyphen_values = true)]
+    pub(super) request: String,
+
+    /// The argument after the number of a type: JSON text, or a string if it is not JSON
+    pub(super) query: Option<String>,
+
+    /// Send to all servers, and not only to the first
+    #[arg(short, long)]
+    pub(super) all: bool,
+
+    /// Sign with this salt in place of the time
+    #[arg(long, value_name = "TEXT")]
+    pub(super) salt: Option<String>,
+
+    /// Accept a reply that comes from another address than the one asked
+    #[arg(long)]
+    pub(super) any_source: bool,
 }
 
 /// Options of `probe`.
@@ -294,6 +348,8 @@ On a terminal, there is a table of the candidates, then the verdict and the prob
 --plugin, or if standard output is not a terminal, the first line has the format of monitoring
 plugins: state, summary, performance data.
 
+{}
+
 Exit status:
   0  OK
   1  WARNING: a candidate is down, reports another master, or exceeds a threshold;
@@ -313,7 +369,8 @@ A candidate answers only requests whose clock is at most {SKEW_SECONDS_MAX} s fr
 clocks are compared with pings that carry other times, up to 26 hours off: about
 150 small datagrams to a candidate, 700 to one that does not answer.
 
-The configuration file is compared on a node, if the key is that node's key."
+The configuration file is compared on a node, if the key is that node's key.",
+        examples::PROBE
     )
 }
 
@@ -329,15 +386,18 @@ impl Options {
                     ("--key-file", common.key_file.is_some()),
                     ("--timeout", common.timeout.is_some()),
                     ("--json", common.json),
+                    ("--verbose", common.verbose),
                     ("--color", common.color.is_some()),
                     ("--demo", common.demo),
                 ],
             ),
+            Command::Raw(_) => ("raw", &[("--color", common.color.is_some())]),
             #[cfg(feature = "bench")]
             Command::Bench(_) => (
                 "bench",
                 &[
                     ("--timeout", common.timeout.is_some()),
+                    ("--verbose", common.verbose),
                     ("--color", common.color.is_some()),
                 ],
             ),

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::exit::{CommandError, Exit};
 use super::options::Common;
-use crate::client::{Candidate, ConfdClient};
+use super::packets;
+use crate::client::{Candidate, ConfdClient, Observer};
 use crate::demo;
 use crate::node_files::{self, NodeFiles};
 use crate::protocol::Key;
@@ -22,6 +23,8 @@ pub(super) struct Target {
     key: Key,
     /// Printed in a diagnosis, because a wrong key looks like silence.
     pub(super) key_source: KeySource,
+    /// Prints the packets, with `--verbose`.
+    observer: Observer,
     /// The sample cluster of `--demo`; it stops when dropped.
     _demo: Option<demo::Server>,
 }
@@ -67,6 +70,7 @@ impl Target {
             candidates,
             key,
             key_source,
+            observer: packets::observer(options.verbose),
             _demo: None,
         })
     }
@@ -88,6 +92,7 @@ impl Target {
             candidates: vec![demo.candidate()],
             key: Key::new(demo.key()).expect("a demo's key is not empty"),
             key_source: KeySource::Demo,
+            observer: packets::observer(options.verbose),
             _demo: Some(demo),
         })
     }
@@ -112,7 +117,8 @@ impl Target {
     /// No socket can be opened.
     pub(super) fn client(&self) -> Result<ConfdClient, CommandError> {
         let (candidates, key) = self.candidates_and_key();
-        ConfdClient::new(key, candidates).map_err(|error| CommandError::of_client(&error))
+        ConfdClient::observed(key, candidates, &self.observer)
+            .map_err(|error| CommandError::of_client(&error))
     }
 }
 

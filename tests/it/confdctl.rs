@@ -18,13 +18,13 @@ use tempfile::TempDir;
 
 use super::common::{Kind, Subject, skip};
 
-const CONFDCTL: &str = env!("CARGO_BIN_EXE_confdctl");
+pub(crate) const CONFDCTL: &str = env!("CARGO_BIN_EXE_confdctl");
 const DAEMON: &str = env!("CARGO_BIN_EXE_ganeti-confd");
-const KEY: &[u8] = b"0123456789abcdef\n";
+pub(crate) const KEY: &[u8] = b"0123456789abcdef\n";
 /// A limit for every wait; much longer than anything here takes, even on a busy machine.
-const WAIT_MAX: Duration = Duration::from_secs(20);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 
-fn configuration() -> Vec<u8> {
+pub(crate) fn configuration() -> Vec<u8> {
     demo::configuration(3, 10, demo::SEED).into_bytes()
 }
 
@@ -38,7 +38,7 @@ fn changed(changes: &[(&str, Value)]) -> Vec<u8> {
 }
 
 /// `confdctl` without the environment variables that it reads.
-fn command(args: &[&str]) -> Command {
+pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(CONFDCTL);
     command
         .args(args)
@@ -52,14 +52,14 @@ fn command(args: &[&str]) -> Command {
 
 /// The output of a run, and its exit status.
 #[derive(Debug)]
-struct Ran {
-    status: i32,
-    out: String,
-    err: String,
+pub(crate) struct Ran {
+    pub(crate) status: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ran {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
@@ -68,7 +68,7 @@ impl Ran {
     }
 }
 
-fn ran(output: &Output) -> Ran {
+pub(crate) fn ran(output: &Output) -> Ran {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
     Ran {
         status: output.status.code().expect("it ends by itself"),
@@ -77,18 +77,18 @@ fn ran(output: &Output) -> Ran {
     }
 }
 
-fn run(args: &[&str]) -> Ran {
+pub(crate) fn run(args: &[&str]) -> Ran {
     ran(&command(args).output().unwrap())
 }
 
 /// A key file, and the servers to use.
-struct Servers {
+pub(crate) struct Servers {
     dir: TempDir,
     options: Vec<String>,
 }
 
 impl Servers {
-    fn new(servers: &[SocketAddr]) -> Self {
+    pub(crate) fn new(servers: &[SocketAddr]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("hmac.key"), KEY).unwrap();
         let servers = servers.iter().map(|address| format!("--server={address}"));
@@ -98,32 +98,37 @@ impl Servers {
         }
     }
 
-    fn run(&self, args: &str) -> Ran {
+    pub(crate) fn run(&self, args: &str) -> Ran {
+        self.run_args(&args.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// As [`Servers::run`], with each argument as it is.
+    pub(crate) fn run_args(&self, args: &[&str]) -> Ran {
         let key = format!("--key-file={}", self.dir.path().join("hmac.key").display());
         let mut all: Vec<&str> = self.options.iter().map(String::as_str).collect();
         all.push(&key);
-        all.extend(args.split_whitespace());
+        all.extend(args);
         run(&all)
     }
 }
 
 /// An address on which nothing listens until this is dropped: the port is in use on another
 /// address.
-struct Dead(UdpSocket);
+pub(crate) struct Dead(UdpSocket);
 
 impl Dead {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(UdpSocket::bind("127.0.0.1:0").unwrap())
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         let port = self.0.local_addr().unwrap().port();
         ([127, 66, 66, 66], port).into()
     }
 }
 
 /// Our daemon on both engines, and the reference, as far as they are available.
-fn kinds() -> impl Iterator<Item = Kind> {
+pub(crate) fn kinds() -> impl Iterator<Item = Kind> {
     let kinds = [Kind::Uring, Kind::Mmsg, Kind::Reference];
     kinds.into_iter().filter(Kind::is_available)
 }
@@ -1166,73 +1171,4 @@ fn a_terminal_gets_tables_and_a_view_that_q_ends() {
     }
     view.0.stdin.as_mut().unwrap().write_all(b"q").unwrap();
     assert_eq!(wait(&mut view.0), Some(0));
-}
-
-#[test]
-fn completions_parse() {
-    let dir = tempfile::tempdir().unwrap();
-    for shell in ["bash", "zsh", "fish"] {
-        let script = run(&["completions", shell]);
-        assert_eq!(script.status, 0);
-        assert!(script.out.contains("instances-on"), "{shell}");
-        let path = dir.path().join(shell);
-        fs::write(&path, script.out).unwrap();
-        match Command::new(shell).arg("-n").arg(&path).output() {
-            Ok(parsed) => assert!(parsed.status.success(), "{shell}: {:?}", ran(&parsed)),
-            Err(_) => skip(&format!(
-                "{shell}, which parses its completions (the Debian package of its name)"
-            )),
-        }
-    }
-}
-
-#[test]
-fn man_pages_are_complete_and_valid() {
-    let dir = tempfile::tempdir().unwrap();
-    let made = run(&["man", dir.path().to_str().unwrap()]);
-    assert_eq!(made.status, 0, "{made:?}");
-    let paths: Vec<&Path> = made.out.lines().map(Path::new).collect();
-    assert_eq!(paths.len(), 20, "{made:?}");
-    for name in [
-        "man1/confdctl.1",
-        "man1/confdctl-query-node-of.1",
-        "man1/confdctl-probe.1",
-        "man8/ganeti-confd.8",
-    ] {
-        assert!(paths.contains(&&*dir.path().join(name)), "{name}");
-    }
-    for path in paths {
-        let page = fs::read_to_string(path).unwrap();
-        if path.ends_with("confdctl-query-node-of.1") {
-            let values = "\\fB\\-\\-link\\fR \\fILINK\\fR";
-            assert!(
-                page.contains(values) && page.contains("\\fIIP\\fR..."),
-                "{page}"
-            );
-        }
-        assert!(
-            page.contains(".TH ") && page.contains(".SH NAME"),
-            "{path:?}"
-        );
-        match Command::new("man")
-            .args(["--warnings", "-l"])
-            .arg(path)
-            .output()
-        {
-            Ok(shown) => {
-                let shown = ran(&shown);
-                assert_eq!((shown.status, shown.err.as_str()), (0, ""), "{path:?}");
-                assert!(shown.out.contains("SYNOPSIS"), "{path:?}");
-                assert!(shown.out.contains("SEE ALSO"), "{path:?}");
-            }
-            Err(_) => return skip("man (Debian package man-db)"),
-        }
-    }
-    let nowhere = run(&["man", "/dev/null"]);
-    assert_eq!(nowhere.status, 4);
-    assert!(
-        nowhere
-            .err
-            .contains("cannot write man pages below /dev/null")
-    );
 }

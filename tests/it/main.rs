@@ -9,6 +9,8 @@ mod bench_capture;
 mod confdctl;
 mod config_files;
 mod conformance;
+mod ctl_docs;
+mod ctl_raw;
 mod daemon;
 mod differences;
 mod differential;

@@ -5,8 +5,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::super::diagnose;
-use super::super::format::milliseconds;
+use super::super::format::{self, milliseconds};
 use super::super::limits::{Limits, Severity};
 use super::config_file::ConfigFile;
 use crate::client::{
@@ -392,7 +391,7 @@ fn probe_state(
 ) -> ProbeState {
     match &result.state {
         CandidateStatus::Malformed(why) => ProbeState::Error(format!("malformed reply: {why}")),
-        CandidateStatus::Unreachable(why) => ProbeState::Unreachable(diagnose::reason(why)),
+        CandidateStatus::Unreachable(why) => ProbeState::Unreachable(format::reason(why)),
         CandidateStatus::Silent => ProbeState::Silent,
         CandidateStatus::Answered {
             reply, round_trip, ..

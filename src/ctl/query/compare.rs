@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::diagnose;
-use super::super::format::milliseconds;
+use super::super::format::{self, milliseconds};
 use super::super::table::{Column, Table};
 use super::shortened;
 use crate::client::{CandidateResult, CandidateStatus, Outcome, Reply};
@@ -38,7 +37,7 @@ pub(super) fn table(
                 (dash(), dash(), format!("error: malformed reply: {why}"))
             }
             CandidateStatus::Unreachable(why) => {
-                (dash(), dash(), format!("down: {}", diagnose::reason(why)))
+                (dash(), dash(), format!("down: {}", format::reason(why)))
             }
             CandidateStatus::Silent => (dash(), dash(), "silent: no answer".to_owned()),
         };

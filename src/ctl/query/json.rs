@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::super::diagnose;
+use super::super::format;
 use crate::client::{CandidateResult, CandidateStatus, Outcome};
 use crate::protocol::reply::Status;
 
@@ -74,7 +74,7 @@ fn candidate_json(result: &CandidateResult) -> CandidateJson<'_> {
             (status, Some(round_trip.as_secs_f64() * 1000.0), None)
         }
         CandidateStatus::Malformed(why) => ("malformed", None, Some(why.clone())),
-        CandidateStatus::Unreachable(why) => ("unreachable", None, Some(diagnose::reason(why))),
+        CandidateStatus::Unreachable(why) => ("unreachable", None, Some(format::reason(why))),
         CandidateStatus::Silent => ("silent", None, None),
     };
     CandidateJson {

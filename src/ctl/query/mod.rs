@@ -3,7 +3,7 @@
 
 mod compare;
 mod json;
-mod path;
+pub(super) mod path;
 mod view;
 
 use std::io::{self, IsTerminal as _};

@@ -25,6 +25,9 @@ const TOP: [&str; 12] = [
     "version",
 ];
 
+/// Those of them that are a number, not an object.
+const TOP_SCALARS: [&str; 4] = ["ctime", "mtime", "serial_no", "version"];
+
 /// The length of a UUID as text.
 const UUID_LEN: usize = 36;
 
@@ -48,6 +51,41 @@ pub(super) fn with_uuid(client: &ConfdClient, path: &str) -> Option<String> {
         .next()
         .map_or_else(String::new, |rest| format!("/{rest}"));
     Some(format!("/{section}/{uuid}{rest}"))
+}
+
+/// The paths that continue a path that is being typed, one level deeper. Those of objects and lists
+/// end with a slash.
+pub(in crate::ctl) fn below(client: &ConfdClient, typed: &str) -> Vec<String> {
+    let Some(end) = typed.rfind('/') else {
+        return vec!["/".to_owned()];
+    };
+    let prefix = &typed[..end];
+    let path = |key: &str, is_leaf| format!("{prefix}/{key}{}", if is_leaf { "" } else { "/" });
+    if prefix.is_empty() {
+        return TOP
+            .iter()
+            .map(|key| path(key, TOP_SCALARS.contains(key)))
+            .collect();
+    }
+    let uuid_path = with_uuid(client, prefix).unwrap_or_else(|| prefix.to_owned());
+    let is_leaf = |value: &Value| !matches!(value, Value::Object(_) | Value::Array(_));
+    match client.config(&uuid_path) {
+        Ok(Value::Object(map)) => {
+            let name = |(key, value): (&String, &Value)| {
+                let is_section = SECTIONS.contains(&prefix.trim_start_matches('/'));
+                let name = value["name"].as_str().filter(|_| is_section);
+                path(name.unwrap_or(key), is_leaf(value))
+            };
+            map.iter().map(name).collect()
+        }
+        Ok(Value::Array(list)) => {
+            let elements = list.iter().enumerate();
+            elements
+                .map(|(index, value)| path(&index.to_string(), is_leaf(value)))
+                .collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The UUID of the object with this name, or with a name that starts with it and a dot.
