@@ -42,7 +42,7 @@ impl Demo {
             let files = Files {
                 config: dir.path().join("config.data"),
                 key: dir.path().join("hmac.key"),
-                on_bad_config: options.on_bad_config,
+                keep_last_good: options.keep_last_good(),
             };
             let text = demo::configuration(size.nodes, size.instances, demo::SEED);
             fs::write(&files.config, text)?;

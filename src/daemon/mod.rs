@@ -169,7 +169,7 @@ impl Paths {
             files: Files {
                 config: given(&options.config).unwrap_or_else(|| absolute(&node.config())),
                 key: given(&options.key).unwrap_or_else(|| absolute(&node.key())),
-                on_bad_config: options.on_bad_config,
+                keep_last_good: options.keep_last_good(),
             },
             family: absolute(&node.family()),
             pid: absolute(&node.pid()),

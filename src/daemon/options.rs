@@ -8,6 +8,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -15,7 +16,7 @@ use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
 
 use super::address;
 use crate::engine::EngineKind;
-use crate::reader::OnBadConfig;
+use crate::reader::KeepLastGood;
 
 /// Upper limit of `--workers`. Each worker has a socket, a ring and its buffers.
 const WORKERS_MAX: u64 = 256;
@@ -129,17 +130,22 @@ pub(super) struct Options {
     #[arg(long, value_name = "N", value_parser = workers, allow_hyphen_values = true, help_heading = "Additional options")]
     workers: Option<usize>,
 
-    /// If config.data becomes unusable, keep serving the last good one, or answer errors as the
-    /// original does [default: keep]
+    /// How long to serve the last good configuration once config.data is unusable, like 300s, 5m
+    /// or forever; 0 answers errors at once, as the original does [default: 300s]
+    #[arg(long, value_name = "DURATION", value_parser = keep_last_good, help_heading = "Additional options")]
+    keep_last_good: Option<KeepLastGood>,
+
+    /// The former name of --keep-last-good: "keep" is "forever", "error" is "0"
+    // Hidden, and kept so that a daemon with it in CONFD_ARGS still starts.
     #[arg(
         long,
         value_name = "WHAT",
         value_parser = on_bad_config_parser(),
-        default_value = "keep",
-        hide_default_value = true,
+        hide = true,
+        overrides_with = "keep_last_good",
         help_heading = "Additional options"
     )]
-    pub(super) on_bad_config: OnBadConfig,
+    on_bad_config: Option<KeepLastGood>,
 
     /// Answer a signed request only to the first address that it is received from [default: on]
     #[arg(long, value_name = "WHEN", help_heading = "Additional options")]
@@ -250,6 +256,13 @@ impl Options {
         self.workers.unwrap_or_else(|| available().min(4))
     }
 
+    /// How long the last good configuration is served once `config.data` is unusable.
+    pub(super) fn keep_last_good(&self) -> KeepLastGood {
+        self.keep_last_good
+            .or(self.on_bad_config)
+            .unwrap_or_default()
+    }
+
     /// Whether a signed request is answered only to the first address that it is received from.
     pub(super) fn replay_protection(&self) -> bool {
         self.replay_protection != Some(Switch::Off)
@@ -266,10 +279,10 @@ fn engine_parser() -> impl TypedValueParser<Value = Option<EngineKind>> {
 }
 
 /// Parses `--on-bad-config`.
-fn on_bad_config_parser() -> impl TypedValueParser<Value = OnBadConfig> {
+fn on_bad_config_parser() -> impl TypedValueParser<Value = KeepLastGood> {
     PossibleValuesParser::new(["keep", "error"]).map(|name| match name.as_str() {
-        "error" => OnBadConfig::Error,
-        _ => OnBadConfig::KeepLast,
+        "error" => KeepLastGood::For(Duration::ZERO),
+        _ => KeepLastGood::Forever,
     })
 }
 
@@ -293,7 +306,7 @@ fn completion() -> String {
             "port" | "workers" => "integer".to_owned(),
             "bind" => "inetaddr".to_owned(),
             "config" | "key" => "file".to_owned(),
-            "demo" => "string".to_owned(),
+            "demo" | "keep-last-good" => "string".to_owned(),
             _ if arg.get_num_args().is_some_and(|n| n.takes_values()) => {
                 let values = arg.get_possible_values();
                 let names: Vec<_> = values
@@ -308,7 +321,8 @@ fn completion() -> String {
     };
     let mut command = Options::command();
     command.build();
-    command.get_arguments().filter_map(line).collect()
+    let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    shown.filter_map(line).collect()
 }
 
 /// Converts an error of clap: one line for an invalid value, clap's text with usage for the rest.
@@ -358,6 +372,21 @@ fn workers(text: &str) -> Result<usize, String> {
         .filter(|n| (1..=WORKERS_MAX).contains(n))
         .map(|n| n as usize)
         .ok_or_else(|| format!("is not a number of workers; use a number from 1 to {WORKERS_MAX}"))
+}
+
+/// Parses `--keep-last-good`: a duration, a number of seconds, or `forever`.
+fn keep_last_good(text: &str) -> Result<KeepLastGood, String> {
+    if text == "forever" {
+        return Ok(KeepLastGood::Forever);
+    }
+    parse_decimal(text)
+        .map(Duration::from_secs)
+        .or_else(|| humantime::parse_duration(text).ok())
+        .map(KeepLastGood::For)
+        .ok_or_else(|| {
+            "is not a duration; use one like 300s, 5m or 2h, 0 to answer errors at once, or forever"
+                .into()
+        })
 }
 
 fn demo_size(text: &str) -> Result<DemoSize, String> {
@@ -414,14 +443,38 @@ mod tests {
     }
 
     #[test]
-    fn on_bad_config_is_keep_by_default() {
+    fn the_last_good_configuration_is_kept_for_300_seconds_by_default() {
+        let seconds = |n| KeepLastGood::For(Duration::from_secs(n));
         for (args, expected) in [
-            (&[][..], OnBadConfig::KeepLast),
-            (&["--on-bad-config=keep"], OnBadConfig::KeepLast),
-            (&["--on-bad-config", "error"], OnBadConfig::Error),
+            (&[][..], seconds(300)),
+            (&["--keep-last-good=0"], seconds(0)),
+            (&["--keep-last-good=0s"], seconds(0)),
+            (&["--keep-last-good", "90"], seconds(90)),
+            (&["--keep-last-good=1h 30m"], seconds(5_400)),
+            (
+                &["--keep-last-good=250ms"],
+                KeepLastGood::For(Duration::from_millis(250)),
+            ),
+            (&["--keep-last-good=forever"], KeepLastGood::Forever),
+            (&["--keep=5m"], seconds(300)),
+            // The former option. The last one on the command line counts.
+            (&["--on-bad-config=keep"], KeepLastGood::Forever),
+            (&["--on-bad-config", "error"], seconds(0)),
+            (&["--on-bad-config=error", "--keep-last-good=7"], seconds(7)),
+            (&["--keep-last-good=7", "--on-bad-config=error"], seconds(0)),
         ] {
-            assert_eq!(parse(args).unwrap().on_bad_config, expected, "{args:?}");
+            assert_eq!(parse(args).unwrap().keep_last_good(), expected, "{args:?}");
         }
+        for bad in ["", "-1", "5 parsecs", "ever", "18446744073709551616"] {
+            let error = parse(&["--keep-last-good", bad]).unwrap_err();
+            assert_ne!(error.status, 0, "{bad}: {}", error.text);
+        }
+        let error = parse(&["--keep-last-good=soon"]).unwrap_err();
+        assert_eq!(
+            error.text,
+            "ganeti-confd: --keep-last-good: 'soon' is not a duration; use one like 300s, 5m or \
+             2h, 0 to answer errors at once, or forever\n"
+        );
         assert_eq!(parse(&["--on-bad-config=no"]).unwrap_err().status, 1);
     }
 

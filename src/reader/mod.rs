@@ -63,7 +63,7 @@ use watch::Watch;
 
 pub use file::Io;
 pub use key::{KeyError, load_key};
-pub use policy::OnBadConfig;
+pub use policy::KeepLastGood;
 pub use status::{SharedStatus, Status};
 
 /// Maximum size of `config.data` in bytes. Positions in the text are 32 bits wide, and one byte is
@@ -86,8 +86,8 @@ pub struct Files {
     pub config: PathBuf,
     /// Path of `hmac.key`.
     pub key: PathBuf,
-    /// How to handle an unusable `config.data`.
-    pub on_bad_config: OnBadConfig,
+    /// How long to serve the last good configuration once `config.data` is unusable.
+    pub keep_last_good: KeepLastGood,
 }
 
 /// Builds a snapshot from a file's text. Always [`Snapshot::load`] outside of tests.
@@ -122,7 +122,7 @@ impl Reader {
             watch: Watch::new(vec![files.config.clone(), files.key.clone()]),
             config: Schedule::new(now),
             key: Schedule::new(now),
-            policy: Policy::new(files.config.display().to_string(), files.on_bad_config),
+            policy: Policy::new(files.config.display().to_string(), files.keep_last_good),
             retired: Retired::default(),
             status: SharedStatus::default(),
             files,
@@ -180,6 +180,11 @@ impl Reader {
         loop {
             events = self.wait(events).await;
             self.retired.sweep(Instant::now());
+            if let Some(snapshot) = self.pass_time() {
+                let key = published.load().key.clone();
+                let snapshot = Arc::new(snapshot);
+                self.publish(Served { key, snapshot }, &published, &wake);
+            }
             if self.config.next_check() <= Instant::now() {
                 let poll = self.renew_watch(events.is_some());
                 if let Some(snapshot) = self.check_config(poll).await {
@@ -211,10 +216,8 @@ impl Reader {
     /// events can no longer be received.
     async fn wait(&mut self, events: Option<AsyncFd<OwnedFd>>) -> Option<AsyncFd<OwnedFd>> {
         let next_check = self.config.next_check().min(self.key.next_check());
-        let deadline = self
-            .retired
-            .next()
-            .map_or(next_check, |next| next.min(next_check));
+        let others = [self.retired.next(), self.policy.deadline()];
+        let deadline = others.into_iter().flatten().fold(next_check, Instant::min);
         let Some(events) = events else {
             tokio::time::sleep_until(deadline.into()).await;
             return None;
@@ -252,13 +255,26 @@ impl Reader {
         }
     }
 
+    /// Lets the policy act on the passing of time, and returns the snapshot to publish, if any.
+    fn pass_time(&mut self) -> Option<Snapshot> {
+        let now = Instant::now();
+        if self.policy.deadline().is_none_or(|due| now < due) {
+            return None;
+        }
+        let decision = self.policy.pass(now);
+        self.log_decision(&decision);
+        decision.publish
+    }
+
     /// Checks `config.data`, loads it if a load is due, and returns the snapshot to publish, if
     /// any.
     async fn check_config(&mut self, poll: Duration) -> Option<Snapshot> {
         let found = file::stat(&self.files.config, CONFIG_BYTES_MAX);
         let decision = match self.config.check(Instant::now(), found, poll) {
             Step::Wait => return None,
-            Step::Report(why) => self.policy.failed(LoadFailure::Unreadable(why)),
+            Step::Report(why) => self
+                .policy
+                .failed(Instant::now(), LoadFailure::Unreadable(why)),
             Step::Load => self.load_config().await,
         };
         self.log_decision(&decision);
@@ -271,7 +287,9 @@ impl Reader {
             Ok(load) => load,
             Err(why) => {
                 self.config.read_failed(Instant::now(), why);
-                return self.policy.failed(LoadFailure::Unreadable(why));
+                return self
+                    .policy
+                    .failed(Instant::now(), LoadFailure::Unreadable(why));
             }
         };
         self.config.loaded(Instant::now(), load.id);
@@ -279,9 +297,11 @@ impl Reader {
         match load.outcome {
             Ok(loaded) => {
                 self.log_loaded(&loaded.snapshot, load.took);
-                self.policy.loaded(loaded)
+                self.policy.loaded(Instant::now(), loaded)
             }
-            Err(error) => self.policy.failed(LoadFailure::Invalid(error)),
+            Err(error) => self
+                .policy
+                .failed(Instant::now(), LoadFailure::Invalid(error)),
         }
     }
 
@@ -344,16 +364,20 @@ impl Reader {
     /// Logs the warnings and the error of a decision and records them in the status.
     fn log_decision(&self, decision: &Decision) {
         for warning in &decision.warnings {
-            tracing::warn!("{}: {warning}", self.files.config.display());
+            tracing::warn!("{warning}");
         }
         if let Some(error) = &decision.error {
             tracing::error!("{error}");
         }
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        let keeping = self.policy.keeping();
         self.status.update(|status| {
-            if let Some(error) = &decision.error {
+            if let Some(failure) = &decision.failure {
                 status.failures += 1;
-                status.last_error = Some(error.clone());
+                status.last_error = Some(failure.clone());
             }
+            status.kept_since = keeping.map(|kept| wall - now.duration_since(kept.since));
+            status.kept_until = keeping.and_then(|kept| wall.checked_add(kept.until? - now));
             if let Some(answer) = &decision.unavailable {
                 status.unavailable = Some(answer.clone());
                 status.summary = None;

@@ -22,6 +22,10 @@ pub struct Status {
     pub failures: u64,
     /// Error of the last check of `config.data`; `None` if it is valid.
     pub last_error: Option<String>,
+    /// Since when the last valid configuration has been served although `config.data` is unusable.
+    pub kept_since: Option<SystemTime>,
+    /// When that ends; `None` with a `kept_since`: when the file is repaired or removed.
+    pub kept_until: Option<SystemTime>,
     /// Number of times the HMAC key was replaced.
     pub key_changes: u64,
     /// Error of `hmac.key`, if an older key is in use because of it.

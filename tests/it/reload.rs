@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use ganeti_confd::config;
 use ganeti_confd::protocol::{Key, PADDING, REPLY_BYTES_MAX, envelope};
-use ganeti_confd::reader::{Files, Io, OnBadConfig, Reader, SharedStatus};
+use ganeti_confd::reader::{Files, Io, KeepLastGood, Reader, SharedStatus};
 use ganeti_confd::responder::{Datagram, Responder, Served};
 use ganeti_confd::snapshot::{Loaded, Snapshot};
 use serde_json::Value;
@@ -30,6 +30,9 @@ const LOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A poll interval longer than any test, so that changes are noticed by their events.
 const NEVER: Duration = Duration::from_secs(3_600);
+
+/// Serves error answers at once.
+const LIKE_THE_REFERENCE: KeepLastGood = KeepLastGood::For(Duration::ZERO);
 
 /// Duration of the loading of a text that contains `slow`.
 const SLOW: Duration = Duration::from_millis(400);
@@ -94,7 +97,7 @@ struct Node {
 #[derive(Clone, Copy)]
 struct Setup {
     io: Io,
-    on_bad_config: OnBadConfig,
+    keep: KeepLastGood,
     poll: Duration,
 }
 
@@ -121,7 +124,7 @@ impl Node {
         let files = Files {
             config: config.clone(),
             key: key.clone(),
-            on_bad_config: setup.on_bad_config,
+            keep_last_good: setup.keep,
         };
         let (waker, woken) = channel();
         let (stop, mut stopped) = tokio::sync::oneshot::channel();
@@ -271,14 +274,14 @@ fn run_on(io: Io, future: impl Future<Output = ()>) {
 }
 
 /// Runs `test` with both ways of reading files, on nodes that start with `content`.
-fn with_each_io(content: &str, on_bad_config: OnBadConfig, test: impl Fn(&Node) + Sync) {
-    with_each_io_on(|| directory(content), on_bad_config, NEVER, test);
+fn with_each_io(content: &str, keep: KeepLastGood, test: impl Fn(&Node) + Sync) {
+    with_each_io_on(|| directory(content), keep, NEVER, test);
 }
 
 /// The same with directories that `directory` creates, and with the poll interval `poll`.
 fn with_each_io_on(
     directory: impl Fn() -> TempDir + Sync,
-    on_bad_config: OnBadConfig,
+    keep: KeepLastGood,
     poll: Duration,
     test: impl Fn(&Node) + Sync,
 ) {
@@ -286,11 +289,7 @@ fn with_each_io_on(
         for io in [Io::Uring, Io::Blocking] {
             let (directory, test) = (&directory, &test);
             scope.spawn(move || {
-                let setup = Setup {
-                    io,
-                    on_bad_config,
-                    poll,
-                };
+                let setup = Setup { io, keep, poll };
                 if let Some(node) = Node::start(directory(), setup) {
                     test(&node);
                 }
@@ -303,7 +302,7 @@ fn with_each_io_on(
 
 #[test]
 fn a_rename_after_a_quiet_time_is_served_immediately() {
-    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+    with_each_io(&good(1), KeepLastGood::default(), |node| {
         assert!(node.serves(&good(1)));
         thread::sleep(LOAD_INTERVAL);
         node.replace(&good(2));
@@ -316,7 +315,7 @@ fn a_rename_after_a_quiet_time_is_served_immediately() {
 #[test]
 fn a_write_in_place_is_served_when_it_is_closed() {
     use std::io::Write;
-    with_each_io(&good(1), OnBadConfig::Error, |node| {
+    with_each_io(&good(1), LIKE_THE_REFERENCE, |node| {
         thread::sleep(LOAD_INTERVAL);
         let mut file = fs::File::create(&node.config).expect("truncated");
         file.write_all(b"good ").expect("written");
@@ -334,7 +333,7 @@ fn a_write_in_place_is_served_when_it_is_closed() {
 
 #[test]
 fn a_rewrite_of_the_same_size_within_the_same_second_is_not_missed() {
-    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+    with_each_io(&good(1), KeepLastGood::default(), |node| {
         for n in 2..5 {
             fs::write(&node.config, good(n)).expect("written");
             // The next write follows within a millisecond of this one's load.
@@ -345,7 +344,7 @@ fn a_rewrite_of_the_same_size_within_the_same_second_is_not_missed() {
 
 #[test]
 fn the_last_of_a_burst_is_served_after_few_loads() {
-    with_each_io(&good(0), OnBadConfig::KeepLast, |node| {
+    with_each_io(&good(0), KeepLastGood::default(), |node| {
         let start = Instant::now();
         for n in 1..=100 {
             node.replace(&good(n));
@@ -360,7 +359,7 @@ fn the_last_of_a_burst_is_served_after_few_loads() {
 
 #[test]
 fn a_change_during_a_load_is_served_next() {
-    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+    with_each_io(&good(1), KeepLastGood::default(), |node| {
         thread::sleep(LOAD_INTERVAL);
         node.replace("good slow 2");
         // Before this, neither the interval nor the load can be over.
@@ -374,27 +373,45 @@ fn a_change_during_a_load_is_served_next() {
 
 #[test]
 fn a_bad_file_does_not_replace_the_last_good_one() {
-    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+    with_each_io(&good(1), KeepLastGood::default(), |node| {
         node.replace("garbage");
         node.until_failures(1);
         assert!(node.serves(&good(1)));
         let status = node.status.read();
         assert_eq!(status.unavailable, None);
-        let expected = format!(
-            "Failed to load config: {}; keeping the last good configuration",
-            node.invalid("garbage")
-        );
+        let expected = format!("Failed to load config: {}", node.invalid("garbage"));
         assert_eq!(status.last_error, Some(expected));
+        let (since, until) = (status.kept_since, status.kept_until);
+        let kept = until
+            .expect("an end")
+            .duration_since(since.expect("a start"));
+        assert_eq!(kept.expect("a time").as_secs_f64().round(), 300.0);
 
         node.replace(&good(2));
         node.until_serving(&good(2));
         assert_eq!(node.status.read().last_error, None);
+        assert_eq!(node.status.read().kept_since, None);
+    });
+}
+
+#[test]
+fn the_last_good_configuration_is_served_for_its_time() {
+    let time = Duration::from_millis(1_500);
+    with_each_io(&good(1), KeepLastGood::For(time), |node| {
+        node.replace("garbage");
+        let begin = Instant::now();
+        node.until_serving(&node.invalid("garbage"));
+        assert!(begin.elapsed() >= time, "{:?}", begin.elapsed());
+        let status = node.status.read();
+        assert_eq!((status.failures, status.kept_since), (1, None));
+        node.replace(&good(2));
+        node.until_serving(&good(2));
     });
 }
 
 #[test]
 fn a_truncated_file_is_a_bad_file() {
-    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+    with_each_io(&good(1), KeepLastGood::default(), |node| {
         drop(fs::File::create(&node.config).expect("truncated"));
         node.until_failures(1);
         assert!(node.serves(&good(1)));
@@ -405,7 +422,7 @@ fn a_truncated_file_is_a_bad_file() {
 
 #[test]
 fn with_the_reference_s_policy_a_bad_file_leads_to_error_answers() {
-    with_each_io(&good(1), OnBadConfig::Error, |node| {
+    with_each_io(&good(1), LIKE_THE_REFERENCE, |node| {
         node.replace("garbage");
         let answer = node.invalid("garbage");
         node.until_serving(&answer);
@@ -418,7 +435,7 @@ fn with_the_reference_s_policy_a_bad_file_leads_to_error_answers() {
 
 #[test]
 fn a_file_over_the_size_limit_is_a_bad_file() {
-    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+    with_each_io(&good(1), KeepLastGood::default(), |node| {
         let file = fs::File::create(node.at("long")).expect("created");
         file.set_len(3 << 30).expect("a sparse file");
         fs::rename(node.at("long"), &node.config).expect("renamed");
@@ -434,7 +451,7 @@ fn a_file_over_the_size_limit_is_a_bad_file() {
 
 #[test]
 fn a_panic_of_the_loader_is_a_bad_file() {
-    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+    with_each_io(&good(1), KeepLastGood::default(), |node| {
         node.replace("panic");
         node.until_failures(1);
         assert!(node.serves(&good(1)));
@@ -447,7 +464,7 @@ fn a_panic_of_the_loader_is_a_bad_file() {
 
 #[test]
 fn a_removed_file_leads_to_the_reference_s_error_until_it_returns() {
-    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+    with_each_io(&good(1), KeepLastGood::default(), |node| {
         // Also within the interval after a load, as here.
         fs::remove_file(&node.config).expect("removed");
         let took = node.until_serving(&node.missing());
@@ -459,7 +476,7 @@ fn a_removed_file_leads_to_the_reference_s_error_until_it_returns() {
 
 #[test]
 fn a_file_that_is_moved_away_is_missing_though_still_open() {
-    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+    with_each_io(&good(1), KeepLastGood::default(), |node| {
         let held = fs::File::open(&node.config).expect("opened");
         fs::rename(&node.config, node.at("elsewhere")).expect("renamed");
         node.until_serving(&node.missing());
@@ -472,7 +489,7 @@ fn a_file_that_is_moved_away_is_missing_though_still_open() {
 
 #[test]
 fn a_bad_file_after_a_missing_one_does_not_restore_the_last_good_one() {
-    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+    with_each_io(&good(1), KeepLastGood::default(), |node| {
         fs::remove_file(&node.config).expect("removed");
         node.until_serving(&node.missing());
         node.replace("garbage");
@@ -482,7 +499,7 @@ fn a_bad_file_after_a_missing_one_does_not_restore_the_last_good_one() {
 
 #[test]
 fn a_directory_that_is_replaced_is_followed() {
-    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+    with_each_io(&good(1), KeepLastGood::default(), |node| {
         let (ganeti, old) = (node.dir.path().join("ganeti"), node.dir.path().join("old"));
         fs::rename(&ganeti, &old).expect("renamed");
         node.until_serving(&node.missing());
@@ -527,7 +544,7 @@ fn the_reader_starts_without_a_usable_configuration() {
             prepare(&dir.path().join("ganeti/config.data"));
             dir
         };
-        with_each_io_on(make, OnBadConfig::KeepLast, NEVER, |node| {
+        with_each_io_on(make, KeepLastGood::default(), NEVER, |node| {
             let answer = answer.replace("PATH", &node.config.display().to_string());
             assert!(node.serves(&answer), "{:?}", node.published.load());
             assert_eq!(node.status.read().unavailable, Some(answer));
@@ -553,7 +570,7 @@ fn a_linked_configuration_is_watched_at_both_ends() {
         symlink(real.join("config.data"), link).expect("linked");
         dir
     };
-    with_each_io_on(make, OnBadConfig::KeepLast, NEVER, |node| {
+    with_each_io_on(make, KeepLastGood::default(), NEVER, |node| {
         assert!(node.serves(&good(1)));
         replace(&node.dir.path().join("real/config.data"), &good(2));
         node.until_serving(&good(2));
@@ -583,7 +600,7 @@ fn the_poll_finds_changes_without_events() {
         dir
     };
     let poll = Duration::from_millis(100);
-    with_each_io_on(make, OnBadConfig::KeepLast, poll, |node| {
+    with_each_io_on(make, KeepLastGood::default(), poll, |node| {
         assert!(node.serves(&good(1)));
         // The middle link is in a directory that is not watched.
         let middle = node.dir.path().join("middle");
@@ -601,7 +618,7 @@ fn a_renewed_key_is_used_and_a_bad_one_is_not() {
         let expected = Key::new(key.as_bytes()).expect("a key");
         served.key.sign(b"1", b"message") == expected.sign(b"1", b"message")
     }
-    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+    with_each_io(&good(1), KeepLastGood::default(), |node| {
         let until_using = |key| node.until_published(key, |served| uses(served, key));
         until_using("first key\n");
         let snapshot = node.published.load().snapshot.clone();
@@ -646,7 +663,7 @@ fn without_a_key_nothing_starts() {
     let files = Files {
         config: dir.path().join("ganeti/config.data"),
         key: key.clone(),
-        on_bad_config: OnBadConfig::KeepLast,
+        keep_last_good: KeepLastGood::default(),
     };
     let first_load = || {
         let mut error = String::new();
@@ -666,7 +683,7 @@ fn without_a_key_nothing_starts() {
 
 #[test]
 fn a_replaced_snapshot_is_freed_once_no_worker_holds_it() {
-    with_each_io(&good(1), OnBadConfig::KeepLast, |node| {
+    with_each_io(&good(1), KeepLastGood::default(), |node| {
         let worker = node.published.load_full();
         let snapshot = Arc::downgrade(&worker.snapshot);
         node.replace(&good(2));
@@ -685,7 +702,7 @@ fn the_control_plane_responds_during_a_load() {
     let files = Files {
         config: dir.path().join("ganeti/config.data"),
         key: dir.path().join("ganeti/hmac.key"),
-        on_bad_config: OnBadConfig::KeepLast,
+        keep_last_good: KeepLastGood::default(),
     };
     for io in [Io::Uring, Io::Blocking] {
         run_on(io, async {

@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use ganeti_confd::config;
-use ganeti_confd::reader::OnBadConfig;
+use ganeti_confd::reader::KeepLastGood;
 use ganeti_confd::snapshot::{Loaded, Snapshot};
 use ganeti_confd::testing::reader::{
     Decision, Errno, FileId, Hint, LoadFailure, Policy, ReadError, Schedule, Step,
@@ -28,6 +28,12 @@ const LOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// From an event for creation or changed attributes to the check.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// A file that is being written is bridged at least for this time.
+const INCOMPLETE: Duration = Duration::from_secs(5);
+
+/// The least time between two reminders that an old configuration is served.
+const REMINDER: Duration = Duration::from_secs(60);
 
 /// `stat` finds no file.
 const MISSING: ReadError = ReadError::Stat(Errno::ENOENT);
@@ -61,6 +67,7 @@ struct Content {
 enum Served {
     /// Nothing was checked yet.
     Nothing,
+    /// A good content: the last one that was loaded.
     Config(Content),
     Error(Failure),
 }
@@ -75,7 +82,8 @@ enum Failure {
 struct World {
     schedule: Schedule,
     policy: Policy,
-    keep_last: bool,
+    /// How long an old configuration is served; `None`: without an end.
+    keep: Option<Duration>,
     now: Instant,
     start: Instant,
     file: File,
@@ -84,6 +92,8 @@ struct World {
     /// Events not delivered yet.
     events: Vec<Hint>,
     served: Served,
+    /// Since when and until when an old configuration is served, and the last reminder of it.
+    kept: Option<(Instant, Option<Instant>, Instant)>,
     /// The last reported outcome.
     outcome: Option<Result<Content, Failure>>,
     /// What the last check or load found; `None` if the next check must lead to a load.
@@ -118,21 +128,24 @@ pub fn check(bytes: &[u8]) {
 impl World {
     fn new(choices: &mut Choices<'_>) -> Self {
         let start = Instant::now();
-        let keep_last = choices.bool();
-        let on_bad_config = match keep_last {
-            true => OnBadConfig::KeepLast,
-            false => OnBadConfig::Error,
+        let keep = match choices.usize(0..4) {
+            0 => Some(Duration::ZERO),
+            1 => Some(Duration::from_secs(300)),
+            2 => Some(Duration::from_millis(choices.usize(0..20_000) as u64)),
+            _ => None,
         };
+        let keep_last_good = keep.map_or(KeepLastGood::Forever, KeepLastGood::For);
         Self {
             schedule: Schedule::new(start),
-            policy: Policy::new("config.data".to_owned(), on_bad_config),
-            keep_last,
+            policy: Policy::new("config.data".to_owned(), keep_last_good),
+            keep,
             now: start,
             start,
             file: File::Missing,
             created: 0,
             events: Vec::new(),
             served: Served::Nothing,
+            kept: None,
             outcome: None,
             known: None,
             changed: false,
@@ -243,11 +256,49 @@ impl World {
     }
 
     fn advance_until(&mut self, then: Instant, choices: &mut Choices<'_>) {
-        while self.schedule.next_check() <= then {
-            self.now = self.now.max(self.schedule.next_check());
-            self.check(choices);
+        loop {
+            let check = self.schedule.next_check();
+            let next = self.policy.deadline().map_or(check, |due| due.min(check));
+            if next > then {
+                break;
+            }
+            self.now = self.now.max(next);
+            self.pass();
+            if check <= self.now {
+                self.check(choices);
+            }
         }
         self.now = self.now.max(then);
+    }
+
+    /// Handles the policy's deadline, if it is due: an old configuration is served for its time and
+    /// no longer.
+    fn pass(&mut self) {
+        let due = self.policy.deadline();
+        assert_eq!(due.is_some(), self.kept.is_some(), "{due:?}");
+        let (Some(due), Some((since, until, reminded))) = (due, self.kept) else {
+            return;
+        };
+        assert!(until.is_none_or(|until| due <= until), "kept for too long");
+        if due > self.now {
+            return;
+        }
+        let decision = self.policy.pass(self.now);
+        assert_eq!(decision.failure, None, "the file was not looked at");
+        assert_eq!(decision.warnings.len(), 1);
+        if until.is_none_or(|until| self.now < until) {
+            assert!(decision.publish.is_none() && decision.error.is_none());
+            assert!(self.now >= reminded + REMINDER, "reminded too often");
+            self.kept = Some((since, until, self.now));
+            return;
+        }
+        let Some(Err(failure)) = self.outcome else {
+            panic!("kept after {:?}", self.outcome);
+        };
+        assert!(decision.publish.is_some() && decision.unavailable.is_some());
+        assert!(decision.error.is_some(), "the end of keeping is not logged");
+        self.served = Served::Error(failure);
+        self.kept = None;
     }
 
     fn check_while_due(&mut self, choices: &mut Choices<'_>) {
@@ -275,7 +326,7 @@ impl World {
                 self.load(choices);
             }
             Step::Report(why) => {
-                let decision = self.policy.failed(LoadFailure::Unreadable(why));
+                let decision = self.policy.failed(self.now, LoadFailure::Unreadable(why));
                 self.reports += 1;
                 self.known = Some(found);
                 self.changed = false;
@@ -345,7 +396,8 @@ impl World {
                 // Must be tried again even if its identity is the same.
                 self.known = None;
                 self.schedule.read_failed(self.now, trouble);
-                self.policy.failed(LoadFailure::Unreadable(trouble))
+                self.policy
+                    .failed(self.now, LoadFailure::Unreadable(trouble))
             }
             (_, File::Content(Content { version, good, .. })) => {
                 self.schedule.loaded(self.now, FileId::of_test(version));
@@ -360,15 +412,21 @@ impl World {
     /// The policy's decision on a file that was read.
     fn judge(&mut self, good: bool) -> Decision {
         if good {
-            return self.policy.loaded(Loaded {
-                snapshot: Snapshot::unavailable("in place of a configuration"),
-                warnings: Vec::new(),
-            });
+            return self.policy.loaded(
+                self.now,
+                Loaded {
+                    snapshot: Snapshot::unavailable("in place of a configuration"),
+                    warnings: Vec::new(),
+                },
+            );
         }
-        self.policy.failed(LoadFailure::Invalid(config::Error {
-            path: String::new(),
-            what: "not valid".to_owned(),
-        }))
+        self.policy.failed(
+            self.now,
+            LoadFailure::Invalid(config::Error {
+                path: String::new(),
+                what: "not valid".to_owned(),
+            }),
+        )
     }
 
     /// Compares what is published and logged with what must be.
@@ -388,20 +446,16 @@ impl World {
         });
         let is_new = self.outcome != Some(outcome);
         self.outcome = Some(outcome);
+        let was_kept = self.kept.is_some();
         let (served, publish) = match outcome {
-            Ok(content) => (Served::Config(content), Some(true)),
-            Err(failure) => {
-                let had_good = matches!(self.served, Served::Config(_));
-                let keep = match failure {
-                    Failure::Unreadable(MISSING) => false,
-                    Failure::Unreadable(ReadError::Changing) => true,
-                    _ => self.keep_last,
-                };
-                match had_good && keep {
-                    true => (self.served.clone(), None),
-                    false => (Served::Error(failure), Some(false)),
-                }
+            Ok(content) => {
+                self.kept = None;
+                (Served::Config(content), Some(true))
             }
+            Err(failure) => match self.keep(failure) {
+                true => (self.served.clone(), None),
+                false => (Served::Error(failure), Some(false)),
+            },
         };
         let published = (decision.publish.is_some()).then_some(decision.unavailable.is_none());
         // An error that is already served need not be published again.
@@ -410,12 +464,54 @@ impl World {
             published == publish || (again && published.is_none()),
             "{published:?} instead of {publish:?} after {outcome:?}"
         );
+        self.assert_logged(outcome, is_new, was_kept, decision);
+        assert!(served == self.served || publish.is_some());
         self.served = served;
+    }
+
+    /// Decides whether the good configuration that is served is kept, and records since when.
+    fn keep(&mut self, failure: Failure) -> bool {
+        let since = self.kept.map_or(self.now, |(since, _, _)| since);
+        let time = match failure {
+            Failure::Unreadable(ReadError::Changing) => self.keep.map(|time| time.max(INCOMPLETE)),
+            _ => self.keep,
+        };
+        let until = time.map(|time| since + time);
+        let keep = matches!(self.served, Served::Config(_))
+            && failure != Failure::Unreadable(MISSING)
+            && until.is_none_or(|until| self.now < until);
+        let reminded = self.kept.map_or(self.now, |(_, _, reminded)| reminded);
+        self.kept = keep.then_some((since, until, reminded));
+        keep
+    }
+
+    /// Checks what is logged: a failure as a warning while it is bridged, and as an error
+    /// otherwise. The same state is logged once, except that each bad version of the file is.
+    fn assert_logged(
+        &self,
+        outcome: Result<Content, Failure>,
+        is_new: bool,
+        was_kept: bool,
+        decision: &Decision,
+    ) {
+        let is_kept = self.kept.is_some();
+        let end = usize::from(was_kept && !is_kept);
         match outcome {
-            Ok(_) => assert_eq!(decision.error, None),
-            Err(_) if is_new => assert!(decision.error.is_some(), "{outcome:?} is not logged"),
-            Err(Failure::Bad) => {}
-            Err(_) => assert_eq!(decision.error, None, "{outcome:?} is logged again"),
+            Ok(_) => {
+                assert_eq!((&decision.failure, &decision.error), (&None, &None));
+                assert_eq!(decision.warnings.len(), end);
+            }
+            Err(failure) if is_new || failure == Failure::Bad => {
+                assert!(decision.failure.is_some(), "{outcome:?} is not counted");
+                assert_eq!(decision.error.is_none(), is_kept, "{outcome:?}");
+                assert_eq!(decision.warnings.len(), usize::from(is_kept) + end);
+            }
+            Err(_) => {
+                assert_eq!(decision.failure, None, "{outcome:?} is counted again");
+                // That an error is served from now on is logged in any case.
+                assert_eq!(decision.error.is_some(), end == 1, "{outcome:?}");
+                assert_eq!(decision.warnings.len(), end);
+            }
         }
     }
 
