@@ -28,6 +28,7 @@
 //! | `async` | `client::AsyncConfdClient`, for tokio |
 //! | `server` | `demo`: sample clusters, and a server for them in the calling process |
 //! | `daemon` (default) | the program `ganeti-confd` |
+//! | `tokio-uring` (default) | reading of the daemon's files through io_uring |
 //! | `ctl` (default) | the program `confdctl` |
 //! | `bench` (default) | `confdctl bench`, the load generator |
 //!
@@ -98,7 +99,7 @@
 //! client     -> clock, json, protocol, node_files
 //! demo       -> protocol, snapshot, responder, engine, client
 //! load       -> clock, json, protocol, client
-//! daemon     -> printable, protocol, snapshot, responder, engine, reader, node_files, demo
+//! daemon     -> clock, printable, protocol, snapshot, responder, engine, reader, node_files, demo
 //! ctl        -> clock, printable, protocol, node_files, client, demo, load, daemon
 //! testing    -> json, protocol, config, snapshot, engine, reader
 //! ```

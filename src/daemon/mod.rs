@@ -6,15 +6,15 @@
 //! ```text
 //! options -> accounts -> address        errors go to the terminal
 //!   [detach]                            the child continues; the parent waits until it serves
-//! log -> signals -> pid file -> socket
-//!   -> key and configuration -> workers
+//! signals -> log -> pid file -> socket
+//!   -> key and configuration -> workers -> self-check
 //! ready                                 the parent exits with 0; the service manager is notified
 //! control loop                          signals, reader, counters, failed workers
 //! stop workers -> remove pid file
 //! ```
 //!
 //! Invariants: any failure ends the whole process with status 1, so that no part of the daemon runs
-//! without the others; signal handlers are installed before the pid file exists; only this module
+//! without the others; signals are received before the pid file exists; only this module
 //! prints.
 //!
 //! Source: ganeti-confd(8), `Ganeti.Daemon.genericMain` of version 3.0.2.
@@ -33,32 +33,28 @@ mod notify;
 mod options;
 mod pid_file;
 mod report;
+mod self_check;
+mod service;
 mod signals;
 
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use tokio::io::unix::AsyncFd;
-use tokio::time::MissedTickBehavior;
-use tracing::{debug, error, info, warn};
+use tracing::info;
 
-use crate::engine::{self, Sockets, Workers};
+use crate::engine::{self, Sockets};
 use crate::node_files::NodeFiles;
-use crate::reader::{Files, Io, Reader, SharedStatus};
-use crate::responder::{ReplayTable, Responder, Served};
+use crate::reader::Files;
 use demo::Demo;
 use error::Error;
 use log::{Log, NOTICE};
 use options::{Options, Syslog};
 use pid_file::PidFile;
-use report::Report;
-use signals::{SignalRequest, Signals};
+use service::{Service, Started};
+use signals::Signals;
 
 /// Runs `ganeti-confd` with this process's command line and environment.
 pub fn main() -> ExitCode {
@@ -121,9 +117,10 @@ fn execute(options: &Options) -> Result<Exit, Error> {
     }
     let passed = listen_fds::take(options)?;
     if let Some(size) = options.demo {
+        let signals = Signals::catch()?;
         let demo = Demo::create(size, options)?;
         let log = Log::open(log_settings(options, None, true))?;
-        return on_control_plane(&log, |io| serve_demo(&demo, options, &log, io));
+        return on_control_plane(&log, serve_demo(&demo, options, signals, &log));
     }
     if !options.no_user_checks {
         accounts::check()?;
@@ -136,11 +133,13 @@ fn execute(options: &Options) -> Result<Exit, Error> {
     if !options.foreground && !child {
         return detach::start().map(Exit::Code);
     }
+    let signals = Signals::catch()?;
     if child {
         detach::enter_background()?;
     }
     let log = Log::open(log_settings(options, Some(paths.log.clone()), !child))?;
-    on_control_plane(&log, |io| serve_cluster(&paths, listen, options, &log, io))
+    let serve = serve_cluster(&paths, listen, options, signals, &log);
+    on_control_plane(&log, serve)
 }
 
 /// Where the daemon's sockets come from.
@@ -203,45 +202,47 @@ fn log_settings(options: &Options, file: Option<PathBuf>, foreground: bool) -> l
     }
 }
 
-/// Runs `serve` on a tokio-uring runtime, or on an ordinary tokio runtime without io_uring.
-fn on_control_plane<F: Future<Output = Result<Exit, Error>>>(
+/// Runs `serve` on the control plane's runtime: plain tokio, on this thread.
+fn on_control_plane(
     log: &Log,
-    serve: impl FnOnce(Io) -> F,
+    serve: impl Future<Output = Result<Exit, Error>>,
 ) -> Result<Exit, Error> {
-    let result = match tokio_uring::Runtime::new(&tokio_uring::builder()) {
-        Ok(runtime) => runtime.block_on(serve(Io::Uring)),
-        Err(reason) => match tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-        {
-            Ok(runtime) => {
-                debug!("io_uring is not available, reading files with system calls: {reason}");
-                runtime.block_on(serve(Io::Blocking))
-            }
-            Err(error) => Err(Error::new(format!(
-                "cannot start the control plane: {error}"
-            ))),
-        },
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(serve),
+        Err(error) => Err(Error::new(format!(
+            "cannot start the control plane: {error}"
+        ))),
     };
     result.inspect_err(|failure| log.record(failure))
 }
 
-async fn serve_demo(demo: &Demo, options: &Options, log: &Log, io: Io) -> Result<Exit, Error> {
-    let signals = Signals::catch()?;
+async fn serve_demo(
+    demo: &Demo,
+    options: &Options,
+    mut signals: Signals,
+    log: &Log,
+) -> Result<Exit, Error> {
     let sockets = demo::bind(options)?;
-    let service = Service::start(sockets, options, demo.files.clone(), io).await?;
-    demo.print_demo_help(service.workers.local_addr());
-    Ok(service.run(signals, log).await)
+    let files = demo.files.clone();
+    match Service::start(sockets, options, files, &mut signals, log).await? {
+        Started::Serving(service) => {
+            demo.print_demo_help(service.workers.local_addr());
+            Ok(service.run(signals, log).await)
+        }
+        Started::Stopped(exit) => Ok(exit),
+    }
 }
 
 async fn serve_cluster(
     paths: &Paths,
     listen: Listen,
     options: &Options,
+    mut signals: Signals,
     log: &Log,
-    io: Io,
 ) -> Result<Exit, Error> {
-    let signals = Signals::catch()?;
     let pid_file = PidFile::create(&paths.pid)?;
     info!(target: NOTICE, "ganeti-confd daemon startup");
     let sockets = match listen {
@@ -255,9 +256,14 @@ async fn serve_cluster(
             bound(engine::bind(address, options.workers()), address)?
         }
     };
-    let service = Service::start(sockets, options, paths.files.clone(), io).await?;
-    log.leave_terminal();
-    let exit = service.run(signals, log).await;
+    let files = paths.files.clone();
+    let exit = match Service::start(sockets, options, files, &mut signals, log).await? {
+        Started::Serving(service) => {
+            log.leave_terminal();
+            service.run(signals, log).await
+        }
+        Started::Stopped(exit) => exit,
+    };
     drop(pid_file);
     info!(target: NOTICE, "ganeti-confd daemon shutdown");
     Ok(exit)
@@ -278,134 +284,4 @@ fn bound(sockets: io::Result<Sockets>, address: SocketAddr) -> Result<Sockets, E
         };
         Error::new(format!("cannot bind UDP {address}: {error}; {remedy}"))
     })
-}
-
-/// The running daemon: the workers (data plane) and the reader (control plane).
-struct Service {
-    workers: Workers,
-    reader: Reader,
-    served: Arc<ArcSwap<Served>>,
-}
-
-impl Service {
-    /// Loads the files and starts the workers.
-    async fn start(
-        sockets: Sockets,
-        options: &Options,
-        files: Files,
-        io: Io,
-    ) -> Result<Self, Error> {
-        let mut reader = Reader::new(files, io);
-        let first = reader
-            .first_load()
-            .await
-            .map_err(|error| Error::new(error.to_string()))?;
-        let served = Arc::new(ArcSwap::from_pointee(first));
-        let replays = options
-            .replay_protection()
-            .then(Arc::<ReplayTable>::default);
-        let responder = || match &replays {
-            Some(table) => Responder::new().with_replay_protection(Arc::clone(table)),
-            None => Responder::new(),
-        };
-        let workers = engine::start(sockets, options.engine, &served, responder)
-            .map_err(|error| Error::new(error.to_string()))?;
-        if let Some(reason) = workers.fallback_reason() {
-            warn!("io_uring is not available, using recvmmsg: {reason}");
-        }
-        info!(
-            "Serving {}/udp, {} workers, engine {}",
-            workers.local_addr(),
-            workers.counters().len(),
-            workers.kind()
-        );
-        Ok(Self {
-            workers,
-            reader,
-            served,
-        })
-    }
-
-    /// Serves until a signal requests the end or a worker fails, then stops the workers.
-    async fn run(self, signals: Signals, log: &Log) -> Exit {
-        let workers = &self.workers;
-        let mut report = Report::default();
-        let status = self.reader.status();
-        notify::ready(workers, &status.read());
-        let exit = tokio::select! {
-            exit = control_loop(workers, &status, &mut report, signals, log) => exit,
-            never = self.reader.run(Arc::clone(&self.served), || workers.wake()) => match never {},
-            never = notify::report_changes(workers, &status) => never,
-        };
-        notify::stopping();
-        report.log_growth(workers.counters());
-        if let Err(error) = self.workers.stop() {
-            error!("A worker did not stop: {error}");
-            return Exit::Code(ExitCode::FAILURE);
-        }
-        exit
-    }
-}
-
-/// Handles signals, worker failures and the periodic report until the daemon must end.
-async fn control_loop(
-    workers: &Workers,
-    status: &SharedStatus,
-    report: &mut Report,
-    mut signals: Signals,
-    log: &Log,
-) -> Exit {
-    let mut failure = pin!(worker_failure(workers));
-    let mut ticks = tokio::time::interval(report::INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut loads = 0;
-    loop {
-        tokio::select! {
-            request = signals.next() => match request {
-                SignalRequest::Terminate => return Exit::Code(ExitCode::SUCCESS),
-                SignalRequest::Interrupt => return Exit::Interrupted,
-                SignalRequest::ReopenLog => notify::reloading(|| reopen(log)),
-                SignalRequest::SwitchDebug => log.switch_debug(),
-                SignalRequest::LogCounters => report::log_all(workers.counters()),
-            },
-            reason = &mut failure => {
-                error!("Stopping: a worker failed: {reason}");
-                return Exit::Code(ExitCode::FAILURE);
-            }
-            _ = ticks.tick() => {
-                report.log_growth(workers.counters());
-                let loads_now = status.read().loads;
-                if std::mem::replace(&mut loads, loads_now) != loads_now {
-                    engine::release_freed_memory();
-                }
-            }
-        }
-    }
-}
-
-/// Waits until a worker ends without having been stopped, and returns the reason.
-#[expect(
-    deprecated,
-    reason = "the replacement is unsafe; it requires an open descriptor, which BorrowedFd guarantees"
-)]
-async fn worker_failure(workers: &Workers) -> String {
-    let reason = || {
-        let failed = workers.failed();
-        failed.unwrap_or_else(|| "no reason was recorded".to_owned())
-    };
-    match AsyncFd::new(workers.failure_fd()) {
-        Ok(fd) => match fd.readable().await {
-            Ok(_) => reason(),
-            Err(error) => error.to_string(),
-        },
-        Err(error) => format!("cannot watch the workers: {error}"),
-    }
-}
-
-/// Reopens the log file, and logs the result.
-fn reopen(log: &Log) {
-    match log.reopen() {
-        Ok(()) => info!("Log file reopened"),
-        Err(failure) => error!("{failure}"),
-    }
 }

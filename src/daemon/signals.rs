@@ -1,12 +1,34 @@
 //! Signals, as events of the control plane.
 //!
+//! A thread of its own waits for them, and all other threads block them. So they act from the first
+//! moment, and a request to stop ends the process within [`STOP_MAX`] even if the control plane
+//! waits for something that never comes, such as a disk.
+//!
 //! SIGPIPE is not handled here: Rust's runtime ignores it from the start.
+//!
+//! Source: sigwait(3), signal(7).
 
-use std::io;
+use std::thread;
+use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use nix::sys::signal::{SigSet, Signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::error::Error;
+
+/// Time from a request to stop until the process is ended without further steps. The regular end
+/// takes milliseconds.
+const STOP_MAX: Duration = Duration::from_millis(900);
+
+/// The signals that are received. SIGQUIT has no effect.
+const RECEIVED: [Signal; 6] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGQUIT,
+];
 
 /// The action that a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,51 +45,69 @@ pub(super) enum SignalRequest {
     SwitchDebug,
 }
 
-/// The handlers that [`Signals::catch`] installs.
+/// The requests that have been received.
 #[derive(Debug)]
-pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    user1: Signal,
-    user2: Signal,
-    quit: Signal,
-}
+pub(super) struct Signals(UnboundedReceiver<SignalRequest>);
 
 impl Signals {
-    /// Installs the handlers. Requires a tokio runtime.
+    /// Starts to receive signals. Must be called before any other thread is started.
     ///
     /// # Errors
     ///
-    /// A handler cannot be installed.
+    /// The thread cannot be started.
     pub(super) fn catch() -> Result<Self, Error> {
-        Self::try_catch().map_err(|error| Error::new(format!("cannot catch signals: {error}")))
+        let mut set = SigSet::empty();
+        RECEIVED.into_iter().for_each(|signal| set.add(signal));
+        let failed = |error: &dyn std::fmt::Display| {
+            Error::new(format!("cannot start the thread for signals: {error}"))
+        };
+        set.thread_block().map_err(|error| failed(&error))?;
+        let (sender, requests) = unbounded_channel();
+        thread::Builder::new()
+            .name("confd-signals".into())
+            .spawn(move || receive(set, &sender))
+            .map_err(|error| failed(&error))?;
+        Ok(Self(requests))
     }
 
-    fn try_catch() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
-            user2: signal(SignalKind::user_defined2())?,
-            quit: signal(SignalKind::quit())?,
-        })
-    }
-
-    /// Waits for the next request. Ignores SIGQUIT.
+    /// Waits for the next request.
     ///
     /// Cancel safe: dropping the future loses no signal.
     pub(super) async fn next(&mut self) -> SignalRequest {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return SignalRequest::Terminate,
-                _ = self.interrupt.recv() => return SignalRequest::Interrupt,
-                _ = self.hangup.recv() => return SignalRequest::ReopenLog,
-                _ = self.user1.recv() => return SignalRequest::LogCounters,
-                _ = self.user2.recv() => return SignalRequest::SwitchDebug,
-                _ = self.quit.recv() => {}
-            }
+        match self.0.recv().await {
+            Some(request) => request,
+            // The thread does not end before the process.
+            None => std::future::pending().await,
         }
     }
+}
+
+/// The thread: forwards signals, and ends the process if it does not end by itself.
+fn receive(set: SigSet, requests: &UnboundedSender<SignalRequest>) {
+    loop {
+        // sigwait fails only for an invalid set.
+        let Ok(signal) = set.wait() else { return };
+        let request = match signal {
+            Signal::SIGTERM => SignalRequest::Terminate,
+            Signal::SIGINT => SignalRequest::Interrupt,
+            Signal::SIGHUP => SignalRequest::ReopenLog,
+            Signal::SIGUSR1 => SignalRequest::LogCounters,
+            Signal::SIGUSR2 => SignalRequest::SwitchDebug,
+            _ => continue,
+        };
+        // Fails only while the process ends.
+        let _ = requests.send(request);
+        if matches!(signal, Signal::SIGTERM | Signal::SIGINT) {
+            thread::sleep(STOP_MAX);
+            end_now(signal);
+        }
+    }
+}
+
+/// Ends the process as the regular end would, without waiting for any other thread.
+fn end_now(signal: Signal) {
+    if signal == Signal::SIGTERM {
+        signal_hook::low_level::exit(0);
+    }
+    let _ = signal_hook::low_level::emulate_default_handler(signal as i32);
 }

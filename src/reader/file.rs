@@ -1,38 +1,36 @@
-//! Identifies and reads a single file.
+//! Identifies and reads a single file, on the calling thread.
 //!
-//! Files are read through io_uring or, where io_uring is not available, with blocking system calls
-//! on a separate thread. Both return the same results. A file is read once, into one buffer of its
-//! size. Its metadata is compared before and after the read, to detect concurrent writes.
+//! A file is opened, checked and identified with system calls, then read in chunks: through
+//! io_uring as far as that works, with ordinary reads from there on. Its metadata is compared
+//! before and after the read, to detect concurrent writes. All of this waits for the disk, so it
+//! never runs on the control plane's thread.
 //!
 //! Sources: `statx(2)`, `open(2)`, and `Ganeti.ConfigReader` (`getFStat`) for the fields that
 //! identify a version of a file. This module adds the device, the nanoseconds and the change time.
 
-use std::fs::Metadata;
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
-use tokio_uring::buf::BoundedBuf;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use super::background::{BackgroundError, background};
+use super::uring;
 
-/// How files are read. Must match the runtime that runs the
-/// [`Reader`](super::Reader).
+/// How files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Io {
-    /// Through the ring of a tokio-uring runtime.
+    /// Through io_uring; with system calls where that fails, and in a build without the feature
+    /// `tokio-uring`.
     Uring,
-    /// With blocking system calls on a separate thread, on any tokio runtime with I/O and time
-    /// enabled.
+    /// With system calls.
     Blocking,
 }
 
-/// Size of one read through io_uring, in bytes.
-///
-/// The submitting system call itself copies cached pages. For 1 MiB that blocks the control plane's
-/// thread for less than a millisecond.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Size of one ordinary read, in bytes.
+const CHUNK_BYTES: u64 = 1 << 20;
 
 /// Identity of one version of a file, from its metadata. Equal identities normally mean equal
 /// content.
@@ -108,6 +106,7 @@ impl ReadError {
 }
 
 /// The content of a file and the version it belongs to.
+#[derive(Debug)]
 pub(super) struct Contents {
     pub(super) id: FileId,
     pub(super) bytes: Vec<u8>,
@@ -123,91 +122,178 @@ pub(super) fn stat(path: &Path, limit: u64) -> Result<FileId, ReadError> {
     identify(&metadata, limit)
 }
 
-/// Reads the file `path`, which may have at most `limit` bytes.
+/// Receives the content of a file.
+pub(super) trait Sink {
+    /// Prepares for the content of version `id`.
+    ///
+    /// # Errors
+    ///
+    /// The file is then not read.
+    fn begin(&mut self, id: &FileId) -> Result<(), ReadError>;
+
+    /// Receives the next bytes, in total at most one more than the size of the version.
+    ///
+    /// # Errors
+    ///
+    /// The file is then not read further.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), ReadError>;
+}
+
+/// The whole file in one buffer.
+impl Sink for Vec<u8> {
+    /// Allocates a buffer for the whole file and one extra byte.
+    fn begin(&mut self, id: &FileId) -> Result<(), ReadError> {
+        usize::try_from(id.size)
+            .ok()
+            .and_then(|size| self.try_reserve_exact(size + 1).ok())
+            .ok_or(ReadError::Read(Errno::ENOMEM))
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), ReadError> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Reads files, and remembers whether io_uring works.
+#[derive(Debug)]
+pub(super) struct FileReader {
+    state: Mutex<RingState>,
+}
+
+#[derive(Debug)]
+struct RingState {
+    io: Io,
+    /// Each cause for which io_uring was not used, once.
+    causes: Vec<String>,
+    /// How many of them were returned by [`FileReader::new_causes`].
+    reported: usize,
+}
+
+impl FileReader {
+    pub(super) fn new(io: Io) -> Self {
+        let io = if cfg!(feature = "tokio-uring") {
+            io
+        } else {
+            Io::Blocking
+        };
+        Self {
+            state: Mutex::new(RingState {
+                io,
+                causes: Vec::new(),
+                reported: 0,
+            }),
+        }
+    }
+
+    /// Reads the file `path`, which may have at most `limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub(super) fn read(&self, path: &Path, limit: u64) -> Result<Contents, ReadError> {
+        let mut bytes = Vec::new();
+        let id = self.read_to(path, limit, &mut bytes)?;
+        Ok(Contents { id, bytes })
+    }
+
+    /// Like [`read`](Self::read), into `sink`. The content is valid only if this succeeds.
+    pub(super) fn read_to(
+        &self,
+        path: &Path,
+        limit: u64,
+        sink: &mut impl Sink,
+    ) -> Result<FileId, ReadError> {
+        let file = open(path)?;
+        let before = identify_open(&file, limit)?;
+        // Without O_NONBLOCK, reads wait for the disk on every file system.
+        fcntl(&file, FcntlArg::F_SETFL(OFlag::empty())).map_err(ReadError::Read)?;
+        sink.begin(&before)?;
+        let mut done = self.read_through_ring(&file, before.size, sink)?;
+        let mut chunk = vec![0; CHUNK_BYTES.min(before.size + 1) as usize];
+        // One extra byte detects that the file grew.
+        while done <= before.size {
+            let asked = (before.size + 1 - done).min(chunk.len() as u64) as usize;
+            match file.read_at(&mut chunk[..asked], done) {
+                Ok(0) => break,
+                Ok(len) => {
+                    sink.take(&chunk[..len])?;
+                    done += len as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(ReadError::Read(errno(&e))),
+            }
+        }
+        check_unchanged(before, &identify_open(&file, limit)?, done)
+    }
+
+    /// Reads as many of the first `size` bytes through io_uring as possible; returns their number.
+    fn read_through_ring(
+        &self,
+        file: &File,
+        size: u64,
+        sink: &mut impl Sink,
+    ) -> Result<u64, ReadError> {
+        if self.state(|state| state.io) == Io::Blocking {
+            return Ok(0);
+        }
+        let mut done = 0;
+        let mut taken = Ok(());
+        let result = uring::read(file, size, |chunk| {
+            taken = sink.take(chunk);
+            done += chunk.len() as u64;
+            taken.is_ok()
+        });
+        if let Err(failure) = result {
+            self.state(|state| {
+                let cause = failure.to_string();
+                if !state.causes.contains(&cause) {
+                    state.causes.push(cause);
+                }
+                if failure.is_permanent() {
+                    state.io = Io::Blocking;
+                }
+            });
+        }
+        taken.map(|()| done)
+    }
+
+    /// Returns the causes, since the last call, for which a file was read without io_uring. Each
+    /// cause is returned once, no matter how often it occurs.
+    pub(super) fn new_causes(&self) -> Vec<String> {
+        self.state(|state| {
+            let reported = std::mem::replace(&mut state.reported, state.causes.len());
+            state.causes[reported..].to_vec()
+        })
+    }
+
+    fn state<T>(&self, access: impl FnOnce(&mut RingState) -> T) -> T {
+        access(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Reads the file `path` of at most `limit` bytes without io_uring.
 ///
 /// # Errors
 ///
 /// See [`ReadError`].
-pub(super) async fn read(io: Io, path: &Path, limit: u64) -> Result<Contents, ReadError> {
-    match io {
-        Io::Uring => read_uring(path, limit).await,
-        Io::Blocking => {
-            let path = path.to_owned();
-            match background(move || read_blocking(&path, limit)).await {
-                Ok(result) => result,
-                Err(BackgroundError::NotStarted(errno)) => Err(ReadError::Read(errno)),
-                Err(BackgroundError::Panicked) => Err(ReadError::Read(Errno::EIO)),
-            }
-        }
-    }
+pub(super) fn read_blocking(path: &Path, limit: u64) -> Result<Contents, ReadError> {
+    FileReader::new(Io::Blocking).read(path, limit)
 }
 
-/// Like [`read`], with blocking system calls on the calling thread.
-pub(super) fn read_blocking(path: &Path, limit: u64) -> Result<Contents, ReadError> {
-    let mut file = std::fs::OpenOptions::new()
+/// Opens `path` without waiting.
+fn open(path: &Path) -> Result<File, ReadError> {
+    std::fs::OpenOptions::new()
         .read(true)
         // Without O_NONBLOCK, opening a named pipe waits for a writer.
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
-        .map_err(|e| ReadError::Open(errno(&e)))?;
-    let identify_open = |file: &std::fs::File| {
-        let metadata = file.metadata().map_err(|e| ReadError::Read(errno(&e)))?;
-        identify(&metadata, limit)
-    };
-    let id = identify_open(&file)?;
-    let mut bytes = buffer_for(&id)?;
-    // One extra byte detects that the file grew. It also lets `read_to_end` find the end of the
-    // file without growing the buffer.
-    (&mut file)
-        .take(id.size + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|e| ReadError::Read(errno(&e)))?;
-    check_unchanged(id, &identify_open(&file)?, bytes)
+        .map_err(|e| ReadError::Open(errno(&e)))
 }
 
-/// Like [`read`], through the ring of the current tokio-uring runtime.
-async fn read_uring(path: &Path, limit: u64) -> Result<Contents, ReadError> {
-    // tokio-uring has no option to open with O_NONBLOCK, so named pipes are rejected before the
-    // file is opened.
-    stat(path, limit)?;
-    let file = tokio_uring::fs::File::open(path)
-        .await
-        .map_err(|e| ReadError::Open(errno(&e)))?;
-    let contents = read_open(&file, limit).await;
-    // The file was only read, so an error of `close` loses no data.
-    let _ = file.close().await;
-    contents
-}
-
-async fn read_open(file: &tokio_uring::fs::File, limit: u64) -> Result<Contents, ReadError> {
-    let id = identify_uring(file, limit).await?;
-    let mut bytes = buffer_for(&id)?;
-    let end = bytes.capacity();
-    while bytes.len() < end {
-        let start = bytes.len();
-        let chunk = bytes.slice(start..end.min(start + CHUNK_BYTES));
-        let (result, chunk) = file.read_at(chunk, start as u64).await;
-        bytes = chunk.into_inner();
-        match result {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(ReadError::Read(errno(&e))),
-        }
-    }
-    check_unchanged(id, &identify_uring(file, limit).await?, bytes)
-}
-
-async fn identify_uring(file: &tokio_uring::fs::File, limit: u64) -> Result<FileId, ReadError> {
-    let stat = file.statx().await.map_err(|e| ReadError::Read(errno(&e)))?;
-    let id = FileId {
-        dev: nix::sys::stat::makedev(stat.stx_dev_major.into(), stat.stx_dev_minor.into()),
-        ino: stat.stx_ino,
-        size: stat.stx_size,
-        mtime: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec.into()),
-        ctime: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec.into()),
-    };
-    validate(stat.stx_mode.into(), id, limit)
+fn identify_open(file: &File, limit: u64) -> Result<FileId, ReadError> {
+    let metadata = file.metadata().map_err(|e| ReadError::Read(errno(&e)))?;
+    identify(&metadata, limit)
 }
 
 fn identify(metadata: &Metadata, limit: u64) -> Result<FileId, ReadError> {
@@ -234,20 +320,11 @@ fn validate(mode: u32, id: FileId, limit: u64) -> Result<FileId, ReadError> {
     }
 }
 
-/// Allocates a buffer for the whole file and one extra byte.
-fn buffer_for(id: &FileId) -> Result<Vec<u8>, ReadError> {
-    let mut bytes = Vec::new();
-    usize::try_from(id.size)
-        .ok()
-        .and_then(|size| bytes.try_reserve_exact(size + 1).ok())
-        .ok_or(ReadError::Read(Errno::ENOMEM))?;
-    Ok(bytes)
-}
-
-/// Returns the content if the file did not change between `before` and `after`.
-fn check_unchanged(before: FileId, after: &FileId, bytes: Vec<u8>) -> Result<Contents, ReadError> {
-    if bytes.len() as u64 == before.size && before.same_content(after) {
-        Ok(Contents { id: before, bytes })
+/// Returns the version that was read if the file did not change between `before` and `after`, and
+/// `len` bytes of it were read.
+fn check_unchanged(before: FileId, after: &FileId, len: u64) -> Result<FileId, ReadError> {
+    if len == before.size && before.same_content(after) {
+        Ok(before)
     } else {
         Err(ReadError::Changing)
     }
@@ -261,20 +338,18 @@ fn errno(error: &io::Error) -> Errno {
 mod tests {
     use super::*;
 
-    /// Reads `path` through io_uring and with blocking system calls. Outside of CI, io_uring is
-    /// skipped with a message if it is not available.
+    /// Reads `path` through io_uring and with system calls. io_uring must work, unless it is not
+    /// available outside of CI.
     fn read_both(path: &Path, limit: u64) -> Vec<Result<Contents, ReadError>> {
-        let mut results = Vec::new();
-        match tokio_uring::Runtime::new(&tokio_uring::builder()) {
-            Ok(runtime) => results.push(runtime.block_on(read(Io::Uring, path, limit))),
-            Err(e) if std::env::var_os("CI").is_none() => eprintln!("io_uring is skipped: {e}"),
-            Err(e) => panic!("CI needs io_uring: {e}"),
+        let ring = FileReader::new(Io::Uring);
+        let through_ring = ring.read(path, limit);
+        let causes = ring.new_causes();
+        if causes.is_empty() || std::env::var_os("CI").is_some() {
+            assert_eq!(causes, [""; 0]);
+        } else {
+            eprintln!("io_uring is skipped: {causes:?}");
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .expect("a runtime");
-        results.push(runtime.block_on(read(Io::Blocking, path, limit)));
-        results
+        vec![through_ring, read_blocking(path, limit)]
     }
 
     fn check_refused(path: &Path, limit: u64, expect: ReadError) {
@@ -287,7 +362,8 @@ mod tests {
     fn reads_the_same_through_io_uring_and_system_calls() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("file");
-        for size in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 3 * CHUNK_BYTES + 17] {
+        let chunk = CHUNK_BYTES as usize;
+        for size in [0, 1, chunk - 1, chunk, 3 * chunk + 17] {
             let content: Vec<u8> = (0..size).map(|i| (i * 7 / 5) as u8).collect();
             std::fs::write(&path, &content).expect("written");
             let current = stat(&path, size as u64).expect("a file");
@@ -317,7 +393,7 @@ mod tests {
 
         for missing in ["missing", "long/missing"] {
             for result in read_both(&at(missing), 10) {
-                let why = result.err().expect("no such file");
+                let why = result.expect_err("no such file");
                 assert!(why.is_missing(), "{missing}: {why:?}");
             }
         }
@@ -326,11 +402,7 @@ mod tests {
     #[test]
     fn detects_a_write_during_the_read_but_accepts_an_unlinked_file() {
         let before = FileId::of_test(4);
-        let check = |after: FileId, bytes: &[u8]| {
-            check_unchanged(before, &after, bytes.to_vec())
-                .map(|contents| contents.id)
-                .err()
-        };
+        let check = |after: FileId, len| check_unchanged(before, &after, len).err();
         let written = FileId {
             mtime: (4, 6),
             ..before
@@ -339,10 +411,10 @@ mod tests {
             ctime: (4, 6),
             ..before
         };
-        assert_eq!(check(before, b"abc"), None);
-        assert_eq!(check(unlinked, b"abc"), None);
-        assert_eq!(check(written, b"abc"), Some(ReadError::Changing));
-        assert_eq!(check(before, b"abcd"), Some(ReadError::Changing));
-        assert_eq!(check(before, b"ab"), Some(ReadError::Changing));
+        assert_eq!(check(before, 3), None);
+        assert_eq!(check(unlinked, 3), None);
+        assert_eq!(check(written, 3), Some(ReadError::Changing));
+        assert_eq!(check(before, 4), Some(ReadError::Changing));
+        assert_eq!(check(before, 2), Some(ReadError::Changing));
     }
 }

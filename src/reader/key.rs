@@ -7,7 +7,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::file::{self, FileId, Io, ReadError};
+use super::file::{self, ReadError};
 use crate::protocol::{KEY_BYTES_MAX, Key};
 
 /// Error of loading the key. `Display` prints one line that names the file and the remedy.
@@ -89,21 +89,12 @@ pub fn load_key(path: &Path) -> Result<Key, KeyError> {
         .and_then(|contents| parse_key(path, &contents.bytes))
 }
 
-/// Reads the key from the file `path` and returns it with the version of the file that was read.
+/// Returns the key that the file `path` holds.
 ///
 /// # Errors
 ///
-/// The outer error means that the file could not be read, the inner one that its content is not a
-/// usable key.
-pub(super) async fn reload_key(
-    io: Io,
-    path: &Path,
-) -> Result<(FileId, Result<Key, KeyError>), ReadError> {
-    let contents = file::read(io, path, KEY_BYTES_MAX).await?;
-    Ok((contents.id, parse_key(path, &contents.bytes)))
-}
-
-fn parse_key(path: &Path, bytes: &[u8]) -> Result<Key, KeyError> {
+/// Returns an error if the file is empty.
+pub(super) fn parse_key(path: &Path, bytes: &[u8]) -> Result<Key, KeyError> {
     Key::new(bytes).map_err(|_| KeyError {
         path: path.to_owned(),
         why: Why::Empty,

@@ -5,9 +5,9 @@
 //!   |
 //! schedule    when to check and when to load (no I/O)
 //!   |
-//! file        stat and read, through io_uring or blocking system calls
+//! file        stat and read; uring: through io_uring where that works
 //!   |
-//! background  parse and index, on a low-priority thread
+//! background  read, parse and index, on a low-priority thread
 //!   |
 //! policy      what to serve and log (no I/O)
 //!   |
@@ -38,6 +38,11 @@ pub(crate) mod policy;
 mod retired;
 pub(crate) mod schedule;
 mod status;
+#[cfg_attr(
+    not(feature = "tokio-uring"),
+    allow(dead_code, reason = "nothing is read through io_uring")
+)]
+mod uring;
 mod watch;
 
 use std::convert::Infallible;
@@ -55,7 +60,7 @@ use crate::responder::Served;
 use crate::snapshot::{Loaded, Snapshot};
 
 use background::{BackgroundError, background};
-use file::{FileId, ReadError};
+use file::{Contents, FileId, FileReader, ReadError};
 use policy::{Decision, LoadFailure, Policy};
 use retired::Retired;
 use schedule::{Hint, Schedule, Step};
@@ -97,7 +102,7 @@ pub type LoadFn = fn(&[u8]) -> Result<Loaded, config::Error>;
 #[derive(Debug)]
 pub struct Reader {
     files: Files,
-    io: Io,
+    file_reader: Arc<FileReader>,
     load: LoadFn,
     poll: Duration,
     watch: Watch,
@@ -115,7 +120,7 @@ impl Reader {
     pub fn new(files: Files, io: Io) -> Self {
         let now = Instant::now();
         Self {
-            io,
+            file_reader: Arc::new(FileReader::new(io)),
             load: Snapshot::load,
             poll: POLL,
             // `schedule_of` depends on this order.
@@ -156,7 +161,8 @@ impl Reader {
     ///
     /// Returns an error if there is no usable key.
     pub async fn first_load(&mut self) -> Result<Served, KeyError> {
-        let (id, key) = key::reload_key(self.io, &self.files.key)
+        let (id, key) = self
+            .read_key()
             .await
             .map_err(|why| KeyError::unreadable(&self.files.key, why))?;
         self.key.loaded(Instant::now(), id);
@@ -283,7 +289,7 @@ impl Reader {
 
     /// Loads `config.data` and decides what to publish and log.
     async fn load_config(&mut self) -> Decision {
-        let load = match load_config(self.io, &self.files.config, self.load).await {
+        let load = match self.read_config().await {
             Ok(load) => load,
             Err(why) => {
                 self.config.read_failed(Instant::now(), why);
@@ -312,7 +318,7 @@ impl Reader {
         let result = match self.key.check(Instant::now(), found, poll) {
             Step::Wait => return None,
             Step::Report(why) => Err(KeyError::unreadable(path, why)),
-            Step::Load => match key::reload_key(self.io, path).await {
+            Step::Load => match self.read_key().await {
                 Ok((id, key)) => {
                     self.key.loaded(Instant::now(), id);
                     key
@@ -334,6 +340,39 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// Reads `hmac.key`. The outer error means that the file could not be read, the inner one that
+    /// its content is not a usable key.
+    async fn read_key(&self) -> Result<(FileId, Result<Key, KeyError>), ReadError> {
+        let (file_reader, path) = (self.file_reader.clone(), self.files.key.clone());
+        let read = background(move || {
+            let Contents { id, bytes } = read(&file_reader, &path, KEY_BYTES_MAX)?;
+            Ok((id, key::parse_key(&path, &bytes)))
+        });
+        read.await.unwrap_or_else(|error| Err(error.into()))
+    }
+
+    /// Reads, parses and indexes `config.data` on a background thread.
+    async fn read_config(&self) -> Result<ConfigLoad, ReadError> {
+        let (file_reader, path) = (self.file_reader.clone(), self.files.config.clone());
+        let load = self.load;
+        let read = background(move || {
+            let Contents { id, bytes } = read(&file_reader, &path, CONFIG_BYTES_MAX)?;
+            let start = Instant::now();
+            let outcome = std::panic::catch_unwind(|| load(&bytes));
+            let took = start.elapsed();
+            // Free the text before the snapshot is published.
+            drop(bytes);
+            let outcome = outcome.unwrap_or_else(|_panic| {
+                Err(config::Error {
+                    path: String::new(),
+                    what: "an internal error stopped the loader: please report it".into(),
+                })
+            });
+            Ok(ConfigLoad { id, outcome, took })
+        });
+        read.await.unwrap_or_else(|error| Err(error.into()))
     }
 
     /// Logs a successful load and records it in the status.
@@ -428,28 +467,22 @@ struct ConfigLoad {
     took: Duration,
 }
 
-/// Reads `path`, then parses and indexes it on a background thread.
-async fn load_config(io: Io, path: &Path, load: LoadFn) -> Result<ConfigLoad, ReadError> {
-    let file::Contents { id, bytes } = file::read(io, path, CONFIG_BYTES_MAX).await?;
-    let parse = move || {
-        let start = Instant::now();
-        let outcome = load(&bytes);
-        let took = start.elapsed();
-        // Free the text before the snapshot is published.
-        drop(bytes);
-        ConfigLoad { id, outcome, took }
-    };
-    background(parse).await.or_else(|error| match error {
-        BackgroundError::NotStarted(errno) => Err(ReadError::Read(errno)),
-        BackgroundError::Panicked => Ok(ConfigLoad {
-            id,
-            outcome: Err(config::Error {
-                path: String::new(),
-                what: "an internal error stopped the loader: please report it".into(),
-            }),
-            took: Duration::ZERO,
-        }),
-    })
+/// Reads the file `path`. Logs why io_uring was not used for it, once for each cause.
+fn read(file_reader: &FileReader, path: &Path, limit: u64) -> Result<Contents, ReadError> {
+    let contents = file_reader.read(path, limit);
+    for cause in file_reader.new_causes() {
+        tracing::warn!("Reading {} with system calls: {cause}", path.display());
+    }
+    contents
+}
+
+impl From<BackgroundError> for ReadError {
+    fn from(error: BackgroundError) -> Self {
+        match error {
+            BackgroundError::NotStarted(errno) => Self::Read(errno),
+            BackgroundError::Panicked => Self::Read(nix::errno::Errno::EIO),
+        }
+    }
 }
 
 /// Registers the inotify descriptor with the runtime. Returns `None` if that fails.

@@ -116,9 +116,8 @@ fn directory(content: &str) -> TempDir {
 }
 
 impl Node {
-    /// Starts a reader on the `ganeti` in `dir`; `None`, with a message, if this host lacks what
-    /// `setup` needs.
-    fn start(dir: TempDir, setup: Setup) -> Option<Self> {
+    /// Starts a reader on the `ganeti` in `dir`.
+    fn start(dir: TempDir, setup: Setup) -> Self {
         let ganeti = dir.path().join("ganeti");
         let (config, key) = (ganeti.join("config.data"), ganeti.join("hmac.key"));
         let files = Files {
@@ -152,15 +151,11 @@ impl Node {
                 })
                 .await;
             };
-            run_on(setup.io, serve);
+            run(serve);
         });
-        let Ok((published, status)) = starting.recv_timeout(TIMEOUT) else {
-            thread
-                .join()
-                .expect("io_uring was refused, and that was reported");
-            return None;
-        };
-        Some(Self {
+        let started = starting.recv_timeout(TIMEOUT);
+        let (published, status) = started.expect("the first load ends");
+        Self {
             published,
             status,
             woken,
@@ -169,7 +164,7 @@ impl Node {
             stop: Some(stop),
             thread: Some(thread),
             dir,
-        })
+        }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -255,22 +250,13 @@ fn replace(path: &Path, content: &str) {
     fs::rename(&new, path).expect("renamed");
 }
 
-/// Runs `future` on the runtime for `io`, or reports that it is refused on this host.
-fn run_on(io: Io, future: impl Future<Output = ()>) {
-    match io {
-        Io::Uring => match tokio_uring::Runtime::new(&tokio_uring::builder()) {
-            Ok(runtime) => runtime.block_on(future),
-            Err(e) if std::env::var_os("CI").is_none() => {
-                eprintln!("io_uring is not available: {e}");
-            }
-            Err(e) => panic!("CI needs io_uring: {e}"),
-        },
-        Io::Blocking => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime")
-            .block_on(future),
-    }
+/// Runs `future` on a runtime like that of the control plane.
+fn run(future: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(future);
 }
 
 /// Runs `test` with both ways of reading files, on nodes that start with `content`.
@@ -290,9 +276,7 @@ fn with_each_io_on(
             let (directory, test) = (&directory, &test);
             scope.spawn(move || {
                 let setup = Setup { io, keep, poll };
-                if let Some(node) = Node::start(directory(), setup) {
-                    test(&node);
-                }
+                test(&Node::start(directory(), setup));
             });
         }
     });
@@ -667,7 +651,7 @@ fn without_a_key_nothing_starts() {
     };
     let first_load = || {
         let mut error = String::new();
-        run_on(Io::Blocking, async {
+        run(async {
             let mut reader = Reader::new(files.clone(), Io::Blocking).with_load(load);
             error = reader.first_load().await.expect_err("no key").to_string();
         });
@@ -705,7 +689,7 @@ fn the_control_plane_responds_during_a_load() {
         keep_last_good: KeepLastGood::default(),
     };
     for io in [Io::Uring, Io::Blocking] {
-        run_on(io, async {
+        run(async {
             let mut reader = Reader::new(files.clone(), io).with_load(load);
             let mut ticks = tokio::time::interval(Duration::from_millis(10));
             let mut ticked = 0;
