@@ -136,6 +136,7 @@ impl Handler for Echo {
         Ok(ReplyInfo {
             len,
             kind: 0,
+            is_error: false,
             too_large: false,
         })
     }

@@ -1,8 +1,8 @@
 //! The systemd journal as a log: native priorities and fields instead of lines on standard error.
 //!
 //! Used if `--log-format=journal` asks for it, or if standard error is the journal. Lines written
-//! there would have a second timestamp and no priority. `tracing-journald` sends the events; control
-//! characters in a message are kept by the journal's protocol, and `journalctl` escapes them.
+//! there would have a second timestamp and no priority. `tracing-journald` sends the events. The
+//! journal's protocol keeps control characters in a message, and `journalctl` escapes them.
 //!
 //! Source: systemd.exec(5) for `JOURNAL_STREAM`, sd-daemon(3) for the prefix of a line,
 //! systemd.journal-fields(7).

@@ -1,13 +1,13 @@
-//! The log: writes `tracing` events to a file, to syslog, and in the foreground to standard error or
-//! to the systemd journal.
+//! The log: writes `tracing` events to a file, to syslog, and in the foreground to standard error
+//! or to the systemd journal.
 //!
 //! Invariants: an event is always one line, because control characters are escaped; logging never
 //! blocks on syslog; errors of the log itself are ignored, because there is nowhere to report them;
 //! the lock is held only while the file is written or replaced.
 //!
 //! The line format is the reference's without the thread name:
-//! `2026-11-22 13:40:21,472245 UTC: ganeti-confd pid=19830 INFO message`. With `--log-format=json` it
-//! is a JSON object.
+//! `2026-11-22 13:40:21,472245 UTC: ganeti-confd pid=19830 INFO message`. With `--log-format=json`
+//! it is a JSON object.
 //!
 //! Source: `Ganeti.Logging.setupLogging` of version 3.0.2; syslog(3), RFC 3164 section 4.1 for the
 //! priority.

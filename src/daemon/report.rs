@@ -70,8 +70,32 @@ impl Report {
 /// Logs every counter of every worker, one line each.
 pub(super) fn log_all(workers: &[Arc<Counters>]) {
     for (index, counters) in workers.iter().enumerate() {
-        info!("Counters of worker {index}: {:?}", counters.snapshot());
+        info!(
+            "Counters of worker {index}: {}",
+            named(&counters.snapshot())
+        );
     }
+}
+
+/// The counters as `name=value`. Those of drop reasons and request types only if they are not 0.
+fn named(totals: &Totals) -> String {
+    let mut line: Vec<_> = totals
+        .numbers()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let mut add = |group: &str, name: &str, value: u64| {
+        if value > 0 {
+            line.push(format!("{group}_{name}={value}"));
+        }
+    };
+    for reason in Reject::ALL {
+        add("dropped", reason.name(), totals.rejected(reason));
+    }
+    for kind in RequestType::ALL {
+        add("requests", kind.name(), totals.requests[kind as usize]);
+        add("too_large", kind.name(), totals.too_large[kind as usize]);
+    }
+    line.join(" ")
 }
 
 /// Whether administrators must act: clients with a wrong key or a wrong clock get no answers at
@@ -130,6 +154,19 @@ mod tests {
             .filter(|r| needs_action(*r))
             .collect();
         assert_eq!(warnings, [Reject::BadHmac, Reject::ClockSkew]);
+    }
+
+    #[test]
+    fn counters_are_logged_with_their_names() {
+        let mut totals = totals(2);
+        totals.received = 7;
+        totals.requests[RequestType::Ping as usize] = 5;
+        let line = named(&totals);
+        assert!(line.starts_with("received=7 "), "{line}");
+        assert!(
+            line.ends_with(" dropped_bad_hmac=2 requests_ping=5"),
+            "{line}"
+        );
     }
 
     #[test]

@@ -11,8 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::peer::Peer;
 use crate::protocol::Reject;
 use crate::protocol::request::RequestType;
+use crate::responder::ReplyInfo;
 
 const REJECTS: usize = Reject::ALL.len();
+
+/// Upper limits of the size classes of batches, in datagrams. One class more has larger batches.
+pub const BATCH_SIZES: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+const BATCH_CLASSES: usize = BATCH_SIZES.len() + 1;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -22,7 +27,9 @@ macro_rules! counters {
         pub struct Counters {
             $(pub(super) $name: Counter,)*
             rejects: [Counter; REJECTS],
+            requests: [Counter; RequestType::COUNT],
             too_large: [Counter; RequestType::COUNT],
+            batch_sizes: [Counter; BATCH_CLASSES],
             last_rejected: [LastPeer; REJECTS],
         }
 
@@ -32,6 +39,10 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
             /// Datagrams that got no reply, indexed by [`Reject`].
             pub rejects: [u64; REJECTS],
+            /// Requests that were answered, also with an error, by request type.
+            pub requests: [u64; RequestType::COUNT],
+            /// Batches by their size: one for each of [`BATCH_SIZES`], then those that are larger.
+            pub batch_sizes: [u64; BATCH_CLASSES],
             /// Answers too large for a datagram, replaced by an error, by request type.
             pub too_large: [u64; RequestType::COUNT],
         }
@@ -42,6 +53,8 @@ macro_rules! counters {
                 Totals {
                     $($name: self.$name.value(),)*
                     rejects: std::array::from_fn(|i| self.rejects[i].value()),
+                    requests: std::array::from_fn(|i| self.requests[i].value()),
+                    batch_sizes: std::array::from_fn(|i| self.batch_sizes[i].value()),
                     too_large: std::array::from_fn(|i| self.too_large[i].value()),
                 }
             }
@@ -51,7 +64,16 @@ macro_rules! counters {
             fn add_assign(&mut self, other: Self) {
                 $(self.$name += other.$name;)*
                 add_each(&mut self.rejects, other.rejects);
+                add_each(&mut self.requests, other.requests);
+                add_each(&mut self.batch_sizes, other.batch_sizes);
                 add_each(&mut self.too_large, other.too_large);
+            }
+        }
+
+        impl Totals {
+            /// The counters that are single numbers, with their names.
+            pub fn numbers(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
             }
         }
     };
@@ -60,6 +82,14 @@ macro_rules! counters {
 counters! {
     /// Datagrams received, answered or not.
     received,
+    /// Bytes of the datagrams received.
+    received_bytes,
+    /// Replies that were written, answers and errors.
+    written,
+    /// Bytes of the replies written.
+    written_bytes,
+    /// Replies written that are errors.
+    errors,
     /// Replies that the kernel accepted.
     replied,
     /// Replies that the kernel refused: no route, a firewall, a full send buffer.
@@ -116,10 +146,40 @@ impl Counters {
         self.last_rejected[reason as usize].store(peer.socket_addr());
     }
 
-    pub(super) fn answer_too_large(&self, kind: u8) {
-        if let Some(counter) = self.too_large.get(usize::from(kind)) {
+    /// Counts a datagram of `bytes` bytes.
+    pub(super) fn receive(&self, bytes: usize) {
+        self.received.add(1);
+        self.received_bytes.add(bytes as u64);
+    }
+
+    /// Counts a reply.
+    pub(super) fn write(&self, reply: &ReplyInfo) {
+        self.written.add(1);
+        self.written_bytes.add(reply.len as u64);
+        self.errors.add(u64::from(reply.is_error));
+        let kind = usize::from(reply.kind);
+        if let Some(counter) = self.requests.get(kind) {
             counter.add(1);
         }
+        if reply.too_large
+            && let Some(counter) = self.too_large.get(kind)
+        {
+            counter.add(1);
+        }
+    }
+
+    /// Counts a batch of `datagrams` datagrams.
+    pub(super) fn batch(&self, datagrams: u64) {
+        self.batches.add(1);
+        let class = BATCH_SIZES
+            .iter()
+            .position(|size| datagrams <= *size as u64);
+        self.batch_sizes[class.unwrap_or(BATCH_CLASSES - 1)].add(1);
+    }
+
+    /// How many datagrams have been received.
+    pub(super) fn received(&self) -> u64 {
+        self.received.value()
     }
 }
 
@@ -201,9 +261,31 @@ mod tests {
     fn totals_add_up() {
         let counters = Counters::default();
         counters.received.add(3);
-        counters.answer_too_large(11);
-        counters.answer_too_large(200);
+        for kind in [11, 200] {
+            counters.write(&ReplyInfo {
+                len: 9,
+                kind,
+                is_error: true,
+                too_large: true,
+            });
+        }
         let sum: Totals = [counters.snapshot(), counters.snapshot()].into_iter().sum();
-        assert_eq!((sum.received, sum.too_large[11]), (6, 2));
+        assert_eq!(
+            (sum.received, sum.requests[11], sum.too_large[11]),
+            (6, 2, 2)
+        );
+        assert_eq!((sum.written, sum.written_bytes, sum.errors), (4, 36, 4));
+        assert!(sum.numbers().any(|number| number == ("written_bytes", 36)));
+    }
+
+    #[test]
+    fn batches_are_classified_by_size() {
+        let counters = Counters::default();
+        for datagrams in [0, 1, 2, 3, 4, 256, 257, 1_000] {
+            counters.batch(datagrams);
+        }
+        let totals = counters.snapshot();
+        assert_eq!(totals.batches, 8);
+        assert_eq!(totals.batch_sizes, [2, 1, 2, 0, 0, 0, 0, 0, 1, 2]);
     }
 }

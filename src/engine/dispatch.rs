@@ -42,6 +42,7 @@ pub(super) struct BatchContext<'a, A> {
     served: &'a Served,
     now: u64,
     pub(super) counters: &'a Counters,
+    received_before: u64,
 }
 
 impl<A: Handler> Dispatcher<A> {
@@ -70,16 +71,23 @@ impl<A: Handler> Dispatcher<A> {
             // A clock set before 1970 reads as 0, so that every request is too new.
             now: clock::unix_seconds(),
             counters: &self.counters,
+            received_before: self.counters.received(),
         }
     }
 }
 
 impl<A: Handler> BatchContext<'_, A> {
+    /// Ends the batch, and counts it.
+    pub(super) fn finish(self) {
+        let received = self.counters.received() - self.received_before;
+        self.counters.batch(received);
+    }
+
     /// Answers one datagram and writes the reply to `out`. Returns its length; `None` if there is
     /// no reply.
     pub(super) fn answer(&mut self, received: Received<'_>, out: &mut [u8]) -> Option<usize> {
         let counters = self.counters;
-        counters.received.add(1);
+        counters.receive(received.len);
         if let Some(overruns) = received.overruns {
             counters.overruns.set(u64::from(overruns));
         }
@@ -97,9 +105,7 @@ impl<A: Handler> BatchContext<'_, A> {
                     reply.len <= REPLY_BYTES_MAX,
                     "a reply is as long as its buffer at most"
                 );
-                if reply.too_large {
-                    counters.answer_too_large(reply.kind);
-                }
+                counters.write(&reply);
                 Some(reply.len)
             }
             Err(reject) => {

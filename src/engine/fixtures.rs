@@ -66,6 +66,7 @@ impl Handler for Echo {
         Ok(ReplyInfo {
             len,
             kind: 0,
+            is_error: false,
             too_large: false,
         })
     }

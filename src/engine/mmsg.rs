@@ -220,7 +220,6 @@ impl<A: Handler> Worker<A> {
     /// Answers the first `count` datagrams of the inbox.
     fn answer(&mut self, count: usize) {
         let mut context = self.dispatcher.begin_batch();
-        context.counters.batches.add(1);
         let grouped = self.gso.next_batch();
         self.batch.clear();
         for at in 0..count {
@@ -232,6 +231,7 @@ impl<A: Handler> Worker<A> {
                 None => self.slots.discard(slot),
             }
         }
+        context.finish();
     }
 
     /// Sends the batch's replies, and counts those that cannot be sent.

@@ -35,6 +35,19 @@ impl Reject {
         Self::Replayed,
         Self::BadRequest,
     ];
+
+    /// The reason as a name of a counter.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BadFourcc => "bad_fourcc",
+            Self::TooLong => "too_long",
+            Self::BadEnvelope => "bad_envelope",
+            Self::BadHmac => "bad_hmac",
+            Self::ClockSkew => "clock_skew",
+            Self::Replayed => "replayed",
+            Self::BadRequest => "bad_request",
+        }
+    }
 }
 
 impl fmt::Display for Reject {

@@ -49,3 +49,9 @@ pub(crate) fn end(serial: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(serial);
     out.push(b'}');
 }
+
+/// Whether a whole inner message that was started with [`begin`] is an error.
+pub(crate) fn is_error(message: &[u8]) -> bool {
+    const STATUS_AT: usize = br#"{"protocol":1,"status":"#.len();
+    message.get(STATUS_AT) == ERROR_PREFIX.get(STATUS_AT)
+}

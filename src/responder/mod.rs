@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub use replay::{ENTRIES as REPLAY_ENTRIES, ReplayTable};
 
 use crate::protocol::envelope::{self, Envelope};
-use crate::protocol::reply::ErrorCode;
+use crate::protocol::reply::{self, ErrorCode};
 use crate::protocol::request::Request;
 use crate::protocol::{FOURCC, Key, PADDING, REQUEST_BYTES_MAX, Reject, SKEW_SECONDS_MAX};
 use crate::snapshot::{AnswerWriter, Rendered, Snapshot};
@@ -83,6 +83,8 @@ pub struct ReplyInfo {
     pub len: usize,
     /// The request's type, 0 to 11.
     pub kind: u8,
+    /// Whether the reply is an error.
+    pub is_error: bool,
     /// Whether the answer was larger than a datagram. The reply is then an error.
     pub too_large: bool,
 }
@@ -175,7 +177,9 @@ fn reply(
     answer: &mut AnswerWriter,
     out: &mut [u8],
 ) -> ReplyInfo {
+    let mut is_error = false;
     let mut write = |message: &[u8], escaped: Option<&[u8]>| {
+        is_error = reply::is_error(message);
         envelope::write(&served.key, request.rsalt, message, escaped, out)
     };
     let written = match served.snapshot.answer(request, answer) {
@@ -191,6 +195,7 @@ fn reply(
     ReplyInfo {
         len,
         kind: request.kind as u8,
+        is_error,
         too_large: written.is_none(),
     }
 }

@@ -786,8 +786,8 @@ fn ignored_datagrams_take_one_line_per_reason() {
 
 /// The value of `received` in a line of counters.
 fn received(line: &str) -> usize {
-    let after = line.split_once("received: ").unwrap().1;
-    after.split_once(',').unwrap().0.parse().unwrap()
+    let after = line.split_once(" received=").unwrap().1;
+    after.split_once(' ').unwrap().0.parse().unwrap()
 }
 
 #[test]

@@ -93,6 +93,7 @@ impl Handler for Echo {
         Ok(ReplyInfo {
             len: reply.len(),
             kind: 3,
+            is_error: false,
             too_large: reply.len() == 4,
         })
     }
@@ -728,6 +729,7 @@ fn padding_follows_the_longest_request() {
             Ok(ReplyInfo {
                 len: 2,
                 kind: 0,
+                is_error: false,
                 too_large: false,
             })
         }

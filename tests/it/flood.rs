@@ -358,22 +358,19 @@ struct Totals {
 impl Totals {
     /// Adds the counters of one worker from a log line.
     fn add(&mut self, line: &str) {
-        let value = |name: &str| {
-            let (_, after) = line.split_once(&format!("{name}: ")).expect("it is logged");
-            after
-        };
-        let number = |text: &str| -> u64 {
-            let digits = text.split(|c: char| !c.is_ascii_digit()).next();
+        // A drop reason that is not listed has the count 0.
+        let value = |name: &str| -> u64 {
+            let (_, after) = line.split_once(&format!(" {name}=")).unwrap_or(("", "0"));
+            let digits = after.split_whitespace().next();
             digits.and_then(|d| d.parse().ok()).expect("a number")
         };
-        self.received += number(value(" received"));
-        self.replied += number(value(" replied"));
-        self.send_errors += number(value(" send_errors"));
-        self.malformed += number(value(" malformed"));
-        self.overruns += number(value(" overruns"));
-        let rejects = value(" rejects").trim_start_matches('[').split(", ");
-        for (sum, count) in self.rejects.iter_mut().zip(rejects) {
-            *sum += number(count);
+        self.received += value("received");
+        self.replied += value("replied");
+        self.send_errors += value("send_errors");
+        self.malformed += value("malformed");
+        self.overruns += value("overruns");
+        for (sum, reason) in self.rejects.iter_mut().zip(Reject::ALL) {
+            *sum += value(&format!("dropped_{}", reason.name()));
         }
     }
 

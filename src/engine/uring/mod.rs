@@ -263,7 +263,6 @@ impl<A: Handler> Worker<A> {
             return Ok(());
         }
         let mut context = self.dispatcher.begin_batch();
-        context.counters.batches.add(1);
         let grouped = self.gso.next_batch();
         self.batch.clear();
         while let Some(slot) = self.slots.take() {
@@ -278,6 +277,7 @@ impl<A: Handler> Worker<A> {
                 None => self.slots.discard(slot),
             }
         }
+        context.finish();
         self.send_batch()
     }
 
