@@ -16,6 +16,7 @@ use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use serde_json::Value;
 
+use super::names::Named;
 use super::options::{Common, Options};
 use super::query::path;
 use super::target::Target;
@@ -56,20 +57,26 @@ fn with_names(command: Command) -> Command {
             }
             query = add(query, "disks", "instance", instances);
             query = add(query, "node-of", "ips", instance_ips);
-            add(query, "config", "path", path::below)
+            add(query, "config", "path", |_, client, typed| {
+                path::below(client, typed)
+            })
         })
 }
 
 /// Finds the names that may continue the word typed so far.
-type Find = fn(&ConfdClient, &str) -> Vec<String>;
+type Find = fn(&Target, &ConfdClient, &str) -> Vec<String>;
 
 /// The names of all nodes.
-fn nodes(client: &ConfdClient, _typed: &str) -> Vec<String> {
-    names_in(client, "/nodes")
+fn nodes(target: &Target, client: &ConfdClient, _typed: &str) -> Vec<String> {
+    let names = Named::Nodes.of_this_node(target).map(|(_, names)| names);
+    names.unwrap_or_else(|_| names_in(client, "/nodes"))
 }
 
 /// The names of all instances, or of those of the first nodes if all are too many for a datagram.
-fn instances(client: &ConfdClient, _typed: &str) -> Vec<String> {
+fn instances(target: &Target, client: &ConfdClient, _typed: &str) -> Vec<String> {
+    if let Ok((_, names)) = Named::Instances.of_this_node(target) {
+        return names;
+    }
     let names = names_in(client, "/instances");
     if !names.is_empty() {
         return names;
@@ -81,7 +88,7 @@ fn instances(client: &ConfdClient, _typed: &str) -> Vec<String> {
 }
 
 /// The addresses of the instances on the default link.
-fn instance_ips(client: &ConfdClient, _typed: &str) -> Vec<String> {
+fn instance_ips(_: &Target, client: &ConfdClient, _typed: &str) -> Vec<String> {
     let ips = client.instance_ips(None).unwrap_or_default();
     ips.iter().map(ToString::to_string).collect()
 }
@@ -101,11 +108,12 @@ fn completer(find: Find) -> ArgValueCompleter {
         let (sender, receiver) = mpsc::channel();
         // The process ends before the thread, if looking up a server's name takes longer.
         thread::spawn(move || {
-            let target = common().and_then(|common| Target::find(&common).ok());
-            let client = target.as_ref().and_then(|target| target.client().ok());
-            let client =
-                client.map(|it| it.with_settings(Settings::default().with_deadline(TIME_MAX)));
-            let names = client.map(|client| find(&client, &typed));
+            let names = common().and_then(|common| {
+                let target = Target::find(&common).ok()?;
+                let settings = Settings::default().with_deadline(TIME_MAX);
+                let client = target.client().ok()?.with_settings(settings);
+                Some(find(&target, &client, &typed))
+            });
             // After the time limit nobody receives it.
             let _ = sender.send(names.unwrap_or_default());
         });

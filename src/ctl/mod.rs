@@ -10,6 +10,7 @@
 //! bench      the load generator, crate::load
 //! raw        a request as given, signed
 //! docs       completion scripts and man pages
+//! names      names from the files of this node
 //! complete   names from the cluster for the completion scripts
 //!
 //! table, color, yaml, format, terminal   output formats
@@ -31,6 +32,7 @@ mod examples;
 mod exit;
 mod format;
 mod limits;
+mod names;
 mod options;
 mod packets;
 mod probe;

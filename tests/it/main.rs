@@ -24,6 +24,7 @@ mod load;
 mod multi_host;
 mod nesting;
 mod properties;
+mod query_large;
 mod reload;
 mod reload_under_load;
 mod replay;

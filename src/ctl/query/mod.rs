@@ -7,10 +7,12 @@ pub(super) mod path;
 mod view;
 
 use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
 
 use super::diagnose;
 use super::exit::{CommandError, Exit, eprintln_prefixed, print};
 use super::format::json_line;
+use super::names::Named;
 use super::options::{Common, Format, Query, QueryOptions};
 use super::table::{Alignment, Table};
 use super::target::Target;
@@ -144,10 +146,7 @@ impl QueryRun<'_> {
                     false => Exit::TooFewReplies,
                 }
             }
-            Err(Some(_)) => {
-                eprintln_prefixed(error.unwrap_or_default());
-                Exit::ClusterError
-            }
+            Err(Some(why)) => self.print_error(format, &why, error.unwrap_or_default())?,
             Err(None) => {
                 self.diagnose(&outcome, &results);
                 Exit::NoAnswer
@@ -299,9 +298,33 @@ impl QueryRun<'_> {
                 Some(why) => printable(&why),
                 None => format!("path {path:?}: {error}"),
             },
-            Query::Nodes { .. } | Query::Instances => format!("{error}; {NAMES_HELP}"),
+            Query::Nodes { .. } => format!("{error}: confdctl query nodes --addresses"),
+            Query::Instances => format!("{error}: confdctl query instances-on NODE"),
             _ => error,
         }
+    }
+
+    /// Prints the error that was answered, or the names that this node's files have in place of it.
+    fn print_error(&self, format: Format, why: &Error, text: String) -> Result<Exit, CommandError> {
+        let names = self.names_of_this_node(why);
+        let Some((path, names)) = names.filter(|_| !format.is_document()) else {
+            eprintln_prefixed(text);
+            return Ok(Exit::ClusterError);
+        };
+        let path = path.display();
+        eprintln_prefixed(format!("warning: {why}; the names are those in {path}"));
+        self.print_answer(format, View::Values("NAME", names))?;
+        Ok(Exit::Answered)
+    }
+
+    /// The names from this node's files in place of an answer that does not fit a datagram.
+    fn names_of_this_node(&self, error: &Error) -> Option<(PathBuf, Vec<String>)> {
+        let named = match (&self.options.query, error) {
+            (Query::Nodes { .. }, Error::Answered(AnsweredError::Internal)) => Named::Nodes,
+            (Query::Instances, Error::Answered(AnsweredError::Internal)) => Named::Instances,
+            _ => return None,
+        };
+        named.of_this_node(&self.target).ok()
     }
 
     /// Whether the size of the answer grows with the cluster.
@@ -312,9 +335,6 @@ impl QueryRun<'_> {
         )
     }
 }
-
-/// What to do if the names of a large cluster do not fit a datagram.
-const NAMES_HELP: &str = "for the addresses of all nodes: confdctl query nodes --addresses";
 
 /// The results in the order in which the candidates were named.
 fn in_order<'a>(outcome: &'a Outcome, candidates: &[Candidate]) -> Vec<&'a CandidateResult> {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::client::{AnsweredError, ConfdClient, Error};
+use crate::client::{AnsweredError, ConfdClient, Error, Instance};
 
 /// The sections whose objects have a name and are found by UUID.
 const SECTIONS: [&str; 5] = ["nodes", "instances", "nodegroups", "networks", "disks"];
@@ -45,12 +45,42 @@ pub(super) fn with_uuid(client: &ConfdClient, path: &str) -> Option<String> {
     if !SECTIONS.contains(&section) || name.len() == UUID_LEN {
         return None;
     }
-    let objects = client.config(&format!("/{section}")).ok()?;
-    let uuid = uuid_of(&objects, name)?;
+    let uuid = match client.config(&format!("/{section}")) {
+        Ok(objects) => uuid_of(&objects, name)?.to_owned(),
+        Err(Error::Answered(AnsweredError::Internal)) => uuid_by_queries(client, section, name)?,
+        Err(_) => return None,
+    };
     let rest = parts
         .next()
         .map_or_else(String::new, |rest| format!("/{rest}"));
     Some(format!("/{section}/{uuid}{rest}"))
+}
+
+/// As [`uuid_of`], if all objects are too many for a datagram: the answers about a node or an
+/// instance have UUIDs. `None` for a node without primary instances, and for an instance whose disks
+/// are on no node (such as rbd).
+fn uuid_by_queries(client: &ConfdClient, section: &str, name: &str) -> Option<String> {
+    match section {
+        "nodes" => {
+            let on_node = client.node_instances(name).ok()?;
+            on_node.primary.into_iter().next()?.primary_node
+        }
+        "instances" => {
+            let disks = client.instance_disks(name).ok()?;
+            let node = disks.first()?.other.get("nodes")?.get(0)?.as_str()?;
+            let on_node = client.node_instances(node).ok()?;
+            let mut instances = on_node.primary.into_iter().chain(on_node.secondary);
+            let is_it = |it: &Instance| it.name.as_deref().is_some_and(|it| is_named(it, name));
+            Some(instances.find(is_it)?.uuid)
+        }
+        _ => None,
+    }
+}
+
+/// Whether an object's name is `name`, or starts with it and a dot.
+fn is_named(object: &str, name: &str) -> bool {
+    let rest = object.strip_prefix(name);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// The paths that continue a path that is being typed, one level deeper. Those of objects and lists
@@ -98,12 +128,7 @@ fn uuid_of<'v>(objects: &'v Value, name: &str) -> Option<&'v str> {
         let first = found.next()?;
         found.next().is_none().then_some(first.0.as_str())
     };
-    named(&|it| it == name).or_else(|| {
-        named(&|it| {
-            it.strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with('.'))
-        })
-    })
+    named(&|it| it == name).or_else(|| named(&|it| is_named(it, name)))
 }
 
 /// Why a path leads nowhere: the longest prefix that exists, and what is there. `None` if that
@@ -120,7 +145,12 @@ pub(super) fn explain(client: &ConfdClient, path: &str) -> Option<String> {
         let there = match client.config(prefix) {
             _ if prefix.is_empty() => listed(TOP.into_iter()),
             Ok(value) => contents(&value),
-            Err(Error::Answered(AnsweredError::Internal)) => "too much for a datagram".to_owned(),
+            Err(Error::Answered(AnsweredError::Internal)) => {
+                return Some(format!(
+                    "path {path:?}: all of {prefix} does not fit a datagram, so {missing:?} was not \
+                     found there; give its UUID, or a deeper path"
+                ));
+            }
             Err(Error::Answered(_)) => continue,
             Err(_) => return None,
         };
