@@ -11,11 +11,20 @@ use super::confdctl::{KEY, Servers, command, ran};
 const NODES: usize = 150;
 const INSTANCES: usize = 600;
 
-/// The UUID of the object with this name.
-fn uuid<'c>(configuration: &'c Value, section: &str, name: &str) -> &'c str {
-    let objects = configuration[section].as_object().expect("a section");
-    let found = objects.iter().find(|(_, object)| object["name"] == name);
-    found.expect("there is such an object").0
+/// The name and UUID of an object for which `is_suitable` holds.
+fn object<'c>(
+    configuration: &'c Value,
+    section: &str,
+    is_suitable: impl Fn(&Value) -> bool,
+) -> (&'c str, &'c str) {
+    let mut objects = configuration[section]
+        .as_object()
+        .expect("a section")
+        .iter();
+    let (uuid, object) = objects
+        .find(|(_, object)| is_suitable(object))
+        .expect("there is a suitable object");
+    (object["name"].as_str().expect("it has a name"), uuid)
 }
 
 #[test]
@@ -33,15 +42,29 @@ fn names_are_found_though_the_lists_are_too_large() {
     let addresses = servers.run("query nodes --addresses");
     assert_eq!(addresses.out.lines().count(), NODES);
 
-    // Names in paths.
-    for (section, name) in [("nodes", "node7.example.com"), ("instances", "instance501")] {
-        let full_name = match section {
-            "nodes" => name.to_owned(),
-            _ => format!("{name}.example.com"),
-        };
-        let found = servers.run(&format!("query config /{section}/{name}/uuid"));
-        let expected = uuid(&configuration, section, &full_name);
-        assert_eq!(found.out.trim_end(), expected, "{found:?}");
+    // Names in paths, also abbreviated: of a node on which an instance runs, and of an instance
+    // with disks on a node.
+    let is_on_a_node = |instance: &Value| {
+        let disk = instance["disks"][0].as_str().unwrap_or_default();
+        configuration["disks"][disk]["nodes"][0].is_string()
+    };
+    let (instance, instance_uuid) = object(&configuration, "instances", is_on_a_node);
+    let has_instance = |node: &Value| {
+        let instances = configuration["instances"].as_object().expect("a section");
+        instances
+            .values()
+            .any(|instance| instance["primary_node"] == node["uuid"])
+    };
+    let (node, node_uuid) = object(&configuration, "nodes", has_instance);
+    for (section, name, uuid) in [
+        ("instances", instance, instance_uuid),
+        ("nodes", node, node_uuid),
+    ] {
+        let start = name.split('.').next().expect("a first label");
+        for name in [name, start] {
+            let found = servers.run(&format!("query config /{section}/{name}/uuid"));
+            assert_eq!(found.out.trim_end(), uuid, "{name}: {found:?}");
+        }
     }
     let unknown = servers.run("query config /instances/instance9999/uuid");
     assert_eq!(unknown.status, 1);
