@@ -67,7 +67,7 @@ fn uuid_by_queries(client: &ConfdClient, section: &str, name: &str) -> Option<St
         }
         "instances" => {
             let disks = client.instance_disks(name).ok()?;
-            let node = disks.first()?.other.get("nodes")?.get(0)?.as_str()?;
+            let node = disks.first()?.nodes.first()?;
             let on_node = client.node_instances(node).ok()?;
             let mut instances = on_node.primary.into_iter().chain(on_node.secondary);
             let is_it = |it: &Instance| it.name.as_deref().is_some_and(|it| is_named(it, name));
