@@ -9,8 +9,15 @@ use super::target::Target;
 use crate::client::Candidate;
 use crate::load;
 
-/// Runs the load generator against the first address of every server; returns its exit status.
+/// Runs the load generator against the first address of every server, or a command on earlier
+/// results; returns its exit status.
 pub(super) fn run(common: &Common, options: &load::Options) -> ExitCode {
+    if let Some(command) = &options.command {
+        return load::run_command(command, common.json).unwrap_or_else(|error| {
+            eprintln_prefixed(&error);
+            error.exit_code()
+        });
+    }
     let target = match Target::find(common) {
         Ok(target) => target,
         Err(error) => {

@@ -45,15 +45,13 @@ mod yaml;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use exit::{CommandError, Exit, eprintln_prefixed};
 use options::{Command, Options};
 
 /// Runs `confdctl` with the command line and the environment of this process.
 pub fn main() -> ExitCode {
     complete::answer_script();
-    let parsed = Options::try_parse().and_then(|options| {
+    let parsed = Options::parse_command_line().and_then(|options| {
         options.refuse_ignored()?;
         Ok(options)
     });

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{
+    Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, ValueHint,
+};
 use clap_complete::Shell;
 
 use super::color::ColorChoice;
@@ -375,6 +377,22 @@ The configuration file is compared on a node, if the key is that node's key.",
 }
 
 impl Options {
+    /// Parses the command line of this process, and the file of options that it names.
+    pub(super) fn parse_command_line() -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+        let options = Self::from_arg_matches(&matches).map_err(|it| it.format(&mut command))?;
+        #[cfg(feature = "bench")]
+        if let (Command::Bench(bench), Some(("bench", matches))) =
+            (&options.command, matches.subcommand())
+        {
+            let bench = load::with_profile(bench.as_ref().clone(), matches)?;
+            let command = Command::Bench(Box::new(bench));
+            return Ok(Self { command, ..options });
+        }
+        Ok(options)
+    }
+
     /// Refuses options that the command would ignore.
     pub(super) fn refuse_ignored(&self) -> Result<(), clap::Error> {
         let common = &self.common;
@@ -392,6 +410,17 @@ impl Options {
                 ],
             ),
             Command::Raw(_) => ("raw", &[("--color", common.color.is_some())]),
+            #[cfg(feature = "bench")]
+            Command::Bench(bench) if bench.command.is_some() => (
+                "bench merge and bench compare",
+                &[
+                    ("--server", !common.servers.is_empty()),
+                    ("--key-file", common.key_file.is_some()),
+                    ("--timeout", common.timeout.is_some()),
+                    ("--color", common.color.is_some()),
+                    ("--demo", common.demo),
+                ],
+            ),
             #[cfg(feature = "bench")]
             Command::Bench(_) => (
                 "bench",

@@ -20,6 +20,8 @@
 //! bench      one run, or a search of several    requirements        on the results
 //! search     the next rate to try
 //! progress, report   output
+//! commands   what reads the results of earlier runs:   recorded, merge, compare, significance
+//! option_file   options from a file
 //! ```
 //!
 //! Invariants: the latency of an open loop is measured from the scheduled time. Every counted
@@ -32,20 +34,26 @@
 mod bench;
 mod bottleneck;
 mod check;
+mod commands;
+mod compare;
 mod error;
 mod error_queue;
+mod format;
 mod in_flight;
 mod interrupt;
 mod machine;
+mod merge;
 mod mix;
 mod names;
 mod nanos;
 mod number;
+mod option_file;
 mod options;
 mod outage;
 mod plan;
 mod profile;
 mod progress;
+mod recorded;
 mod replay;
 mod report;
 mod requirements;
@@ -53,6 +61,7 @@ mod results;
 mod rsalt;
 mod schedule;
 mod search;
+mod significance;
 mod sockets;
 mod stamps;
 mod stats;
@@ -66,7 +75,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+pub use commands::{Command, CompareOptions};
 pub use error::Error;
+pub use format::Format;
 pub use mix::Mix;
 pub use options::{EXAMPLES, Options, Pacing, SendTimes};
 pub use profile::Stages;
@@ -75,9 +86,23 @@ pub use schedule::Arrivals;
 
 use crate::protocol::Key;
 use bench::Bench;
+use compare::Comparison;
 
-/// Loads `targets` as `options` specify and prints the results: as text, or as one JSON document if
-/// `json`.
+/// Adds the options of the file that `options` name, if they name one. `matches` are those of the
+/// command line.
+///
+/// # Errors
+///
+/// The file cannot be read, or an option in it is unknown or has a wrong value.
+pub fn with_profile(options: Options, matches: &clap::ArgMatches) -> Result<Options, clap::Error> {
+    match &options.profile {
+        Some(file) => option_file::with_file(file, matches),
+        None => Ok(options),
+    }
+}
+
+/// Loads `targets` as `options` specify and prints the results: by default as text, or as one JSON
+/// document if `json`.
 ///
 /// The exit status is 0, 1 if nothing was measured or a server never answered or stopped answering,
 /// or 3 if a requirement does not hold. The first
@@ -94,6 +119,9 @@ pub fn run(
     json: bool,
 ) -> Result<ExitCode, Error> {
     options.check().map_err(Error::usage)?;
+    if json && options.format.is_some() {
+        return Err(Error::usage("--json and --format exclude each other"));
+    }
     for file in [&options.report, &options.csv, &options.hdr]
         .into_iter()
         .flatten()
@@ -122,10 +150,49 @@ pub fn run(
         let log = report.histogram_log()?;
         std::fs::write(file, log).map_err(|error| cannot_write(file, &error))?;
     }
-    let text = if json { report.json()? } else { report.text() };
+    let default = if json { Format::Json } else { Format::Text };
+    let text = match options.format.unwrap_or(default) {
+        Format::Text => report.text(),
+        Format::Json => report.json()?,
+        Format::Markdown => report.markdown(),
+        Format::Openmetrics => report.openmetrics(),
+        Format::Junit => report.junit(),
+    };
     // A closed pipe is not an error.
     let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
     Ok(report.exit_code())
+}
+
+/// Runs a command on earlier results and prints what it returns, as JSON if `json`. The exit status
+/// is 3 if the second result of a comparison is worse.
+///
+/// # Errors
+///
+/// A file is not a document of a run, or the format is not one of this command's.
+pub fn run_command(command: &Command, json: bool) -> Result<ExitCode, Error> {
+    let (text, exit) = match command {
+        Command::Merge { files } => (merge::merge(files, json)?, ExitCode::SUCCESS),
+        Command::Compare(options) => {
+            let comparison = Comparison::read(options)?;
+            let default = if json { Format::Json } else { Format::Text };
+            let text = match options.format.unwrap_or(default) {
+                Format::Text => comparison.text(),
+                Format::Json => comparison.json(),
+                Format::Markdown => comparison.markdown(),
+                Format::Openmetrics | Format::Junit => {
+                    return Err(Error::usage("compare prints text, json or markdown"));
+                }
+            };
+            let exit = match comparison.is_worse() {
+                true => ExitCode::from(report::EXIT_NOT_HELD),
+                false => ExitCode::SUCCESS,
+            };
+            (text, exit)
+        }
+    };
+    // A closed pipe is not an error.
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+    Ok(exit)
 }
 
 fn cannot_write(file: &Path, error: &std::io::Error) -> Error {

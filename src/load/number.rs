@@ -11,6 +11,17 @@ pub(super) fn parse_number(text: &str) -> Option<f64> {
     (value.is_finite() && value >= 0.0).then_some(value)
 }
 
+/// Parses a share like `0.1` or `10%`.
+pub(super) fn parse_share(text: &str) -> Result<f64, String> {
+    let value = match text.strip_suffix('%') {
+        Some(percent) => parse_number(percent).map(|percent| percent / 100.0),
+        None => parse_number(text),
+    };
+    value
+        .filter(|share| *share <= 1.0)
+        .ok_or_else(|| "expected a share like 0.1 or 10%".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

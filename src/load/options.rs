@@ -6,8 +6,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Serialize, Serializer};
 
+use super::commands::Command;
+use super::format::Format;
 use super::mix::Mix;
-use super::number::parse_number;
+use super::number::{parse_number, parse_share};
 use super::profile::Stages;
 use super::requirements::Requirements;
 use super::schedule::Arrivals;
@@ -55,6 +57,10 @@ Examples:
     confdctl bench --replay requests.jsonl --requests 5000 --in-flight 8
   A page with plots, and everything as JSON
     confdctl bench --report bench.html --json > bench.json
+  Is the new version slower? Exit status 3 if it is
+    confdctl bench compare before.json after.json
+  Two processes on two hosts, as one result
+    confdctl bench merge one.json two.json
 
 Closed and open loop:
   A closed loop (--in-flight) sends a request when an answer arrives, so a slow
@@ -79,12 +85,21 @@ Exit status:
   1  the run failed, nothing was measured, or a server never answered or stopped
      answering
   2  the command line is wrong
-  3  a requirement of --require or --search does not hold";
+  3  a requirement of --require or --search does not hold; compare: worse";
 
 /// Loads confd servers with queries and measures throughput, latency and loss.
 #[derive(Args, Clone, Debug, Serialize)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Options {
+    /// What to do with the results of earlier runs, instead of a run.
+    #[command(subcommand)]
+    #[serde(skip)]
+    pub command: Option<Command>,
+
+    /// Read options from this file, such as rate = "20k"; those on the command line replace them
+    #[arg(long, value_name = "FILE.toml", help_heading = "Load")]
+    pub profile: Option<PathBuf>,
+
     /// Closed loop: keep N requests in flight in all; send one when one is answered or lost
     /// [default: 64]
     #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "rate", help_heading = "Load")]
@@ -150,15 +165,15 @@ pub struct Options {
     pub replay: Option<PathBuf>,
 
     /// The share of datagrams that are not valid requests, such as 0.1 or 10%
-    #[arg(long, value_name = "SHARE", value_parser = share, default_value = "0", help_heading = "Queries")]
+    #[arg(long, value_name = "SHARE", value_parser = parse_share, default_value = "0", help_heading = "Queries")]
     pub malformed: f64,
 
     /// The share of requests with a wrong signature
-    #[arg(long, value_name = "SHARE", value_parser = share, default_value = "0", help_heading = "Queries")]
+    #[arg(long, value_name = "SHARE", value_parser = parse_share, default_value = "0", help_heading = "Queries")]
     pub bad_signature: f64,
 
     /// The share of requests signed with a time one hour ago
-    #[arg(long, value_name = "SHARE", value_parser = share, default_value = "0", help_heading = "Queries")]
+    #[arg(long, value_name = "SHARE", value_parser = parse_share, default_value = "0", help_heading = "Queries")]
     pub stale: f64,
 
     /// Count a request as lost after this time
@@ -254,6 +269,10 @@ pub struct Options {
     /// Write the latencies as a log that the tools of HdrHistogram read
     #[arg(long, value_name = "FILE.hlog", help_heading = "Results")]
     pub hdr: Option<PathBuf>,
+
+    /// What to print [default: text]
+    #[arg(long, value_name = "FORMAT", help_heading = "Results")]
+    pub format: Option<Format>,
 
     /// Do not show progress: a line on a terminal, otherwise one line every 10 s
     #[arg(long, help_heading = "Results")]
@@ -377,16 +396,6 @@ fn rate(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "expected a rate like 500, 20k or 1.5M".into())
 }
 
-fn share(text: &str) -> Result<f64, String> {
-    let value = match text.strip_suffix('%') {
-        Some(percent) => parse_number(percent).map(|percent| percent / 100.0),
-        None => parse_number(text),
-    };
-    value
-        .filter(|share| *share <= 1.0)
-        .ok_or_else(|| "expected a share like 0.1 or 10%".into())
-}
-
 fn yes_or_no(text: &str) -> Result<bool, String> {
     match text {
         "yes" => Ok(true),
@@ -438,19 +447,19 @@ mod tests {
     use clap::Parser;
 
     #[derive(Parser)]
-    struct Command {
+    struct Line {
         #[command(flatten)]
         options: Options,
     }
 
     fn parse(arguments: &str) -> Result<Options, clap::Error> {
         let arguments = std::iter::once("bench").chain(arguments.split_whitespace());
-        Ok(Command::try_parse_from(arguments)?.options)
+        Ok(Line::try_parse_from(arguments)?.options)
     }
 
     #[test]
     fn the_definition_is_consistent() {
-        <Command as clap::CommandFactory>::command().debug_assert();
+        <Line as clap::CommandFactory>::command().debug_assert();
         let options = parse("").expect("all options have defaults");
         assert_eq!(options.sockets(1), 16);
         assert_eq!(options.check(), Ok(()));

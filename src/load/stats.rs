@@ -1,7 +1,7 @@
 //! Counts and latencies: of one worker, of a time slice, and in total.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::nanos::Nanos;
 use super::outage::Gaps;
@@ -14,7 +14,8 @@ const SLICE_DIGITS: u8 = 2;
 
 /// How the counted datagrams ended. After a run, `sent = answered + wrong + lost` (with
 /// `unexpected` excluded from `wrong`) and `corrupted = silent + unexpected`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Counts {
     /// Valid requests sent.
     pub(super) sent: u64,
@@ -311,7 +312,7 @@ impl Slice {
 }
 
 /// The figures of a time slice.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Point {
     /// The end of the slice in seconds since the start.
     pub(super) time_seconds: f64,

@@ -636,10 +636,10 @@ fn refused_requests_are_lost_at_once() {
 }
 
 /// How a test's own server reacts to a request.
-type Behavior = fn(number: usize, request: &Request, outbox: &mut Outbox);
+pub(crate) type Behavior = fn(number: usize, request: &Request, outbox: &mut Outbox);
 
 /// The parts of a request that a server needs.
-struct Request {
+pub(crate) struct Request {
     rsalt: String,
     peer: SocketAddr,
 }
@@ -664,7 +664,7 @@ impl Request {
 
 /// Replies to send, each with its time.
 #[derive(Default)]
-struct Outbox {
+pub(crate) struct Outbox {
     queue: VecDeque<(Instant, SocketAddr, Vec<u8>)>,
     deferred: Option<(SocketAddr, Vec<u8>)>,
 }
@@ -700,15 +700,15 @@ impl Outbox {
 }
 
 /// A server on a real socket with a given behavior, in a thread until [`Server::stop`].
-struct Server {
-    address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     received: Arc<AtomicUsize>,
     end: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    fn start(address: &str, behavior: Behavior) -> Self {
+    pub(crate) fn start(address: &str, behavior: Behavior) -> Self {
         let socket = UdpSocket::bind(address).expect("loopback has a free port");
         let (received, end) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let server = Self {
@@ -748,7 +748,7 @@ impl Server {
 }
 
 impl Server {
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.end.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the server does not panic");
@@ -756,7 +756,7 @@ impl Server {
     }
 }
 
-fn honest(_: usize, request: &Request, outbox: &mut Outbox) {
+pub(crate) fn honest(_: usize, request: &Request, outbox: &mut Outbox) {
     outbox.send(request, request.reply("yes"));
 }
 

@@ -6,6 +6,7 @@ mod common;
 mod architecture;
 mod attacks;
 mod bench_capture;
+mod bench_results;
 mod confdctl;
 mod config_files;
 mod conformance;

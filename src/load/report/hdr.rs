@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
-use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 
 use super::super::error::Error;
 use super::super::stats::Times;
@@ -50,4 +50,29 @@ pub(super) fn base64(times: &Times) -> String {
     let written = V2DeflateSerializer::new().serialize(&times.0, &mut bytes);
     written.expect("a Vec takes any number of bytes");
     BASE64_STANDARD.encode(bytes)
+}
+
+/// Reads such text; `None` if it is damaged.
+pub(in super::super) fn times_of_base64(text: &str) -> Option<Times> {
+    let bytes = BASE64_STANDARD.decode(text).ok()?;
+    let histogram = Deserializer::new().deserialize(&mut bytes.as_slice());
+    histogram.ok().map(Times)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_survives_its_text() {
+        let mut times = Times::default();
+        for time in 1..2_000 {
+            times.record(time * 777);
+        }
+        let read = times_of_base64(&base64(&times)).expect("it is intact");
+        assert_eq!(read.0, times.0);
+        for damaged in ["", "x", "HISTFAAAAA==", &base64(&times)[..40]] {
+            assert!(times_of_base64(damaged).is_none(), "{damaged}");
+        }
+    }
 }

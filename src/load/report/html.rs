@@ -220,20 +220,6 @@ impl Report<'_> {
             .collect()
     }
 
-    fn named_times(&self) -> Vec<(String, Times)> {
-        let load = &self.results.load;
-        let mut named = vec![("all".to_owned(), load.latency())];
-        if self.results.offered.is_some() {
-            named.push(("all, from sending".to_owned(), load.service()));
-        }
-        let tallies = self.tallies().into_iter();
-        named.extend(tallies.map(|(name, tally)| (name, tally.latency.clone())));
-        if let Some(probe) = &self.results.probe {
-            named.push(("probe client".into(), probe.latency()));
-        }
-        named
-    }
-
     fn latency_table(&self) -> String {
         let mut table = "<div class=\"table\"><table><tr><th></th>".to_owned();
         for percent in PERCENTILES {

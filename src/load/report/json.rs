@@ -59,7 +59,8 @@ impl Report<'_> {
     }
 }
 
-fn stats(stats: &Stats) -> Value {
+/// The counts and latencies of a load.
+pub(super) fn stats(stats: &Stats) -> Value {
     let mut types = Map::new();
     for (kind, of_type) in RequestType::ALL.into_iter().zip(&stats.by_type) {
         if of_type.sent > 0 {

@@ -1,10 +1,14 @@
-//! The report of a measurement: as text, as JSON, and as an HTML page.
+//! The report of a measurement in several formats.
 
 mod csv;
 mod hdr;
 mod html;
 mod json;
+mod junit;
+mod markdown;
 mod markup;
+mod merged;
+mod openmetrics;
 mod plot;
 mod text;
 
@@ -23,11 +27,14 @@ use super::requirements::CheckedRequirement;
 use super::results::Results;
 use super::schedule::Arrivals;
 use super::search::{Bound, TrialResult};
-use super::stats::Tally;
+use super::stats::{Tally, Times};
 use crate::protocol::request::RequestType;
+pub(super) use hdr::times_of_base64;
+pub(super) use merged::Merged;
 
-/// The exit status if a requirement of `--require` or `--search` does not hold.
-const EXIT_NOT_HELD: u8 = 3;
+/// The exit status if a requirement of `--require` or `--search` does not hold, or a result is
+/// worse than another.
+pub(super) const EXIT_NOT_HELD: u8 = 3;
 
 /// The percentiles that are printed.
 const PERCENTILES: [f64; 6] = [50.0, 90.0, 95.0, 99.0, 99.9, 99.99];
@@ -115,7 +122,7 @@ impl fmt::Display for Trial {
 }
 
 /// A rate without decimal places, unless it is small.
-fn significant(rate: f64) -> String {
+pub(super) fn significant(rate: f64) -> String {
     if rate < 100.0 {
         ((rate * 1e3).round() / 1e3).to_string()
     } else {
@@ -238,6 +245,22 @@ impl Report<'_> {
             tallies.extend(targets.zip(&load.by_target));
         }
         tallies
+    }
+
+    /// The latencies of all requests, of each type and target if there are several, and of the
+    /// probe client.
+    fn named_times(&self) -> Vec<(String, Times)> {
+        let load = &self.results.load;
+        let mut named = vec![("all".to_owned(), load.latency())];
+        if self.results.offered.is_some() {
+            named.push(("all, from sending".to_owned(), load.service()));
+        }
+        let tallies = self.tallies().into_iter();
+        named.extend(tallies.map(|(name, tally)| (name, tally.latency.clone())));
+        if let Some(probe) = &self.results.probe {
+            named.push(("probe client".into(), probe.latency()));
+        }
+        named
     }
 
     fn targets(&self) -> String {

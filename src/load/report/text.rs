@@ -199,6 +199,19 @@ impl Report<'_> {
     }
 }
 
+/// Latencies in milliseconds, one line for each name.
+pub(super) fn latency_table(named: &[(&str, Times)]) -> String {
+    let mut out = format!("{:<22}", "latency, ms");
+    for percent in PERCENTILES {
+        out += &format!("{:>10}", format!("p{percent}"));
+    }
+    out += &format!("{:>10}{:>12}\n", "max", "count");
+    for (name, times) in named {
+        write_times(&mut out, name, times).expect("writing to a String does not fail");
+    }
+    out
+}
+
 fn write_search(out: &mut String, requirements: &str, search: &Search) -> Result {
     let Some(lower) = search.lower else {
         return writeln!(out, "search {requirements}: holds at no rate");
