@@ -17,8 +17,6 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::log::NOTICE;
-
 /// The value of `SYSLOG_IDENTIFIER` of all events.
 const IDENTIFIER: &str = "ganeti-confd";
 
@@ -41,18 +39,18 @@ pub(super) fn marked_as_error(line: &str) -> String {
     format!("{mark}{line}")
 }
 
-/// Sends events to the journal. Events with the target [`NOTICE`] have the priority `notice`.
+/// Sends events to the journal. Those with the target `notice` have the priority `notice`.
 ///
 /// # Errors
 ///
 /// The journal's socket does not exist or has no listener.
-pub(super) fn layer<S>() -> io::Result<impl Layer<S> + Send + Sync>
+pub(super) fn layer<S>(notice: &'static str) -> io::Result<impl Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
 {
     let notices = with_info_as(Priority::Notice)?;
     let others = with_info_as(Priority::Informational)?;
-    let is_notice = |target: &str| target == NOTICE;
+    let is_notice = move |target: &str| target == notice;
     Ok(notices
         .with_filter(filter_fn(move |event| is_notice(event.target())))
         .and_then(others.with_filter(filter_fn(move |event| !is_notice(event.target())))))

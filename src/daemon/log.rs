@@ -191,14 +191,14 @@ impl LogSettings {
     /// Connects to the journal, if it is to receive the events.
     fn open_journal(&self) -> Result<Option<impl Layer<Filtered> + Send + Sync>, Error> {
         match self.format {
-            Some(LogFormat::Journal) => journal::layer().map(Some).map_err(|error| {
+            Some(LogFormat::Journal) => journal::layer(NOTICE).map(Some).map_err(|error| {
                 Error::new(format!(
                     "cannot log to the systemd journal: {error}; start systemd-journald, or omit \
                      --log-format=journal"
                 ))
             }),
             // Lines on standard error are the alternative.
-            None if self.foreground && journal::is_stderr() => Ok(journal::layer().ok()),
+            None if self.foreground && journal::is_stderr() => Ok(journal::layer(NOTICE).ok()),
             _ => Ok(None),
         }
     }

@@ -36,6 +36,7 @@ mod report;
 mod self_check;
 mod service;
 mod signals;
+mod watchdog;
 
 use std::future::Future;
 use std::io::{self, Write as _};

@@ -45,6 +45,11 @@ pub(super) fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
+/// Reports that the daemon is well.
+pub(super) fn feed_watchdog() {
+    send(&[NotifyState::Watchdog]);
+}
+
 /// Reports every change of the daemon's state. Does not return.
 pub(super) async fn report_changes(workers: &Workers, status: &SharedStatus) -> ! {
     let mut sent = state(workers, &status.read());

@@ -21,7 +21,7 @@ use super::log::Log;
 use super::options::Options;
 use super::report::{self, Report};
 use super::signals::{SignalRequest, Signals};
-use super::{Exit, notify, self_check};
+use super::{Exit, notify, self_check, watchdog};
 use crate::engine::{self, EngineKind, Sockets, Workers};
 use crate::reader::{Files, Io, Reader, SharedStatus};
 use crate::responder::{ReplayTable, Responder, Served};
@@ -111,6 +111,7 @@ impl Service {
             exit = control_loop(workers, &status, &mut report, signals, log) => exit,
             never = self.reader.run(Arc::clone(&self.served), || workers.wake()) => match never {},
             never = notify::report_changes(workers, &status) => never,
+            never = watchdog::feed(workers, &self.served) => never,
         };
         notify::stopping();
         report.log_growth(workers.counters());

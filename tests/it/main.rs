@@ -31,4 +31,5 @@ mod reload_under_load;
 mod replay;
 mod requests;
 mod simulation;
+mod supervision;
 mod systemd;

@@ -198,6 +198,7 @@ fn the_units_start_contain_and_restart_the_daemon() {
         refused.contains("--workers is 2; omit it, or have one ListenDatagram= line"),
         "{refused}"
     );
+    assert_eq!(fact("watchdog"), "0", "the watchdog is fed");
     let errors: u32 = fact("error-in-journal").parse().expect("it is a number");
     assert!(errors > 0, "journalctl --priority err shows nothing");
     assert_eq!(fact("socket"), "active");

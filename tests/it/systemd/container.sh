@@ -20,6 +20,9 @@ done
 install -d -o gnt-confd -g gnt-confd /var/lib/ganeti /var/log/ganeti /run/ganeti
 install -o gnt-confd -g gnt-confd -m 600 /share/hmac.key /share/config.data /var/lib/ganeti
 cp /share/ganeti-confd.service /share/ganeti-confd.socket /etc/systemd/system
+# A short interval, so that a watchdog that is not fed acts during the test.
+install -d /etc/systemd/system/ganeti-confd.service.d
+printf '[Service]\nWatchdogSec=10s\n' >/etc/systemd/system/ganeti-confd.service.d/watchdog.conf
 systemctl daemon-reload
 
 pid() { systemctl show --value --property MainPID ganeti-confd.service; }
@@ -90,6 +93,9 @@ fact error-in-journal "$(journalctl --no-pager --output cat --unit ganeti-confd.
 fact socket "$(systemctl is-active ganeti-confd.socket)"
 rm /etc/default/ganeti
 fact recovered "$(confdctl query master)"
+
+fact watchdog "$(journalctl --no-pager --output cat --unit ganeti-confd.service |
+    grep -c 'Watchdog timeout' || true)"
 
 # 4. Stopping the socket unit as well closes the port.
 systemctl stop ganeti-confd.socket ganeti-confd.service
