@@ -81,6 +81,7 @@
 //! * `demo`: sample clusters of any size, and a server for them.
 //! * `node_files`: the paths of Ganeti's files, and reading the two that a client needs.
 //! * `clock`, `printable`: the wall clock; escaping of control characters.
+//! * `remedy`: what to do about a failed system call.
 //! * `testing`: internals for tests and fuzzing.
 //!
 //! A module imports only these others (`tests/it/architecture.rs` checks it):
@@ -89,17 +90,19 @@
 //! clock      ->
 //! json       ->
 //! printable  ->
+//! remedy     ->
 //! protocol   -> json
 //! config     -> json
 //! snapshot   -> json, protocol, config
 //! responder  -> protocol, snapshot
 //! engine     -> clock, protocol, responder
-//! reader     -> printable, protocol, config, snapshot, responder
-//! node_files -> protocol
+//! reader     -> printable, remedy, protocol, config, snapshot, responder
+//! node_files -> remedy, protocol
 //! client     -> clock, json, protocol, node_files
 //! demo       -> protocol, snapshot, responder, engine, client
 //! load       -> clock, json, protocol, client
-//! daemon     -> clock, printable, protocol, snapshot, responder, engine, reader, node_files, demo
+//! daemon     -> clock, printable, remedy, protocol, snapshot, responder, engine, reader
+//! daemon     -> node_files, demo
 //! ctl        -> clock, printable, protocol, node_files, client, demo, load, daemon
 //! testing    -> json, protocol, config, snapshot, engine, reader
 //! ```
@@ -152,6 +155,11 @@ pub mod protocol;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
 pub mod reader;
+#[cfg_attr(
+    not(feature = "daemon"),
+    allow(dead_code, reason = "the client only reads files")
+)]
+mod remedy;
 #[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod responder;

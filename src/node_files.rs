@@ -14,6 +14,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::protocol::{KEY_BYTES_MAX, Key, PORT_DEFAULT};
+use crate::remedy::{Operation, errno_of, remedy};
 
 /// The longest list of master candidates that is read, in bytes: 25,000 IPv6 addresses.
 const CANDIDATES_BYTES_MAX: u64 = 1024 * 1024;
@@ -105,7 +106,8 @@ fn display_key_problem(
         }
         FileProblem::Unreadable(error) => write!(
             f,
-            "HMAC key {path} cannot be read ({error}): make it readable for the user that runs this program"
+            "HMAC key {path} cannot be read ({error}): {}",
+            remedy(Operation::ReadFile, errno_of(error))
         ),
         FileProblem::NotRegular => {
             write!(f, "HMAC key {path} is not a regular file: name one that is")

@@ -5,9 +5,11 @@
 //!
 //! Source: `Ganeti.Runtime.getEnts`, `Ganeti.Runtime.verifyDaemonUser` of version 3.0.2.
 
+use nix::errno::Errno;
 use nix::unistd::{self, Group, Uid, User};
 
 use super::error::Error;
+use crate::remedy::{Operation, limit, reason};
 
 /// The user that confd must run as.
 const CONFD_USER: &str = "gnt-confd";
@@ -33,8 +35,7 @@ const GROUPS: [&str; 8] = [
 pub(super) fn check() -> Result<(), Error> {
     let mut expected = Uid::from_raw(0);
     for name in USERS {
-        let user = User::from_name(name)
-            .map_err(|errno| lookup_failed("user", name, &errno.to_string()))?;
+        let user = User::from_name(name).map_err(|errno| lookup_failed("user", name, errno))?;
         let user = user.ok_or_else(|| missing("user", name))?;
         if name == CONFD_USER {
             expected = user.uid;
@@ -42,12 +43,12 @@ pub(super) fn check() -> Result<(), Error> {
     }
     for name in GROUPS {
         Group::from_name(name)
-            .map_err(|errno| lookup_failed("group", name, &errno.to_string()))?
+            .map_err(|errno| lookup_failed("group", name, errno))?
             .ok_or_else(|| missing("group", name))?;
     }
     let own = unistd::getuid();
     if own != expected {
-        return Err(Error::new(format!(
+        return Err(Error::lasting(format!(
             "started using wrong user ID ({own}), expected {expected} ({CONFD_USER}); \
              start it with daemon-util, or use --no-user-checks"
         )));
@@ -56,14 +57,17 @@ pub(super) fn check() -> Result<(), Error> {
 }
 
 fn missing(kind: &str, name: &str) -> Error {
-    Error::new(format!(
+    Error::lasting(format!(
         "can't find required user/groups: there is no {kind} {name}; \
          create the accounts that Ganeti's package creates, or use --no-user-checks"
     ))
 }
 
-fn lookup_failed(kind: &str, name: &str, error: &str) -> Error {
+fn lookup_failed(kind: &str, name: &str, errno: Errno) -> Error {
+    let remedy = limit(Operation::ReadFile, errno)
+        .unwrap_or("repair the lookup (see: getent), or use --no-user-checks");
     Error::new(format!(
-        "cannot look up the {kind} {name}: {error}; repair the lookup, or use --no-user-checks"
+        "cannot look up the {kind} {name}: {}; {remedy}",
+        reason(errno)
     ))
 }

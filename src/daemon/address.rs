@@ -139,7 +139,7 @@ fn any_address(path: &Path) -> Result<IpAddr, Error> {
     match text.trim() {
         "2" => Ok(Ipv4Addr::UNSPECIFIED.into()),
         "10" => Ok(Ipv6Addr::UNSPECIFIED.into()),
-        other => Err(Error::new(format!(
+        other => Err(Error::lasting(format!(
             "{shown} has the address family {other:?}, which is neither 2 (IPv4) nor 10 (IPv6); \
              restore it with gnt-cluster redist-conf, or use --bind"
         ))),

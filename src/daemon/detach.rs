@@ -18,6 +18,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, dup2_stderr, dup2_stdout, setsid};
 
 use super::error::Error;
+use crate::remedy::{Operation, errno_of};
 
 /// Environment variable of the child; its value is the parent's process ID.
 ///
@@ -40,9 +41,11 @@ pub(super) fn is_child() -> bool {
 ///
 /// The child could not be started, was killed by a signal, or was stopped while it started.
 pub(super) fn start() -> Result<ExitCode, Error> {
-    let failure = |error: &dyn std::fmt::Display| {
+    let failed =
+        |error: io::Error| Error::of_call("cannot detach", Operation::Process, errno_of(&error));
+    let ended = |how: String| {
         Error::new(format!(
-            "cannot detach: {error}; start it with --foreground to see the cause"
+            "cannot detach: {how}; start it with --foreground to see the cause"
         ))
     };
     let mut args = env::args_os();
@@ -54,7 +57,7 @@ pub(super) fn start() -> Result<ExitCode, Error> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|error| failure(&error))?;
+        .map_err(failed)?;
     let mut output = String::new();
     if let Some(mut stdout) = child.stdout.take() {
         // A read error is handled like missing output: the exit status says what happened.
@@ -63,12 +66,12 @@ pub(super) fn start() -> Result<ExitCode, Error> {
     if output == READY {
         return Ok(ExitCode::SUCCESS);
     }
-    let status = child.wait().map_err(|error| failure(&error))?;
+    let status = child.wait().map_err(failed)?;
     match (status.code(), status.signal()) {
         // The daemon exits with 0 before it serves only if it receives a stop signal.
-        (Some(0), _) => Err(failure(&"the daemon was stopped while it started")),
+        (Some(0), _) => Err(ended("the daemon was stopped while it started".into())),
         (Some(code), _) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
-        (None, signal) => Err(failure(&format!(
+        (None, signal) => Err(ended(format!(
             "the daemon was killed by signal {} while it started",
             signal.unwrap_or_default()
         ))),
@@ -81,11 +84,7 @@ pub(super) fn start() -> Result<ExitCode, Error> {
 ///
 /// A system call failed.
 pub(super) fn enter_background() -> Result<(), Error> {
-    let failed = |errno| {
-        Error::new(format!(
-            "cannot detach: {errno}; start it with --foreground"
-        ))
-    };
+    let failed = |errno| Error::of_call("cannot detach", Operation::Process, errno);
     setsid().map_err(failed)?;
     chdir("/").map_err(failed)?;
     umask(Mode::from_bits_truncate(0o077));

@@ -14,7 +14,7 @@ use crate::engine::{self, Sockets};
 ///
 /// The sockets cannot be served, or an option conflicts with them.
 pub(super) fn take(options: &Options) -> Result<Option<Sockets>, Error> {
-    let sockets = engine::take_passed().map_err(|error| Error::new(error.to_string()))?;
+    let sockets = engine::take_passed().map_err(|error| Error::lasting(error.to_string()))?;
     if let Some(sockets) = &sockets {
         check(options, sockets.local_addr(), sockets.count())?;
     }
@@ -24,7 +24,7 @@ pub(super) fn take(options: &Options) -> Result<Option<Sockets>, Error> {
 /// Checks that the options are compatible with `count` sockets at the address `passed`.
 fn check(options: &Options, passed: SocketAddr, count: usize) -> Result<(), Error> {
     let conflict = |what: String, remedy: &str| {
-        Err(Error::new(format!(
+        Err(Error::lasting(format!(
             "the socket unit passes {count} sockets at {passed}, but {what}; {remedy}"
         )))
     };

@@ -33,6 +33,7 @@ use super::error::Error;
 use super::journal;
 use super::options::{LogFormat, Syslog};
 use crate::printable::printable;
+use crate::remedy::{Operation, errno_of};
 
 /// Target of `INFO` events that are logged with the level `NOTICE`, as in syslog.
 pub(super) const NOTICE: &str = "ganeti_confd::notice";
@@ -237,11 +238,8 @@ fn json_line(severity: Severity, message: &str) -> String {
 fn open_file(path: &Path) -> Result<File, Error> {
     let opened = OpenOptions::new().append(true).create(true).open(path);
     opened.map_err(|error| {
-        Error::new(format!(
-            "cannot open the log file {}: {error}; make sure that its directory exists and is \
-             writable for this user",
-            path.display()
-        ))
+        let what = format!("cannot open the log file {}", path.display());
+        Error::of_call(what, Operation::WriteFile, errno_of(&error))
     })
 }
 

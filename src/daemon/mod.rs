@@ -13,9 +13,9 @@
 //! stop workers -> remove pid file
 //! ```
 //!
-//! Invariants: any failure ends the whole process with status 1, so that no part of the daemon runs
-//! without the others; signals are received before the pid file exists; only this module
-//! prints.
+//! Invariants: any failure ends the whole process with the status of `error`, so that no part of
+//! the daemon runs without the others; signals are received before the pid file exists;
+//! only this module prints.
 //!
 //! Source: ganeti-confd(8), `Ganeti.Daemon.genericMain` of version 3.0.2.
 #![forbid(unsafe_code)]
@@ -33,6 +33,7 @@ mod notify;
 mod options;
 mod pid_file;
 mod report;
+mod resources;
 mod self_check;
 mod service;
 mod signals;
@@ -49,6 +50,7 @@ use tracing::info;
 use crate::engine::{self, Sockets};
 use crate::node_files::NodeFiles;
 use crate::reader::Files;
+use crate::remedy::{Operation, errno_of};
 use demo::Demo;
 use error::Error;
 use log::{Log, NOTICE};
@@ -74,7 +76,7 @@ pub fn main() -> ExitCode {
         Ok(Exit::Interrupted) => exit_by_sigint(),
         Err(failure) => {
             print_error(&format!("ganeti-confd: {failure}\n"));
-            ExitCode::FAILURE
+            ExitCode::from(failure.status())
         }
     }
 }
@@ -121,7 +123,8 @@ fn execute(options: &Options) -> Result<Exit, Error> {
         let signals = Signals::catch()?;
         let demo = Demo::create(size, options)?;
         let log = Log::open(log_settings(options, None, true))?;
-        return on_control_plane(&log, serve_demo(&demo, options, signals, &log));
+        let serve = serve_demo(&demo, options, signals, &log);
+        return on_control_plane(&log, options.workers(), serve);
     }
     if !options.no_user_checks {
         accounts::check()?;
@@ -140,7 +143,7 @@ fn execute(options: &Options) -> Result<Exit, Error> {
     }
     let log = Log::open(log_settings(options, Some(paths.log.clone()), !child))?;
     let serve = serve_cluster(&paths, listen, options, signals, &log);
-    on_control_plane(&log, serve)
+    on_control_plane(&log, options.workers(), serve)
 }
 
 /// Where the daemon's sockets come from.
@@ -206,16 +209,20 @@ fn log_settings(options: &Options, file: Option<PathBuf>, foreground: bool) -> l
 /// Runs `serve` on the control plane's runtime: plain tokio, on this thread.
 fn on_control_plane(
     log: &Log,
+    workers: usize,
     serve: impl Future<Output = Result<Exit, Error>>,
 ) -> Result<Exit, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let result = match runtime {
+    let runtime = || {
+        resources::check(workers)?;
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().map_err(|error| {
+            let what = "cannot start the control plane";
+            Error::of_call(what, Operation::Other, errno_of(&error))
+        })
+    };
+    let result = match runtime() {
         Ok(runtime) => runtime.block_on(serve),
-        Err(error) => Err(Error::new(format!(
-            "cannot start the control plane: {error}"
-        ))),
+        Err(failure) => Err(failure),
     };
     result.inspect_err(|failure| log.record(failure))
 }
@@ -273,16 +280,7 @@ async fn serve_cluster(
 /// Adds the address and a remedy to an error of [`engine::bind`].
 fn bound(sockets: io::Result<Sockets>, address: SocketAddr) -> Result<Sockets, Error> {
     sockets.map_err(|error| {
-        let remedy = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                "stop the process that uses this port (see: ss -ulpn), or use another --port"
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                "use an address of this host for --bind (see: ip address)"
-            }
-            io::ErrorKind::PermissionDenied => "use a --port above 1023, or start it as root",
-            _ => "use another --bind or --port",
-        };
-        Error::new(format!("cannot bind UDP {address}: {error}; {remedy}"))
+        let what = format!("cannot bind UDP {address}");
+        Error::of_call(what, Operation::Bind, errno_of(&error))
     })
 }

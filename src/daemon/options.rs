@@ -15,6 +15,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
 
 use super::address;
+use super::error::STATUS_LASTING;
 use crate::engine::EngineKind;
 use crate::reader::KeepLastGood;
 
@@ -53,9 +54,11 @@ Signals:
   QUIT       ignored
 
 Exit status:
-  0  success; without --foreground: the daemon is serving
-  1  an invalid value, or the daemon cannot start or has failed
-  2  an unknown option, or a missing value
+  0   success; without --foreground: the daemon is serving
+  1   an invalid value, the wrong user, an unusable key or file, or a limit that is too low: another
+      start does not help; with --check: a file cannot be served
+  2   an unknown option, or a missing value: another start does not help
+  75  another failure, such as a port in use, or no memory: another start may help
 
 The user check: the daemon must run as gnt-confd, and the accounts of Ganeti's daemons must exist.";
 
@@ -336,7 +339,7 @@ fn usage_error(error: &clap::Error) -> UsageError {
     let option = option.split([' ', '=', '[']).next().unwrap_or_default();
     let one_line = |text: String| UsageError {
         text: format!("ganeti-confd: {text}\n"),
-        status: 1,
+        status: STATUS_LASTING,
     };
     match error.kind() {
         ErrorKind::ValueValidation => {

@@ -17,6 +17,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 use super::error::Error;
+use crate::remedy::{Operation, errno_of};
 
 /// Attempts to open and lock the file, if other daemons remove it between our open and our lock.
 const ATTEMPTS_MAX: usize = 10;
@@ -35,29 +36,29 @@ impl PidFile {
     ///
     /// Another process has locked the file, or it cannot be opened, locked or written.
     pub(super) fn create(path: &Path) -> Result<Self, Error> {
-        let failure = |what: &str, error: &dyn std::fmt::Display| {
-            Error::new(format!(
-                "cannot {what} the pid file {}: {error}; make sure that its directory exists and is \
-                 writable for this user",
-                path.display()
-            ))
+        let failed = |what: &str, errno: Errno| {
+            let what = format!("cannot {what} the pid file {}", path.display());
+            Error::of_call(what, Operation::WriteFile, errno)
         };
         for _ in 0..ATTEMPTS_MAX {
-            let file = open(path).map_err(|error| failure("open", &error))?;
+            let file = open(path).map_err(|error| failed("open", errno_of(&error)))?;
             match lock(&file) {
                 Ok(()) => {}
                 Err(Errno::EAGAIN | Errno::EACCES) => return Err(already_running(path, &file)),
-                Err(errno) => return Err(failure("lock", &errno)),
+                Err(errno) => return Err(failed("lock", errno)),
             }
             // If the previous daemon removed the file before we locked it, the lock excludes
             // nobody.
             if is_at(&file, path) {
-                write_pid(&file).map_err(|error| failure("write", &error))?;
+                write_pid(&file).map_err(|error| failed("write", errno_of(&error)))?;
                 let path = path.to_owned();
                 return Ok(Self { path, file });
             }
         }
-        Err(failure("keep", &"other processes keep removing it"))
+        Err(Error::new(format!(
+            "cannot keep the pid file {}: other processes keep removing it; stop them",
+            path.display()
+        )))
     }
 }
 
@@ -85,9 +86,10 @@ fn write_pid(mut file: &File) -> io::Result<()> {
     writeln!(file, "{}", std::process::id())
 }
 
-/// Whether `path` still names this open file.
+/// Whether `path` still names this open file. As in the reference, it may be a symbolic link to it;
+/// the link is then removed at the end, and the file remains.
 fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::symlink_metadata(path)) {
+    match (file.metadata(), fs::metadata(path)) {
         (Ok(opened), Ok(named)) => (opened.dev(), opened.ino()) == (named.dev(), named.ino()),
         _ => false,
     }

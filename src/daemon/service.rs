@@ -3,7 +3,6 @@
 //! Signals act during the start as well. The workers are started on a thread of their own, so that
 //! a kernel that never answers cannot keep the control plane from handling signals.
 
-use std::io;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
-use super::error::Error;
+use super::error::{Error, STATUS_PASSING};
 use super::log::Log;
 use super::options::Options;
 use super::report::{self, Report};
@@ -24,6 +23,7 @@ use super::signals::{SignalRequest, Signals};
 use super::{Exit, notify, self_check, watchdog};
 use crate::engine::{self, EngineKind, Sockets, Workers};
 use crate::reader::{Files, Io, Reader, SharedStatus};
+use crate::remedy::{Operation, errno_of};
 use crate::responder::{ReplayTable, Responder, Served};
 
 /// Time in which the daemon must answer its own pings at the start.
@@ -75,9 +75,9 @@ impl Service {
     }
 
     async fn serving(sockets: Sockets, options: &Options, files: Files) -> Result<Self, Error> {
-        let failed = |error: &dyn std::fmt::Display| Error::new(error.to_string());
         let mut reader = Reader::new(files, Io::Uring);
-        let first = reader.first_load().await.map_err(|error| failed(&error))?;
+        let first = reader.first_load().await;
+        let first = first.map_err(|error| Error::of_key(&error))?;
         let served = Arc::new(ArcSwap::from_pointee(first));
         let replays = options
             .replay_protection()
@@ -89,7 +89,7 @@ impl Service {
         let (address, count) = (workers.local_addr(), workers.counters().len());
         self_check::ask(address, count, &served, SELF_CHECK_MAX)
             .await
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| Error::new(error.to_string()))?;
         info!(
             "Serving {address}/udp, {count} workers, engine {}",
             workers.kind()
@@ -117,7 +117,7 @@ impl Service {
         report.log_growth(workers.counters());
         if let Err(error) = self.workers.stop() {
             error!("A worker did not stop: {error}");
-            return Exit::Code(ExitCode::FAILURE);
+            return Exit::Code(ExitCode::from(STATUS_PASSING));
         }
         exit
     }
@@ -143,15 +143,18 @@ async fn start_workers(
         // If nobody waits any more, this stops the workers.
         let _ = sender.send(engine::start(sockets, kind, &served, responder));
     };
-    let failed =
-        |error: &dyn std::fmt::Display| Error::new(format!("cannot start the workers: {error}"));
     thread::Builder::new()
         .name("confd-start".into())
         .spawn(start)
-        .map_err(|error: io::Error| failed(&error))?;
+        .map_err(|error| {
+            let what = "cannot start the thread that starts the workers";
+            Error::of_call(what, Operation::Thread, errno_of(&error))
+        })?;
     match started.await {
         Ok(workers) => workers.map_err(|error| Error::new(error.to_string())),
-        Err(_) => Err(failed(&"an internal error, please report it")),
+        Err(_) => Err(Error::new(
+            "cannot start the workers: an internal error, please report it",
+        )),
     }
 }
 
@@ -178,7 +181,7 @@ async fn control_loop(
             },
             reason = &mut failure => {
                 error!("Stopping: a worker failed: {reason}");
-                return Exit::Code(ExitCode::FAILURE);
+                return Exit::Code(ExitCode::from(STATUS_PASSING));
             }
             _ = ticks.tick() => {
                 report.log_growth(workers.counters());

@@ -15,6 +15,7 @@ use nix::sys::signal::{SigSet, Signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::error::Error;
+use crate::remedy::{Operation, errno_of};
 
 /// Time from a request to stop until the process is ended without further steps. The regular end
 /// takes milliseconds.
@@ -58,15 +59,19 @@ impl Signals {
     pub(super) fn catch() -> Result<Self, Error> {
         let mut set = SigSet::empty();
         RECEIVED.into_iter().for_each(|signal| set.add(signal));
-        let failed = |error: &dyn std::fmt::Display| {
-            Error::new(format!("cannot start the thread for signals: {error}"))
+        let failed = |errno| {
+            Error::of_call(
+                "cannot start the thread for signals",
+                Operation::Thread,
+                errno,
+            )
         };
-        set.thread_block().map_err(|error| failed(&error))?;
+        set.thread_block().map_err(failed)?;
         let (sender, requests) = unbounded_channel();
         thread::Builder::new()
             .name("confd-signals".into())
             .spawn(move || receive(set, &sender))
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| failed(errno_of(&error)))?;
         Ok(Self(requests))
     }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::file::{self, ReadError};
 use crate::protocol::{KEY_BYTES_MAX, Key};
+use crate::remedy::{Operation, lasts, reason, remedy};
 
 /// Error of loading the key. `Display` prints one line that names the file and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +60,9 @@ impl fmt::Display for KeyError {
                 ReadError::Stat(errno) | ReadError::Open(errno) | ReadError::Read(errno),
             ) => write!(
                 f,
-                "HMAC key {path} cannot be read ({}): make it readable for the user that runs this program",
-                errno.desc()
+                "HMAC key {path} cannot be read ({}): {}",
+                reason(errno),
+                remedy(Operation::ReadFile, errno)
             ),
         }
     }
@@ -73,6 +75,20 @@ impl KeyError {
         Self {
             path: path.to_owned(),
             why: Why::Unreadable(why),
+        }
+    }
+
+    /// Whether the error lasts until somebody changes the key file or a limit.
+    pub(crate) fn lasts(&self) -> bool {
+        match self.why {
+            Why::Unreadable(ReadError::Changing) => false,
+            Why::Unreadable(
+                ReadError::Stat(errno) | ReadError::Open(errno) | ReadError::Read(errno),
+            ) => lasts(errno),
+            Why::Empty
+            | Why::Unreadable(
+                ReadError::Directory | ReadError::NotRegular | ReadError::TooLong { .. },
+            ) => true,
         }
     }
 }
@@ -153,5 +169,10 @@ mod tests {
             error.to_string(),
             "HMAC key /k cannot be read (Permission denied): make it readable for the user that runs this program"
         );
+        assert!(error.lasts());
+        let error =
+            KeyError::unreadable(Path::new("/k"), ReadError::Open(nix::errno::Errno::ENFILE));
+        assert!(error.to_string().contains("fs.file-max"), "{error}");
+        assert!(!error.lasts());
     }
 }

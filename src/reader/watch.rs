@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 
 use super::schedule::Hint;
+use crate::remedy::{Operation, errno_of, reason, remedy};
 
 const MASK: WatchMask = WatchMask::CREATE
     .union(WatchMask::MOVED_TO)
@@ -63,9 +64,11 @@ impl Watch {
     pub(super) fn new(paths: Vec<PathBuf>) -> Self {
         let inotify = Inotify::init()
             .inspect_err(|e| {
+                let errno = errno_of(e);
                 tracing::warn!(
-                    "Cannot watch for changes ({e}; is fs.inotify.max_user_instances too low?), \
-                     polling several times a second instead"
+                    "Cannot watch for changes ({}; {}), polling several times a second instead",
+                    reason(errno),
+                    remedy(Operation::WatchInstance, errno)
                 );
             })
             .ok();
@@ -99,7 +102,11 @@ impl Watch {
         for (file, path) in self.paths.iter().enumerate() {
             let mut add = |path: &Path| match watch_place(&mut watches, path, file) {
                 Ok(place) => places.push(place),
-                Err(e) => watch_error = Some(format!("{}: {e}", path.display())),
+                Err(e) => {
+                    let errno = errno_of(&e);
+                    let remedy = remedy(Operation::WatchDirectory, errno);
+                    watch_error = Some(format!("{}: {}; {remedy}", path.display(), reason(errno)));
+                }
             };
             add(path);
             // A link is resolved after it is watched, so that every later change of it is an event.

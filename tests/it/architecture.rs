@@ -487,17 +487,19 @@ fn this_crate() -> Crate {
     Crate::read(files.iter().map(|(file, text)| (file.as_path(), *text)))
 }
 
-/// Reads a table of lines such as `client -> protocol, json`. Other lines are ignored.
+/// Reads a table of lines such as `client -> protocol, json`, of which a module may have several.
+/// Other lines are ignored.
 fn allowed_imports(table: &str) -> BTreeMap<String, BTreeSet<String>> {
-    let row = |line: &str| {
+    let rows = table.lines().filter_map(|line| {
         let (module, imports) = line.trim_start_matches("//!").split_once(" ->")?;
         let words = imports.split([',', ' ']).filter(|word| !word.is_empty());
-        Some((
-            module.trim().to_owned(),
-            words.map(str::to_owned).collect::<BTreeSet<_>>(),
-        ))
-    };
-    table.lines().filter_map(row).collect()
+        Some((module.trim().to_owned(), words.map(str::to_owned)))
+    });
+    let mut allowed = BTreeMap::<_, BTreeSet<_>>::new();
+    for (module, imports) in rows {
+        allowed.entry(module).or_default().extend(imports);
+    }
+    allowed
 }
 
 /// Fails with one line for each file and rule that it breaks.
