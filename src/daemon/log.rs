@@ -13,12 +13,12 @@
 //! priority.
 
 use std::fmt::{self, Write as _};
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::errno::Errno;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, info};
 use tracing_subscriber::filter::Targets;
@@ -31,9 +31,10 @@ use tracing_subscriber::{Layer, Registry};
 
 use super::error::Error;
 use super::journal;
+use super::log_file::{LogFile, Missing};
 use super::options::{LogFormat, Syslog};
 use crate::printable::printable;
-use crate::remedy::{Operation, errno_of};
+use crate::remedy::{self, Operation, errno_of};
 
 /// Target of `INFO` events that are logged with the level `NOTICE`, as in syslog.
 pub(super) const NOTICE: &str = "ganeti_confd::notice";
@@ -63,7 +64,7 @@ pub(super) struct Log(Arc<Sinks>);
 #[derive(Debug)]
 struct Sinks {
     settings: LogSettings,
-    file: Mutex<Option<File>>,
+    file: Mutex<Option<LogFile>>,
     syslog: Option<UnixDatagram>,
     /// Whether the journal receives the events instead of standard error.
     journal: bool,
@@ -77,7 +78,7 @@ impl Log {
     ///
     /// The file cannot be opened, or no syslog daemon or no journal listens.
     pub(super) fn open(settings: LogSettings) -> Result<Self, Error> {
-        let file = settings.file().map(open_file).transpose()?;
+        let file = settings.file().map(LogFile::open).transpose()?;
         let syslog = match settings.syslog {
             Syslog::No => None,
             Syslog::Yes | Syslog::Only => Some(open_syslog()?),
@@ -121,12 +122,13 @@ impl Log {
     ///
     /// The file cannot be opened.
     pub(super) fn reopen(&self) -> Result<(), Error> {
-        if let Some(path) = self.0.settings.file() {
-            let file = open_file(path)?;
+        if let Some(path) = self.0.settings.file()
+            && let Some(file) = &mut *self.file()
+        {
+            file.reopen(path)?;
             if !self.0.settings.foreground {
-                super::detach::redirect(&file);
+                super::detach::redirect(file.file());
             }
-            *self.file() = Some(file);
         }
         Ok(())
     }
@@ -137,7 +139,7 @@ impl Log {
         if let Some(file) = &*self.file()
             && !self.0.settings.foreground
         {
-            super::detach::ready(file);
+            super::detach::ready(file.file());
         }
     }
 
@@ -146,21 +148,18 @@ impl Log {
         self.write(Severity::Error, &failure.to_string(), false);
     }
 
-    fn file(&self) -> MutexGuard<'_, Option<File>> {
+    fn file(&self) -> MutexGuard<'_, Option<LogFile>> {
         self.0.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, severity: Severity, message: &str, to_stderr: bool) {
         let message = printable(message);
-        let line = match self.0.settings.format {
-            Some(LogFormat::Json) => json_line(severity, &message),
-            _ => text_line(severity, &message),
-        };
-        // Errors are ignored: a full disk must not stop the daemon.
+        let line = self.line(severity, &message);
+        // A full disk does not stop the daemon.
         if self.0.settings.syslog != Syslog::Only
             && let Some(file) = &mut *self.file()
         {
-            let _ = file.write_all(line.as_bytes());
+            file.append(&line, |missing| self.missing_line(missing));
         }
         if to_stderr && self.0.settings.foreground && !self.0.journal {
             let _ = io::stderr().write_all(line.as_bytes());
@@ -176,6 +175,28 @@ impl Log {
             // Sent by name each time, because the syslog daemon may have been restarted.
             let _ = socket.send_to(datagram.as_bytes(), SYSLOG_SOCKET);
         }
+    }
+}
+
+impl Log {
+    /// The line of an event in the format of the log.
+    fn line(&self, severity: Severity, message: &str) -> String {
+        match self.0.settings.format {
+            Some(LogFormat::Json) => json_line(severity, message),
+            _ => text_line(severity, message),
+        }
+    }
+
+    /// The line that replaces those that could not be written.
+    fn missing_line(&self, missing: &Missing) -> String {
+        let reason = missing.error.as_ref().map_or(Errno::EIO, errno_of);
+        let message = format!(
+            "{} lines are missing here, because the log file could not be written: {}; {}",
+            missing.lines,
+            remedy::reason(reason),
+            remedy::remedy(Operation::WriteFile, reason)
+        );
+        self.line(Severity::Warning, &message)
     }
 }
 
@@ -233,14 +254,6 @@ fn json_line(severity: Severity, message: &str) -> String {
         "message": message,
     });
     format!("{object}\n")
-}
-
-fn open_file(path: &Path) -> Result<File, Error> {
-    let opened = OpenOptions::new().append(true).create(true).open(path);
-    opened.map_err(|error| {
-        let what = format!("cannot open the log file {}", path.display());
-        Error::of_call(what, Operation::WriteFile, errno_of(&error))
-    })
 }
 
 fn open_syslog() -> Result<UnixDatagram, Error> {

@@ -29,6 +29,7 @@ mod error;
 mod journal;
 mod listen_fds;
 mod log;
+mod log_file;
 mod notify;
 mod options;
 mod pid_file;
@@ -114,6 +115,10 @@ fn execute(options: &Options) -> Result<Exit, Error> {
         let _ = io::stdout().write_all(text.as_bytes());
         return Ok(Exit::Code(ExitCode::SUCCESS));
     }
+    let child = detach::is_child();
+    if child {
+        detach::close_inherited();
+    }
     let paths = Paths::from_environment(options);
     if options.check {
         return Ok(Exit::Code(check::check(&paths.files)));
@@ -133,7 +138,6 @@ fn execute(options: &Options) -> Result<Exit, Error> {
         Some(sockets) => Listen::Passed(sockets),
         None => Listen::At(address::choose(options.bind, options.port, &paths.family)?),
     };
-    let child = detach::is_child();
     if !options.foreground && !child {
         return detach::start().map(Exit::Code);
     }

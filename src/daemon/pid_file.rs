@@ -42,6 +42,12 @@ impl PidFile {
         };
         for _ in 0..ATTEMPTS_MAX {
             let file = open(path).map_err(|error| failed("open", errno_of(&error)))?;
+            if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+                return Err(Error::lasting(format!(
+                    "cannot use the pid file {}: it is not a regular file; remove it",
+                    path.display()
+                )));
+            }
             match lock(&file) {
                 Ok(()) => {}
                 Err(Errno::EAGAIN | Errno::EACCES) => return Err(already_running(path, &file)),
@@ -78,6 +84,8 @@ fn open(path: &Path) -> io::Result<File> {
         .create(true)
         .truncate(false)
         .mode(0o600)
+        // Without O_NONBLOCK, opening a device can wait.
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)
 }
 
@@ -152,6 +160,29 @@ mod tests {
         fs::write(&path, "1\n").unwrap();
         drop(pid_file);
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
+    }
+
+    #[test]
+    fn a_symbolic_link_is_followed_and_then_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, target) = (dir.path().join("pid"), dir.path().join("target"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let pid_file = PidFile::create(&link).unwrap();
+        let own = format!("{}\n", std::process::id());
+        assert_eq!(fs::read_to_string(&target).unwrap(), own);
+        drop(pid_file);
+        assert!(fs::symlink_metadata(&link).is_err());
+        assert_eq!(fs::read_to_string(&target).unwrap(), own);
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let failure = PidFile::create(&path).unwrap_err().to_string();
+        assert!(failure.contains("it is not a regular file"), "{failure}");
+        assert!(path.exists());
     }
 
     #[test]

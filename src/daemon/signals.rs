@@ -21,8 +21,10 @@ use crate::remedy::{Operation, errno_of};
 /// takes milliseconds.
 const STOP_MAX: Duration = Duration::from_millis(900);
 
-/// The signals that are received. SIGQUIT has no effect.
-const RECEIVED: [Signal; 6] = [
+/// The signals that are received. SIGQUIT has no effect. Nor has SIGXFSZ, so that a log file at the
+/// limit of a file's size does not end the daemon.
+const RECEIVED: [Signal; 7] = [
+    Signal::SIGXFSZ,
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGHUP,

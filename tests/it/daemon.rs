@@ -2,6 +2,7 @@
 //! each with its own root directory.
 
 mod limits;
+mod log;
 mod port;
 
 use std::fs;
@@ -508,6 +509,27 @@ fn in_the_background_it_detaches_from_the_caller() {
     assert_eq!(daemon.stop(Signal::SIGTERM), WaitStatus::Exited(pid, 0));
     assert!(!root.pid_file().exists());
     assert!(root.log().contains("daemon shutdown"));
+}
+
+#[test]
+fn in_the_background_it_has_no_descriptor_of_the_caller() {
+    let root = Root::new();
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
+    let lock = root.path("lock");
+    // The shell's descriptors 5 and 250 are a lock and a pipe; whoever reads the pipe sees its end.
+    let script = "exec 5>\"$0\"; exec 250>&1; exec \"$@\" >/dev/null";
+    let mut command = root.command("bash", &["-c", script]);
+    command.arg(&lock).arg(BINARY).args(&FOREGROUND[1..]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let pid = fs::read_to_string(root.pid_file()).unwrap();
+    let daemon = Detached(Pid::from_raw(pid.trim_end().parse().unwrap()));
+    for entry in fs::read_dir(daemon.proc("fd")).unwrap() {
+        let target = fs::read_link(entry.unwrap().path()).unwrap_or_default();
+        assert_ne!(target, lock);
+    }
+    assert!(!daemon.proc("fd/250").exists());
+    daemon.stop(Signal::SIGTERM);
 }
 
 /// Waits for a condition that no event reports.
