@@ -33,10 +33,13 @@ pub(super) const fn equal_ascii(word: u64, byte: u8) -> u64 {
 }
 
 /// Marks the bytes of `word` that a JSON string can hold only as escapes: quotes, backslashes and
-/// control characters. Exact up to the first match only, as [`first_equal`].
+/// control characters. Exact up to the first match only, as [`first_equal`]. No byte that is not
+/// ASCII is marked.
 pub(super) const fn first_special(word: u64) -> u64 {
-    let control = word.wrapping_sub(splat(0x20)) & !word & HIGH_BITS;
-    control | first_equal(word, b'"') | first_equal(word, b'\\')
+    let control = word.wrapping_sub(splat(0x20));
+    let quote = (word ^ splat(b'"')).wrapping_sub(splat(1));
+    let backslash = (word ^ splat(b'\\')).wrapping_sub(splat(1));
+    (control | quote | backslash) & !word & HIGH_BITS
 }
 
 #[cfg(test)]

@@ -80,59 +80,74 @@ pub(crate) struct Unescaped {
     pub(crate) has_surrogates: bool,
 }
 
+/// Bytes after an escape that are read one by one. Reading a word costs as much as reading four.
+const BYTES_MAX: u32 = 4;
+
 /// Unescapes a string from its byte at `start` to its closing quote, in place: any string that
 /// RFC 8259 allows, in UTF-8. `None` for anything else.
+///
+/// `text` must extend at least seven bytes past the closing quote; their content is ignored, and may
+/// be changed.
 ///
 /// The cost is linear in the string's length, with a small factor for every input.
 pub(crate) fn unescape_in_place(text: &mut [u8], start: usize) -> Option<Unescaped> {
     let (mut from, mut to) = (start, start);
     let mut seen = 0;
     let mut has_surrogates = false;
-    loop {
-        // The bytes before the next quote, backslash or control character, eight at a time.
-        if let Some(&word) = text.get(from..)?.first_chunk() {
-            step(1);
-            let bytes = u64::from_le_bytes(word);
-            let special = first_special(bytes);
-            let len = (special.trailing_zeros() / 8) as usize;
-            // All eight are written if that does not change one that is still to be read.
-            if from - to >= 8 - len {
-                seen |= bytes & (special ^ special.wrapping_sub(1));
-                *text.get_mut(to..)?.first_chunk_mut()? = word;
-                (from, to) = (from + len, to + len);
-                if special == 0 {
-                    continue;
+    'string: loop {
+        step(1);
+        // The bytes before the next quote, backslash or control character: up to eight.
+        let window = text.get_mut(to..from + 8)?;
+        let word = *window.last_chunk()?;
+        let bytes = u64::from_le_bytes(word);
+        let special = first_special(bytes);
+        let len = (special.trailing_zeros() / 8) as usize;
+        // Bytes that are marked are ASCII.
+        seen |= bytes & special.wrapping_sub(1);
+        if window.len() >= 16 - len {
+            *window.first_chunk_mut()? = word;
+        } else {
+            // A whole word would change bytes that are still to be read. As each escape widens the
+            // gap, this occurs at most eight times.
+            text.copy_within(from..from + len, to);
+        }
+        (from, to) = (from + len, to + len);
+        if special == 0 {
+            continue;
+        }
+        // Escapes are often close together: the next few bytes are read one by one.
+        let mut plain = 0;
+        loop {
+            match *text.get(from)? {
+                b'\\' => {
+                    step(1);
+                    let next = *text.get(from + 1)?;
+                    let unescaped = SHORT_ESCAPES[usize::from(next)];
+                    if unescaped != 0 {
+                        text[to] = unescaped;
+                        (from, to) = (from + 2, to + 1);
+                    } else {
+                        let (character, len) = unicode_escape(&text[from..])?;
+                        has_surrogates |= len == SURROGATES;
+                        to += encode(character, text.get_mut(to..from + len)?)?;
+                        from += len;
+                    }
+                    plain = 0;
+                }
+                b'"' | 0..0x20 => break 'string,
+                _ if plain == BYTES_MAX => break,
+                byte => {
+                    step(1);
+                    seen |= u64::from(byte);
+                    text[to] = byte;
+                    (from, to) = (from + 1, to + 1);
+                    plain += 1;
                 }
             }
         }
-        let mut byte = *text.get(from)?;
-        while byte == b'\\' {
-            step(1);
-            let next = *text.get(from + 1)?;
-            let unescaped = SHORT_ESCAPES[usize::from(next)];
-            if unescaped != 0 {
-                text[to] = unescaped;
-                (from, to) = (from + 2, to + 1);
-            } else {
-                let (character, len) = unicode_escape(&text[from..])?;
-                has_surrogates |= len == SURROGATES;
-                to += encode(character, text.get_mut(to..from + len)?)?;
-                from += len;
-            }
-            byte = *text.get(from)?;
-        }
-        match byte {
-            b'"' => break,
-            0..0x20 => return None,
-            // The word that starts here is written next, as far as it is plain.
-            _ if from - to >= 8 && text.len() - from >= 8 => {}
-            _ => {
-                step(1);
-                seen |= u64::from(byte);
-                text[to] = byte;
-                (from, to) = (from + 1, to + 1);
-            }
-        }
+    }
+    if text[from] != b'"' {
+        return None;
     }
     Some(Unescaped {
         quote: from,
@@ -149,7 +164,7 @@ fn is_ascii(text: &[u8], seen: u64) -> Option<bool> {
         return Some(true);
     }
     step(text.len());
-    std::str::from_utf8(text).ok().map(|_| false)
+    simdutf8::basic::from_utf8(text).ok().map(|_| false)
 }
 
 /// The characters that follow a backslash in an escape sequence of two characters, with the
@@ -232,7 +247,7 @@ mod tests {
     fn check(content: &[u8]) -> bool {
         let quoted = [b"\"", content, b"\""].concat();
         let expected = serde_json::from_slice::<String>(&quoted).ok();
-        let mut text = quoted.clone();
+        let mut text = [&*quoted, b"\"\"\"\"\"\"\""].concat();
         let ours = unescape_in_place(&mut text, 1).filter(|ours| ours.quote == quoted.len() - 1);
         let shown = content.escape_ascii();
         let string = ours.map(|ours| &text[1..ours.end]);

@@ -211,8 +211,7 @@ impl<'t> Cursor<'t> {
     /// A string from its byte at `start` on.
     #[cold]
     fn rest_of_string(&mut self, start: usize) -> Option<AnyString> {
-        let text = self.text.get_mut(..self.len)?;
-        let string = json::unescape_in_place(text, start)?;
+        let string = json::unescape_in_place(self.text, start)?;
         self.at = string.quote + 1;
         Some(AnyString {
             span: span(start, string.end),

@@ -162,7 +162,7 @@ impl Argument {
     }
 
     fn query(self, text: &[u8]) -> Option<Query<'_>> {
-        let string = |span: Span| std::str::from_utf8(span.of(text)).ok();
+        let string = |span: Span| simdutf8::basic::from_utf8(span.of(text)).ok();
         Some(match self {
             Self::Empty => Query::Empty,
             Self::Plain(span) => Query::Plain(string(span)?),
