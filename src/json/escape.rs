@@ -23,6 +23,10 @@ const CHUNK: usize = 64;
 /// other control characters. All other bytes are copied, including DEL, `/` and bytes that are not
 /// ASCII.
 pub(crate) fn escape(bytes: &[u8], out: &mut impl Sink) {
+    if bytes.len() < 8 {
+        // Testing these for the need of an escape costs more than it saves.
+        return escape_bytewise(bytes, out);
+    }
     let (chunks, rest) = bytes.as_chunks::<CHUNK>();
     for chunk in chunks.iter().map(<[u8; CHUNK]>::as_slice).chain([rest]) {
         if has_special(chunk) {

@@ -80,81 +80,119 @@ pub(crate) struct Unescaped {
     pub(crate) has_surrogates: bool,
 }
 
-/// Bytes after an escape that are read one by one. Reading a word costs as much as reading four.
-const BYTES_MAX: u32 = 4;
-
 /// Unescapes a string from its byte at `start` to its closing quote, in place: any string that
 /// RFC 8259 allows, in UTF-8. `None` for anything else.
 ///
-/// `text` must extend at least seven bytes past the closing quote; their content is ignored, and may
-/// be changed.
+/// `text` must extend at least seven bytes past the closing quote; their content is ignored, and
+/// may be changed.
 ///
 /// The cost is linear in the string's length, with a small factor for every input.
 pub(crate) fn unescape_in_place(text: &mut [u8], start: usize) -> Option<Unescaped> {
-    let (mut from, mut to) = (start, start);
-    let mut seen = 0;
-    let mut has_surrogates = false;
-    'string: loop {
-        step(1);
-        // The bytes before the next quote, backslash or control character: up to eight.
-        let window = text.get_mut(to..from + 8)?;
-        let word = *window.last_chunk()?;
-        let bytes = u64::from_le_bytes(word);
-        let special = first_special(bytes);
-        let len = (special.trailing_zeros() / 8) as usize;
-        // Bytes that are marked are ASCII.
-        seen |= bytes & special.wrapping_sub(1);
-        if window.len() >= 16 - len {
-            *window.first_chunk_mut()? = word;
-        } else {
-            // A whole word would change bytes that are still to be read. As each escape widens the
-            // gap, this occurs at most eight times.
-            text.copy_within(from..from + len, to);
-        }
-        (from, to) = (from + len, to + len);
-        if special == 0 {
-            continue;
-        }
-        // Escapes are often close together: the next few bytes are read one by one.
+    let mut string = InPlace {
+        text,
+        from: start,
+        to: start,
+        seen: 0,
+        has_surrogates: false,
+    };
+    while !string.bytes()? {
+        string.words()?;
+    }
+    let unescaped = &string.text[start..string.to];
+    Some(Unescaped {
+        quote: string.from,
+        end: string.to,
+        is_ascii: is_ascii(unescaped, string.seen)?,
+        has_surrogates: string.has_surrogates,
+    })
+}
+
+/// Plain bytes that are read one by one. Escapes are often close together, and reading a word costs
+/// as much as reading three bytes.
+const BYTES_MAX: u32 = 8;
+
+/// A string while it is unescaped in place.
+struct InPlace<'t> {
+    text: &'t mut [u8],
+    /// The next byte to be read.
+    from: usize,
+    /// Where the next byte is written: never after `from`.
+    to: usize,
+    /// Has a high bit if any byte that was read has one.
+    seen: u64,
+    has_surrogates: bool,
+}
+
+impl InPlace<'_> {
+    /// Reads bytes and escapes one by one, until [`BYTES_MAX`] plain bytes were read without an
+    /// escape. Returns whether the closing quote is next.
+    #[inline(always)]
+    fn bytes(&mut self) -> Option<bool> {
         let mut plain = 0;
         loop {
-            match *text.get(from)? {
-                b'\\' => {
-                    step(1);
-                    let next = *text.get(from + 1)?;
-                    let unescaped = SHORT_ESCAPES[usize::from(next)];
-                    if unescaped != 0 {
-                        text[to] = unescaped;
-                        (from, to) = (from + 2, to + 1);
-                    } else {
-                        let (character, len) = unicode_escape(&text[from..])?;
-                        has_surrogates |= len == SURROGATES;
-                        to += encode(character, text.get_mut(to..from + len)?)?;
-                        from += len;
-                    }
-                    plain = 0;
+            let byte = *self.text.get(self.from)?;
+            if IS_PLAIN[usize::from(byte)] {
+                if plain == BYTES_MAX {
+                    return Some(false);
                 }
-                b'"' | 0..0x20 => break 'string,
-                _ if plain == BYTES_MAX => break,
-                byte => {
-                    step(1);
-                    seen |= u64::from(byte);
-                    text[to] = byte;
-                    (from, to) = (from + 1, to + 1);
-                    plain += 1;
-                }
+                step(1);
+                self.seen |= u64::from(byte);
+                self.text[self.to] = byte;
+                (self.from, self.to) = (self.from + 1, self.to + 1);
+                plain += 1;
+            } else if byte == b'\\' {
+                self.escape()?;
+                plain = 0;
+            } else {
+                // A control character is not allowed.
+                return (byte == b'"').then_some(true);
             }
         }
     }
-    if text[from] != b'"' {
-        return None;
+
+    /// Reads one escape.
+    #[inline(always)]
+    fn escape(&mut self) -> Option<()> {
+        step(1);
+        let next = *self.text.get(self.from + 1)?;
+        let unescaped = SHORT_ESCAPES[usize::from(next)];
+        if unescaped != 0 {
+            self.text[self.to] = unescaped;
+            (self.from, self.to) = (self.from + 2, self.to + 1);
+            return Some(());
+        }
+        let (character, len) = unicode_escape(&self.text[self.from..])?;
+        self.has_surrogates |= len == SURROGATES;
+        let free = self.text.get_mut(self.to..self.from + len)?;
+        self.to += encode(character, free)?;
+        self.from += len;
+        Some(())
     }
-    Some(Unescaped {
-        quote: from,
-        end: to,
-        is_ascii: is_ascii(&text[start..to], seen)?,
-        has_surrogates,
-    })
+
+    /// Reads words, up to the first one that has a byte which is not plain, and the plain bytes
+    /// before that one.
+    #[inline(always)]
+    fn words(&mut self) -> Option<()> {
+        loop {
+            step(1);
+            let window = self.text.get_mut(self.to..self.from + 8)?;
+            let word = *window.last_chunk()?;
+            let bytes = u64::from_le_bytes(word);
+            let special = first_special(bytes);
+            let len = (special.trailing_zeros() / 8) as usize;
+            // A whole word is written if that does not change bytes that are still to be read.
+            if window.len() < 16 - len {
+                return Some(());
+            }
+            *window.first_chunk_mut()? = word;
+            // Bytes that are marked are ASCII.
+            self.seen |= bytes & special.wrapping_sub(1);
+            (self.from, self.to) = (self.from + len, self.to + len);
+            if special != 0 {
+                return Some(());
+            }
+        }
+    }
 }
 
 /// Whether the unescaped `text` is ASCII, `None` if it is not UTF-8. `seen` has a high bit if any
@@ -166,6 +204,19 @@ fn is_ascii(text: &[u8], seen: u64) -> Option<bool> {
     step(text.len());
     simdutf8::basic::from_utf8(text).ok().map(|_| false)
 }
+
+/// Whether a byte means itself in a JSON string.
+const IS_PLAIN: [bool; 256] = {
+    let mut table = [true; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = false;
+        byte += 1;
+    }
+    table[b'"' as usize] = false;
+    table[b'\\' as usize] = false;
+    table
+};
 
 /// The characters that follow a backslash in an escape sequence of two characters, with the
 /// character that they represent. Zero for any other.

@@ -60,6 +60,9 @@ const DIGITS: Range<usize> = 13..53;
 const SALT_PREFIX: &[u8] = br#"","salt":""#;
 const SUFFIX: &[u8] = br#""}"#;
 
+/// How much of a message is escaped before checking that it still fits.
+const PIECE_BYTES: usize = 1024;
+
 const _: () = assert!(matches!(HEAD.first_chunk(), Some(&FOURCC)));
 
 /// Writes a datagram to a fixed buffer. Text that does not fit is counted but not written.
@@ -101,7 +104,14 @@ pub(crate) fn write(
     writer.push(HEAD);
     match escaped {
         Some(escaped) => writer.push(escaped),
-        None => json::escape(message, &mut writer),
+        None => {
+            for piece in message.chunks(PIECE_BYTES) {
+                // What no longer fits is not escaped.
+                if writer.len <= bytes_max {
+                    json::escape(piece, &mut writer);
+                }
+            }
+        }
     }
     writer.push(SALT_PREFIX);
     json::escape(salt, &mut writer);

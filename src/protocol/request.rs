@@ -65,14 +65,14 @@ impl ReqField {
 }
 
 impl<'a> DictQuery<'a> {
-    /// `"2"`: addresses.
-    pub fn ip_list(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+    /// `"2"`: addresses; UTF-8.
+    pub fn ip_list(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let mut rest = self.ip_list;
         std::iter::from_fn(move || {
             let (len, after) = rest.split_first_chunk()?;
             let (ip, after) = after.split_at_checked(u16::from_le_bytes(*len).into())?;
             rest = after;
-            std::str::from_utf8(ip).ok()
+            Some(ip)
         })
     }
 

@@ -67,7 +67,7 @@ impl Index {
             Err(unknown) => return failure(&unknown.name, unknown.why, answer),
         };
         let text = self.text();
-        let canonical = json::canonical(name, answer.scratch());
+        let canonical = json::canonical(name.as_bytes(), answer.scratch());
         // Only its full name makes a node the master. By key or abbreviation it gets another role.
         let is_master = canonical == master.name.of(text);
         let role = match self.node_names.find(text, canonical) {
@@ -86,7 +86,7 @@ impl Index {
         }
         let mut link_scratch = std::mem::take(answer.link_scratch());
         let link = match dict.link {
-            Some(link) => Some(json::canonical(link, &mut link_scratch)),
+            Some(link) => Some(json::canonical(link.as_bytes(), &mut link_scratch)),
             None => self.default_link.map(|link| link.of(text)),
         };
         match (&self.links, link) {
@@ -110,13 +110,13 @@ impl Index {
     ) {
         let text = self.text();
         let serial = self.serial.of(text);
-        let find = |ip: &str, scratch: &mut Vec<u8>| {
+        let find = |ip: &[u8], scratch: &mut Vec<u8>| {
             links
                 .node(text, link?, json::canonical(ip, scratch))
                 .map(|node| self.nodes[node].primary_ip.of(text))
         };
         if let Some(ip) = dict.ip {
-            return match find(ip, answer.scratch()) {
+            return match find(ip.as_bytes(), answer.scratch()) {
                 Some(primary_ip) => answer.ok(primary_ip, serial),
                 None => answer.error_code(ErrorCode::UnknownEntry),
             };
@@ -165,7 +165,7 @@ impl Index {
             return answer.error_text("Invalid query type");
         }
         let link = match query {
-            Query::Plain(link) => Some(json::canonical(link, answer.scratch())),
+            Query::Plain(link) => Some(json::canonical(link.as_bytes(), answer.scratch())),
             _ => self.default_link.map(|link| link.of(text)),
         };
         match (&self.links, link) {
@@ -181,7 +181,7 @@ impl Index {
         let text = self.text();
         match self
             .node_names
-            .find(text, json::canonical(name, answer.scratch()))
+            .find(text, json::canonical(name.as_bytes(), answer.scratch()))
         {
             Ok(node) => {
                 let node = &self.nodes[node];
@@ -201,7 +201,7 @@ impl Index {
         let text = self.text();
         match self
             .node_names
-            .find(text, json::canonical(name, answer.scratch()))
+            .find(text, json::canonical(name.as_bytes(), answer.scratch()))
         {
             Ok(node) => {
                 let node = &self.nodes[node];
@@ -228,7 +228,7 @@ impl Index {
         let text = self.text();
         match self
             .instance_names
-            .find(text, json::canonical(name, answer.scratch()))
+            .find(text, json::canonical(name.as_bytes(), answer.scratch()))
         {
             Ok(instance) => {
                 let instance = &self.instances[instance];
@@ -355,7 +355,8 @@ fn invalid_dict(dict: &DictQuery<'_>, answer: &mut AnswerWriter) {
     out.extend_from_slice(b"Invalid query type DictQuery (ConfdReqQ {confdReqQIp = ");
     maybe(dict.ip, &mut out);
     out.extend_from_slice(b", confdReqQIpList = ");
-    list(dict.ip_list(), &mut out, |ip, out| {
+    let ips = dict.ip_list().map(std::str::from_utf8);
+    list(ips.map_while(Result::ok), &mut out, |ip, out| {
         haskell_show::string([ip], out);
     });
     out.extend_from_slice(b", confdReqQLink = ");

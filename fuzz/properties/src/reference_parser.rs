@@ -226,7 +226,7 @@ impl PartialEq<request::Query<'_>> for Query {
                 });
                 dict.link.as_deref() == ours.link
                     && dict.ip.as_deref() == ours.ip
-                    && ours.ip_list().eq(dict.ips.iter())
+                    && ours.ip_list().eq(dict.ips.iter().map(String::as_bytes))
                     && fields.eq(dict.fields.iter().copied())
             }
             _ => false,
