@@ -200,6 +200,11 @@ impl NodeFiles {
         self.path("/var/run/ganeti/ganeti-confd.pid")
     }
 
+    /// The socket of `confdctl status`.
+    pub fn status_socket(&self) -> PathBuf {
+        self.path("/var/run/ganeti/ganeti-confd.sock")
+    }
+
     /// The daemon's log.
     pub fn log(&self) -> PathBuf {
         self.path("/var/log/ganeti/conf-daemon.log")

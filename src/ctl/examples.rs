@@ -157,3 +157,14 @@ pub(super) const MAN: &str = "\
 Examples:
   For all users of this host
     confdctl man /usr/local/share/man";
+
+/// Examples of `confdctl status`.
+pub(super) const STATUS: &str = "\
+Examples:
+  confdctl status                       serial, age, last load, engine, counters
+  confdctl status --json | jq .config   for programs
+
+Exit status:
+  0  the daemon answered
+  3  no daemon answers
+  4  this user may not ask it";

@@ -9,6 +9,7 @@
 //! probe      the health of the candidates, in the format of monitoring plugins, once or repeatedly
 //! bench      the load generator, crate::load
 //! raw        a request as given, signed
+//! status     the state of the daemon on this host, from its status socket
 //! docs       completion scripts and man pages
 //! names      names from the files of this node
 //! complete   names from the cluster for the completion scripts
@@ -38,6 +39,7 @@ mod packets;
 mod probe;
 mod query;
 mod raw;
+mod status;
 mod table;
 mod target;
 mod terminal;
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "bench")]
         Command::Bench(bench) => bench::run(&options.common, bench),
         Command::Raw(raw) => report(raw::run(&options.common, raw)),
+        Command::Status(status) => report(status::run(&options.common, status)),
         Command::Completions { shell, no_names } => report(docs::completions(*shell, *no_names)),
         Command::Man { dir } => report(docs::man(dir)),
     }

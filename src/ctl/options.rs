@@ -124,6 +124,8 @@ pub(super) enum Command {
     Bench(Box<load::Options>),
     /// Send a request as given, signed, and print the text of the reply
     Raw(RawOptions),
+    /// Print the state of the daemon on this host: serial, last load, engine, counters
+    Status(StatusOptions),
     /// Print the completion script for a shell
     #[command(after_help = examples::COMPLETIONS)]
     Completions {
@@ -140,6 +142,15 @@ pub(super) enum Command {
         #[arg(value_hint = ValueHint::DirPath)]
         dir: PathBuf,
     },
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+#[command(after_help = examples::STATUS)]
+pub(super) struct StatusOptions {
+    /// The daemon's status socket [default: /var/run/ganeti/ganeti-confd.sock]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) socket: Option<PathBuf>,
 }
 
 /// Options of `query`.
@@ -404,6 +415,16 @@ impl Options {
                     ("--key-file", common.key_file.is_some()),
                     ("--timeout", common.timeout.is_some()),
                     ("--json", common.json),
+                    ("--verbose", common.verbose),
+                    ("--color", common.color.is_some()),
+                    ("--demo", common.demo),
+                ],
+            ),
+            Command::Status(_) => (
+                "status",
+                &[
+                    ("--server", !common.servers.is_empty()),
+                    ("--key-file", common.key_file.is_some()),
                     ("--verbose", common.verbose),
                     ("--color", common.color.is_some()),
                     ("--demo", common.demo),

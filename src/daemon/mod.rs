@@ -26,11 +26,14 @@ mod check;
 mod demo;
 mod detach;
 mod error;
+mod facts;
 mod journal;
 mod listen_fds;
 mod log;
 mod log_file;
+mod metrics;
 mod notify;
+mod observers;
 mod options;
 mod pid_file;
 mod report;
@@ -55,6 +58,7 @@ use crate::remedy::{Operation, errno_of};
 use demo::Demo;
 use error::Error;
 use log::{Log, NOTICE};
+use observers::Observers;
 use options::{Options, Syslog};
 use pid_file::PidFile;
 use service::{Service, Started};
@@ -164,6 +168,7 @@ struct Paths {
     files: Files,
     family: PathBuf,
     pid: PathBuf,
+    status: PathBuf,
     log: PathBuf,
 }
 
@@ -180,6 +185,7 @@ impl Paths {
             },
             family: absolute(&node.family()),
             pid: absolute(&node.pid()),
+            status: absolute(&node.status_socket()),
             log: absolute(&node.log()),
         }
     }
@@ -239,10 +245,12 @@ async fn serve_demo(
 ) -> Result<Exit, Error> {
     let sockets = demo::bind(options)?;
     let files = demo.files.clone();
+    let status = files.config.with_file_name("ganeti-confd.sock");
+    let observers = Observers::bind(options.metrics, Some(&status))?;
     match Service::start(sockets, options, files, &mut signals, log).await? {
         Started::Serving(service) => {
             demo.print_demo_help(service.workers.local_addr());
-            Ok(service.run(signals, log).await)
+            Ok(service.run(signals, log, observers).await)
         }
         Started::Stopped(exit) => Ok(exit),
     }
@@ -268,11 +276,12 @@ async fn serve_cluster(
             bound(engine::bind(address, options.workers()), address)?
         }
     };
+    let observers = Observers::bind(options.metrics, Some(&paths.status))?;
     let files = paths.files.clone();
     let exit = match Service::start(sockets, options, files, &mut signals, log).await? {
         Started::Serving(service) => {
             log.leave_terminal();
-            service.run(signals, log).await
+            service.run(signals, log, observers).await
         }
         Started::Stopped(exit) => exit,
     };

@@ -7,6 +7,7 @@
 //! Source: ganeti-confd(8), `Ganeti.Daemon`, `Ganeti.Common` of version 3.0.2.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ Files (relative to $GANETI_ROOTDIR, if set):
   /var/lib/ganeti/hmac.key                  the key; reloaded when it changes
   /var/lib/ganeti/ssconf_primary_ip_family  2 (IPv4) or 10 (IPv6); used without --bind
   /var/run/ganeti/ganeti-confd.pid          the process ID; locked while the daemon runs
+  /var/run/ganeti/ganeti-confd.sock         answers confdctl status
   /var/log/ganeti/conf-daemon.log           the log
   /etc/services                             the port of ganeti-confd/udp; used without --port
 
@@ -107,6 +109,11 @@ pub(super) struct Options {
     /// standard error [default: text, and the journal if standard error is the journal]
     #[arg(long, value_name = "FORMAT", help_heading = "Additional options")]
     pub(super) log_format: Option<LogFormat>,
+
+    /// Serve metrics for Prometheus over HTTP at this address and TCP port, like 192.0.2.1:9814 or
+    /// [::1]:9814 [default: none]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = metrics_address, help_heading = "Additional options")]
+    pub(super) metrics: Option<SocketAddr>,
 
     /// Configuration file to serve [default: /var/lib/ganeti/config.data]
     #[arg(long, value_name = "FILE", help_heading = "Additional options")]
@@ -307,7 +314,7 @@ fn completion() -> String {
         let short = arg.get_short().map_or(String::new(), |c| format!("-{c},"));
         let kind = match long {
             "port" | "workers" => "integer".to_owned(),
-            "bind" => "inetaddr".to_owned(),
+            "bind" | "metrics" => "inetaddr".to_owned(),
             "config" | "key" => "file".to_owned(),
             "demo" | "keep-last-good" => "string".to_owned(),
             _ if arg.get_num_args().is_some_and(|n| n.takes_values()) => {
@@ -368,6 +375,12 @@ fn port(text: &str) -> Result<u16, String> {
     parse_decimal(text)
         .and_then(|port| u16::try_from(port).ok())
         .ok_or_else(|| "is not a port; use a number from 1 to 65535, or 0 for any free port".into())
+}
+
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "is not an address with a port; use one like 127.0.0.1:9814 or [::1]:9814".into()
+    })
 }
 
 fn workers(text: &str) -> Result<usize, String> {

@@ -16,7 +16,9 @@ use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 use super::error::{Error, STATUS_PASSING};
+use super::facts::Facts;
 use super::log::Log;
+use super::observers::Observers;
 use super::options::Options;
 use super::report::{self, Report};
 use super::signals::{SignalRequest, Signals};
@@ -102,15 +104,17 @@ impl Service {
     }
 
     /// Serves until a signal requests the end or a worker fails, then stops the workers.
-    pub(super) async fn run(self, signals: Signals, log: &Log) -> Exit {
+    pub(super) async fn run(self, signals: Signals, log: &Log, observers: Observers) -> Exit {
         let workers = &self.workers;
         let mut report = Report::default();
         let status = self.reader.status();
+        let facts = Facts::of(workers, &status);
         notify::ready(workers, &status.read());
         let exit = tokio::select! {
             exit = control_loop(workers, &status, &mut report, signals, log) => exit,
             never = self.reader.run(Arc::clone(&self.served), || workers.wake()) => match never {},
             never = notify::report_changes(workers, &status) => never,
+            never = observers.serve(facts) => match never {},
             never = watchdog::feed(workers, &self.served) => never,
         };
         notify::stopping();

@@ -20,7 +20,7 @@ pub const BATCH_SIZES: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const BATCH_CLASSES: usize = BATCH_SIZES.len() + 1;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
         /// The counters of one worker, on cache lines of their own.
         #[derive(Debug, Default)]
         #[repr(align(128))]
@@ -36,7 +36,7 @@ macro_rules! counters {
         /// The values of one worker's counters, or the sums of several workers'.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Totals {
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[doc = $doc])* pub $name: u64,)*
             /// Datagrams that got no reply, indexed by [`Reject`].
             pub rejects: [u64; REJECTS],
             /// Requests that were answered, also with an error, by request type.
@@ -74,6 +74,11 @@ macro_rules! counters {
             /// The counters that are single numbers, with their names.
             pub fn numbers(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)*].into_iter()
+            }
+
+            /// What each of [`Totals::numbers`] counts.
+            pub fn descriptions() -> impl Iterator<Item = &'static str> {
+                [$(concat!($($doc),*).trim_ascii(),)*].into_iter()
             }
         }
     };

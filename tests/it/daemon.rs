@@ -120,7 +120,7 @@ fn text(bytes: &[u8]) -> String {
 pub(super) struct Daemon {
     child: Child,
     lines: Receiver<String>,
-    seen: Vec<String>,
+    pub(super) seen: Vec<String>,
 }
 
 impl Daemon {

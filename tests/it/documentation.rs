@@ -154,6 +154,7 @@ fn documented_options_exist() {
         &["query", "master"],
         &["probe"],
         &["bench"],
+        &["status"],
     ] {
         help_text += &help(CONFDCTL, command);
     }
