@@ -45,13 +45,14 @@ impl LogFile {
             let kind = file.metadata()?.file_type();
             Ok((file, kind.is_file() || kind.is_char_device()))
         });
-        let what = || format!("cannot open the log file {}", path.display());
-        let (file, usable) = opened
-            .map_err(|error| Error::of_call(what(), Operation::WriteFile, errno_of(&error)))?;
+        let (file, usable) = opened.map_err(|error| {
+            let what = format!("cannot open the log file {}", path.display());
+            Error::of_call(what, Operation::WriteFile, errno_of(&error))
+        })?;
         if !usable {
             return Err(Error::lasting(format!(
-                "{}: it is not a regular file; remove it",
-                what()
+                "cannot open the log file {}: it is not a regular file; remove it",
+                path.display()
             )));
         }
         Ok(Self {
@@ -75,8 +76,8 @@ impl LogFile {
         &self.file
     }
 
-    /// Appends `line`, which ends with a newline. If lines before it are missing, `notice` makes the
-    /// line that precedes it. What cannot be written is counted as missing.
+    /// Appends `line`, which ends with a newline. If lines before it are missing, `notice` makes
+    /// the line that precedes it. What cannot be written is counted as missing.
     pub(super) fn append(&mut self, line: &str, notice: impl FnOnce(&Missing) -> String) {
         if self.missing.lines > 0 {
             match append_whole(&mut self.file, &notice(&self.missing)) {
