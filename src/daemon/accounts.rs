@@ -5,6 +5,8 @@
 //!
 //! Source: `Ganeti.Runtime.getEnts`, `Ganeti.Runtime.verifyDaemonUser` of version 3.0.2.
 
+use std::ffi::CString;
+
 use nix::errno::Errno;
 use nix::unistd::{self, Group, Uid, User};
 
@@ -12,7 +14,7 @@ use super::error::Error;
 use crate::remedy::{Operation, limit, reason};
 
 /// The user that confd must run as.
-const CONFD_USER: &str = "gnt-confd";
+pub(super) const CONFD_USER: &str = "gnt-confd";
 /// The users of all Ganeti daemons.
 const USERS: [&str; 5] = ["root", "gnt-masterd", "gnt-confd", "gnt-rapi", "gnt-metad"];
 /// The groups of all Ganeti daemons.
@@ -54,6 +56,25 @@ pub(super) fn check() -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+/// Gives up root's rights for those of confd's user, as a start by `daemon-util` does.
+///
+/// # Errors
+///
+/// The account does not exist, or the kernel refuses.
+pub(super) fn become_daemon() -> Result<(), Error> {
+    let user =
+        User::from_name(CONFD_USER).map_err(|errno| lookup_failed("user", CONFD_USER, errno))?;
+    let user = user.ok_or_else(|| missing("user", CONFD_USER))?;
+    let name = CString::new(CONFD_USER).unwrap_or_default();
+    unistd::initgroups(&name, user.gid)
+        .and_then(|()| unistd::setgid(user.gid))
+        .and_then(|()| unistd::setuid(user.uid))
+        .map_err(|errno| {
+            let what = format!("cannot become the user {CONFD_USER}");
+            Error::of_call(what, Operation::Other, errno)
+        })
 }
 
 fn missing(kind: &str, name: &str) -> Error {

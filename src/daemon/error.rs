@@ -1,8 +1,10 @@
 //! The error that prevents the daemon from starting, and the exit status that it causes.
 
 use std::fmt;
+use std::path::Path;
 
 use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 
 use crate::reader::KeyError;
 use crate::remedy::{Operation, lasts, reason, remedy};
@@ -51,6 +53,17 @@ impl Error {
             text: error.to_string(),
             lasting: error.lasts(),
         }
+    }
+
+    /// Checks that the file at `path`, which does not exist, can be made: `what` fails otherwise.
+    ///
+    /// # Errors
+    ///
+    /// Its directory does not exist or is not writable.
+    pub(super) fn unless_creatable(what: impl fmt::Display, path: &Path) -> Result<(), Self> {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        let needed = AccessFlags::W_OK | AccessFlags::X_OK;
+        access(directory, needed).map_err(|errno| Self::of_call(what, Operation::WriteFile, errno))
     }
 
     /// The exit status of the process.

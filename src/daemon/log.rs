@@ -328,10 +328,16 @@ struct LogLayer(Log);
 
 impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut text = EventText::default();
-        event.record(&mut text);
-        self.0.write(Severity::of(event.metadata()), &text.0, true);
+        let text = event_text(event);
+        self.0.write(Severity::of(event.metadata()), &text, true);
     }
+}
+
+/// The message of an event, then its fields as `name=value`.
+pub(super) fn event_text(event: &Event<'_>) -> String {
+    let mut text = EventText::default();
+    event.record(&mut text);
+    text.0
 }
 
 /// The text of an event: its message, then its fields as `name=value`.

@@ -6,7 +6,7 @@
 //! Source: open(2), write(2). A write to a file system without room writes a part, or fails with
 //! `ENOSPC` or `EDQUOT`; beyond a limit of the file's size it fails with `EFBIG`.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -39,6 +39,24 @@ impl LogFile {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let mut options = OpenOptions::new();
         options.append(true).create(true);
+        Self::open_with(path, &mut options)
+    }
+
+    /// Opens the file at `path` if it exists; otherwise checks that it can be made and returns
+    /// `None`.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub(super) fn open_existing(path: &Path) -> Result<Option<Self>, Error> {
+        if fs::symlink_metadata(path).is_err() {
+            let what = format!("cannot open the log file {}", path.display());
+            return Error::unless_creatable(what, path).map(|()| None);
+        }
+        Self::open_with(path, OpenOptions::new().append(true)).map(Some)
+    }
+
+    fn open_with(path: &Path, options: &mut OpenOptions) -> Result<Self, Error> {
         // Without O_NONBLOCK, opening a named pipe waits for a reader.
         options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
         let opened = options.open(path).and_then(|file| {

@@ -125,7 +125,7 @@ fn execute(options: &Options) -> Result<Exit, Error> {
     }
     let paths = Paths::from_environment(options);
     if options.check {
-        return Ok(Exit::Code(check::check(&paths.files)));
+        return Ok(Exit::Code(check::check(options, &paths)));
     }
     let passed = listen_fds::take(options)?;
     if let Some(size) = options.demo {

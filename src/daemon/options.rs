@@ -35,7 +35,7 @@ const AFTER_HELP: &str = "\
 Examples:
   ganeti-confd                       start the daemon, as Ganeti's daemon-util does
   ganeti-confd -f -d                 stay in the foreground and log debug messages
-  ganeti-confd --check               check the configuration and the key, then exit
+  ganeti-confd --check               check whether a start would succeed, then exit
   ganeti-confd --demo                serve a sample cluster; needs no files of Ganeti
   ganeti-confd --demo=50:500 -p 0    serve a larger one on any free port
 
@@ -58,7 +58,7 @@ Signals:
 Exit status:
   0   success; without --foreground: the daemon is serving
   1   an invalid value, the wrong user, an unusable key or file, or a limit that is too low: another
-      start does not help; with --check: a file cannot be served
+      start does not help; with --check: a start would not serve
   2   an unknown option, or a missing value: another start does not help
   75  another failure, such as a port in use, or no memory: another start may help
 
@@ -161,7 +161,8 @@ pub(super) struct Options {
     #[arg(long, value_name = "WHEN", help_heading = "Additional options")]
     replay_protection: Option<Switch>,
 
-    /// Load the configuration and the key, print a summary or the errors in them, and exit
+    /// Check the accounts, directories, files and engine as a start does, print what is found, and
+    /// exit; with --config or --key, check only these files
     #[arg(long, help_heading = "Additional options")]
     pub(super) check: bool,
 

@@ -36,27 +36,17 @@ impl PidFile {
     ///
     /// Another process has locked the file, or it cannot be opened, locked or written.
     pub(super) fn create(path: &Path) -> Result<Self, Error> {
-        let failed = |what: &str, errno: Errno| {
-            let what = format!("cannot {what} the pid file {}", path.display());
-            Error::of_call(what, Operation::WriteFile, errno)
-        };
         for _ in 0..ATTEMPTS_MAX {
-            let file = open(path).map_err(|error| failed("open", errno_of(&error)))?;
-            if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-                return Err(Error::lasting(format!(
-                    "cannot use the pid file {}: it is not a regular file; remove it",
-                    path.display()
-                )));
-            }
+            let file = open(path, true)?;
             match lock(&file) {
                 Ok(()) => {}
                 Err(Errno::EAGAIN | Errno::EACCES) => return Err(already_running(path, &file)),
-                Err(errno) => return Err(failed("lock", errno)),
+                Err(errno) => return Err(failed("lock", path, errno)),
             }
             // If the previous daemon removed the file before we locked it, the lock excludes
             // nobody.
             if is_at(&file, path) {
-                write_pid(&file).map_err(|error| failed("write", errno_of(&error)))?;
+                write_pid(&file).map_err(|error| failed("write", path, errno_of(&error)))?;
                 let path = path.to_owned();
                 return Ok(Self { path, file });
             }
@@ -77,16 +67,62 @@ impl Drop for PidFile {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+/// Opens the file at `path`, and creates it if it may.
+fn open(path: &Path, create: bool) -> Result<File, Error> {
+    let opened = OpenOptions::new()
         .read(true)
         .write(true)
-        .create(true)
+        .create(create)
         .truncate(false)
         .mode(0o600)
         // Without O_NONBLOCK, opening a device can wait.
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
+        .open(path);
+    let file = opened.map_err(|error| failed("open", path, errno_of(&error)))?;
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Err(Error::lasting(format!(
+            "cannot use the pid file {}: it is not a regular file; remove it",
+            path.display()
+        )));
+    }
+    Ok(file)
+}
+
+fn failed(what: &str, path: &Path, errno: Errno) -> Error {
+    let what = format!("cannot {what} the pid file {}", path.display());
+    Error::of_call(what, Operation::WriteFile, errno)
+}
+
+/// Which process has locked the pid file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// The file does not exist, and can be made.
+    NoFile,
+    /// None: a daemon would take the file over.
+    None,
+    /// The process with this ID.
+    Process(i32),
+}
+
+/// Checks that the pid file at `path` can be used, without changing it.
+///
+/// # Errors
+///
+/// It cannot be opened or made.
+pub(super) fn holder(path: &Path) -> Result<Holder, Error> {
+    if fs::symlink_metadata(path).is_err() {
+        let what = format!("cannot open the pid file {}", path.display());
+        return Error::unless_creatable(what, path).map(|()| Holder::NoFile);
+    }
+    let file = open(path, false)?;
+    Ok(locked_by(&file).map_or(Holder::None, Holder::Process))
+}
+
+/// The process that has locked the file, if another one has.
+fn locked_by(file: &File) -> Option<i32> {
+    let mut holder = write_lock();
+    fcntl(file, FcntlArg::F_GETLK(&mut holder)).ok()?;
+    (holder.l_type != libc::F_UNLCK as libc::c_short).then_some(holder.l_pid)
 }
 
 fn write_pid(mut file: &File) -> io::Result<()> {
@@ -118,9 +154,8 @@ fn write_lock() -> libc::flock {
 }
 
 fn already_running(path: &Path, file: &File) -> Error {
-    let mut holder = write_lock();
-    let holder = match fcntl(file, FcntlArg::F_GETLK(&mut holder)) {
-        Ok(_) if holder.l_pid > 0 => format!("process {}", holder.l_pid),
+    let holder = match locked_by(file) {
+        Some(pid) if pid > 0 => format!("process {pid}"),
         _ => "another process".to_owned(),
     };
     Error::new(format!(

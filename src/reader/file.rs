@@ -43,6 +43,8 @@ pub struct FileId {
     dev: u64,
     ino: u64,
     size: u64,
+    /// Type and permissions.
+    mode: u32,
     /// Time of the last change of the content, in seconds and nanoseconds.
     mtime: (i64, i64),
     /// Time of the last change of content, owner, mode or links, in seconds and nanoseconds.
@@ -58,6 +60,11 @@ impl FileId {
         self.size == later.size && self.mtime == later.mtime
     }
 
+    /// The permissions of the file's owner, its group and others.
+    pub(super) fn permissions(&self) -> u32 {
+        self.mode & 0o777
+    }
+
     /// Version `n` of a test file of constant size.
     #[cfg(any(test, feature = "testing"))]
     pub fn of_test(n: i64) -> Self {
@@ -65,6 +72,7 @@ impl FileId {
             dev: 1,
             ino: 2,
             size: 3,
+            mode: libc::S_IFREG | 0o400,
             mtime: (n, 0),
             ctime: (n, 0),
         }
@@ -277,6 +285,7 @@ impl FileReader {
 /// # Errors
 ///
 /// See [`ReadError`].
+#[cfg(test)]
 pub(super) fn read_blocking(path: &Path, limit: u64) -> Result<Contents, ReadError> {
     FileReader::new(Io::Blocking).read(path, limit)
 }
@@ -301,6 +310,7 @@ fn identify(metadata: &Metadata, limit: u64) -> Result<FileId, ReadError> {
         dev: metadata.dev(),
         ino: metadata.ino(),
         size: metadata.size(),
+        mode: metadata.mode(),
         mtime: (metadata.mtime(), metadata.mtime_nsec()),
         ctime: (metadata.ctime(), metadata.ctime_nsec()),
     };

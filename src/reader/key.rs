@@ -7,7 +7,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::file::{self, ReadError};
+use super::file::{self, FileId, FileReader, Io, ReadError};
 use crate::protocol::{KEY_BYTES_MAX, Key};
 use crate::remedy::{Operation, lasts, reason, remedy};
 
@@ -93,16 +93,22 @@ impl KeyError {
     }
 }
 
-/// Reads the key from the file `path`, on the calling thread.
+/// Reads the key from the file `path`, on the calling thread. Logs what makes it a weak one.
 ///
 /// # Errors
 ///
 /// Returns an error if the file is missing, empty, not a regular file, longer than 64 KiB, or
 /// unreadable.
 pub fn load_key(path: &Path) -> Result<Key, KeyError> {
-    file::read_blocking(path, KEY_BYTES_MAX)
-        .map_err(|why| KeyError::unreadable(path, why))
-        .and_then(|contents| parse_key(path, &contents.bytes))
+    let failed = |why| KeyError::unreadable(path, why);
+    // Found before the file is opened, because opening some devices has effects.
+    file::stat(path, KEY_BYTES_MAX).map_err(failed)?;
+    let mut bytes = Vec::new();
+    let id = FileReader::new(Io::Blocking)
+        .read_to(path, KEY_BYTES_MAX, &mut bytes)
+        .map_err(failed)?;
+    warn_of_weakness(path, &id, &bytes);
+    parse_key(path, &bytes)
 }
 
 /// Returns the key that the file `path` holds.
@@ -115,6 +121,59 @@ pub(super) fn parse_key(path: &Path, bytes: &[u8]) -> Result<Key, KeyError> {
         path: path.to_owned(),
         why: Why::Empty,
     })
+}
+
+/// Bytes below which a key can be guessed. Ganeti's own keys have 40 hexadecimal digits.
+const KEY_BYTES_STRONG: usize = 16;
+
+/// Logs a warning for each property that makes the key a weak or a probably wrong one.
+pub(super) fn warn_of_weakness(path: &Path, id: &FileId, bytes: &[u8]) {
+    for weakness in weaknesses(id.permissions(), bytes) {
+        tracing::warn!("HMAC key {} {weakness}", path.display());
+    }
+}
+
+/// What is weak about the key `bytes` in a file with these `permissions`, each with its remedy.
+fn weaknesses(permissions: u32, bytes: &[u8]) -> Vec<String> {
+    const RENEW: &str =
+        "renew it on the master node (gnt-cluster renew-crypto --new-confd-hmac-key)";
+    const COPY: &str = "copy it again from the master node (gnt-cluster redist-conf)";
+    let mut found = Vec::new();
+    match bytes {
+        // Refused.
+        [] => {}
+        _ if bytes.iter().all(u8::is_ascii_whitespace) => {
+            found.push(format!(
+                "has only white space, so anybody can sign: {RENEW}"
+            ));
+        }
+        [first, rest @ ..] if rest.iter().all(|byte| byte == first) => {
+            found.push(format!(
+                "has only one byte value, so it can be guessed: {RENEW}"
+            ));
+        }
+        _ if bytes.trim_ascii().len() < KEY_BYTES_STRONG => found.push(format!(
+            "has fewer than {KEY_BYTES_STRONG} bytes, so it can be guessed: {RENEW}"
+        )),
+        _ => {}
+    }
+    if bytes.ends_with(b"\r\n") {
+        found.push(format!(
+            "ends with CR LF, and every byte counts, so no other host has it unless its file does: \
+             {COPY}"
+        ));
+    }
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        found.push(format!(
+            "starts with a byte order mark, which counts as part of it: {COPY}"
+        ));
+    }
+    if permissions & 0o007 != 0 {
+        found.push(format!(
+            "has the mode {permissions:04o}, so every user of this host can use it: chmod 0440"
+        ));
+    }
+    found
 }
 
 #[cfg(test)]
@@ -174,5 +233,37 @@ mod tests {
             KeyError::unreadable(Path::new("/k"), ReadError::Open(nix::errno::Errno::ENFILE));
         assert!(error.to_string().contains("fs.file-max"), "{error}");
         assert!(!error.lasts());
+    }
+
+    #[test]
+    fn weak_keys_are_recognized() {
+        let strong = b"0123456789abcdef0123456789abcdef01234567\n";
+        assert_eq!(weaknesses(0o440, strong), [""; 0]);
+        for (permissions, bytes, part) in [
+            (0o444, &strong[..], "has the mode 0444"),
+            (0o602, strong, "has the mode 0602"),
+            (0o400, b"k", "only one byte value"),
+            (0o400, b"\n", "only white space"),
+            (
+                0o400,
+                b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+                "only one byte value",
+            ),
+            (0o400, b"secret\n", "fewer than 16 bytes"),
+            (
+                0o400,
+                b"0123456789abcdef0123456789abcdef01234567\r\n",
+                "ends with CR LF",
+            ),
+            (
+                0o400,
+                b"\xef\xbb\xbf0123456789abcdef0123456789",
+                "byte order mark",
+            ),
+        ] {
+            let found = weaknesses(permissions, bytes);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].contains(part), "{found:?}");
+        }
     }
 }

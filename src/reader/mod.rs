@@ -34,6 +34,7 @@
 mod background;
 pub(crate) mod file;
 mod key;
+mod once;
 pub(crate) mod policy;
 mod retired;
 pub(crate) mod schedule;
@@ -68,6 +69,7 @@ use watch::Watch;
 
 pub use file::Io;
 pub use key::{KeyError, load_key};
+pub use once::{ConfigError, load_config};
 pub use policy::KeepLastGood;
 pub use status::{SharedStatus, Status};
 
@@ -348,6 +350,7 @@ impl Reader {
         let (file_reader, path) = (self.file_reader.clone(), self.files.key.clone());
         let read = background(move || {
             let Contents { id, bytes } = read(&file_reader, &path, KEY_BYTES_MAX)?;
+            key::warn_of_weakness(&path, &id, &bytes);
             Ok((id, key::parse_key(&path, &bytes)))
         });
         read.await.unwrap_or_else(|error| Err(error.into()))

@@ -1,6 +1,7 @@
 //! The process: options, exit codes, pid file, detaching, log, signals. The tests run real daemons,
 //! each with its own root directory.
 
+mod check;
 mod limits;
 mod log;
 mod port;
@@ -810,56 +811,6 @@ fn ignored_datagrams_take_one_line_per_reason() {
 fn received(line: &str) -> usize {
     let after = line.split_once(" received=").unwrap().1;
     after.split_once(' ').unwrap().0.parse().unwrap()
-}
-
-#[test]
-fn a_check_reports_the_configuration() {
-    let root = Root::new();
-    let output = root.run(&["--check"]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let said = text(&output.stdout);
-    assert!(
-        said.contains("3 nodes, 1 node groups, 10 instances"),
-        "{said}"
-    );
-    assert!(said.contains("hmac.key: usable"), "{said}");
-    assert_eq!(text(&output.stderr), "");
-    assert!(
-        !root.pid_file().exists() && !root.log_file().exists(),
-        "a check changes nothing"
-    );
-}
-
-#[test]
-fn a_check_reports_errors_and_their_places() {
-    let root = Root::new();
-    let config = demo::configuration(3, 10, 1).replacen(
-        "\"primary_ip\":\"",
-        "\"primary_ip\":\"\",\"x\":\"",
-        1,
-    );
-    for (text_of_config, part) in [
-        (&config[..config.len() - 1], "config.data cannot be served"),
-        ("", "config.data cannot be served"),
-    ] {
-        fs::write(root.config(), text_of_config).unwrap();
-        let output = root.run(&["--check"]);
-        assert_eq!(output.status.code(), Some(1));
-        assert!(
-            text(&output.stderr).contains(part),
-            "{}",
-            text(&output.stderr)
-        );
-    }
-    fs::remove_file(root.config()).unwrap();
-    fs::write(root.key(), "").unwrap();
-    let output = root.run(&["--check"]);
-    assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stderr);
-    assert!(
-        said.contains("config.data") && said.contains("hmac.key"),
-        "both errors must be reported: {said}"
-    );
 }
 
 #[test]
