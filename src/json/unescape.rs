@@ -81,7 +81,10 @@ pub(crate) struct Unescaped {
 }
 
 /// Unescapes a string from its byte at `start` to its closing quote, in place: any string that
-/// RFC 8259 allows, in UTF-8. `None` for anything else.
+/// RFC 8259 allows. `None` for anything else.
+///
+/// Bytes that are not ASCII are not checked. The unescaped string is UTF-8 if they are: escapes only
+/// add whole characters.
 ///
 /// `text` must extend at least seven bytes past the closing quote; their content is ignored, and
 /// may be changed.
@@ -98,11 +101,10 @@ pub(crate) fn unescape_in_place(text: &mut [u8], start: usize) -> Option<Unescap
     while !string.bytes()? {
         string.words()?;
     }
-    let unescaped = &string.text[start..string.to];
     Some(Unescaped {
         quote: string.from,
         end: string.to,
-        is_ascii: is_ascii(unescaped, string.seen)?,
+        is_ascii: string.seen & HIGH_BITS == 0,
         has_surrogates: string.has_surrogates,
     })
 }
@@ -193,16 +195,6 @@ impl InPlace<'_> {
             }
         }
     }
-}
-
-/// Whether the unescaped `text` is ASCII, `None` if it is not UTF-8. `seen` has a high bit if any
-/// byte that was not escaped has one; escapes only add whole characters.
-fn is_ascii(text: &[u8], seen: u64) -> Option<bool> {
-    if seen & HIGH_BITS == 0 {
-        return Some(true);
-    }
-    step(text.len());
-    simdutf8::basic::from_utf8(text).ok().map(|_| false)
 }
 
 /// Whether a byte means itself in a JSON string.
@@ -299,7 +291,9 @@ mod tests {
         let quoted = [b"\"", content, b"\""].concat();
         let expected = serde_json::from_slice::<String>(&quoted).ok();
         let mut text = [&*quoted, b"\"\"\"\"\"\"\""].concat();
-        let ours = unescape_in_place(&mut text, 1).filter(|ours| ours.quote == quoted.len() - 1);
+        let ours = unescape_in_place(&mut text, 1)
+            .filter(|ours| ours.quote == quoted.len() - 1)
+            .filter(|ours| std::str::from_utf8(&text[1..ours.end]).is_ok());
         let shown = content.escape_ascii();
         let string = ours.map(|ours| &text[1..ours.end]);
         assert_eq!(string, expected.as_deref().map(str::as_bytes), "{shown}");

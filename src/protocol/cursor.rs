@@ -1,5 +1,7 @@
 //! A position in received JSON text.
 
+use std::ops::Range;
+
 use super::hex;
 use super::number::{self, Number};
 use crate::json::{self, Span, steps::step};
@@ -14,6 +16,8 @@ pub(super) struct Cursor<'t> {
     text: &'t mut [u8],
     len: usize,
     at: usize,
+    /// Whether the rest of the text is known to be UTF-8.
+    is_utf8: bool,
 }
 
 /// A string, unescaped. Small enough to be returned in registers.
@@ -51,7 +55,12 @@ impl<'t> Cursor<'t> {
     pub(super) fn new(text: &'t mut [u8], len: usize) -> Self {
         let text = &mut text[..len + 8];
         assert!(u32::try_from(text.len()).is_ok());
-        Self { text, len, at: 0 }
+        Self {
+            text,
+            len,
+            at: 0,
+            is_utf8: false,
+        }
     }
 
     /// The next byte; not consumed.
@@ -213,11 +222,25 @@ impl<'t> Cursor<'t> {
     fn rest_of_string(&mut self, start: usize) -> Option<AnyString> {
         let string = json::unescape_in_place(self.text, start)?;
         self.at = string.quote + 1;
+        if !string.is_ascii && !self.is_utf8 {
+            self.check_utf8(start..string.end, string.quote)?;
+        }
         Some(AnyString {
             span: span(start, string.end),
             is_ascii: string.is_ascii,
             has_surrogates: string.has_surrogates,
         })
+    }
+
+    /// Checks that the first string beyond ASCII, in `string`, and all text from `rest` on are
+    /// UTF-8. Checking every string by itself would cost more if they are short.
+    fn check_utf8(&mut self, string: Range<usize>, rest: usize) -> Option<()> {
+        for part in [string, rest..self.len] {
+            step(part.len());
+            simdutf8::basic::from_utf8(self.text.get(part)?).ok()?;
+        }
+        self.is_utf8 = true;
+        Some(())
     }
 
     /// A number that a double can hold.
