@@ -1,5 +1,5 @@
 //! Measures the whole pure path, datagram in to reply out, for each query and three cluster sizes;
-//! and loading a configuration.
+//! what replay protection adds to a query; and loading a configuration.
 //!
 //! Included: authenticating, parsing, looking up, signing and writing, and copying the request into
 //! its buffer, because parsing modifies it (about 10 ns). Not included: the kernel and the engine.
@@ -9,13 +9,14 @@
 mod datagrams;
 
 use std::hint::black_box;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use datagrams::NOW;
 use ganeti_confd::demo;
-use ganeti_confd::protocol::{PADDING, REPLY_BYTES_MAX};
-use ganeti_confd::responder::{Datagram, Responder, Served};
+use ganeti_confd::protocol::{PADDING, REPLY_BYTES_MAX, envelope};
+use ganeti_confd::responder::{Datagram, REPLAY_ENTRIES, ReplayTable, Responder, Served};
 use ganeti_confd::snapshot::Snapshot;
 
 fn respond(criterion: &mut Criterion) {
@@ -51,6 +52,54 @@ fn respond(criterion: &mut Criterion) {
     }
 }
 
+/// Pings with different signatures, without and with replay protection: after the first round, the
+/// table has all of them. And the table alone, for signatures that it does not have.
+fn replay(criterion: &mut Criterion) {
+    let text = demo::configuration(3, 10, 1);
+    let loaded = Snapshot::load(text.as_bytes()).expect("sample clusters load");
+    let served = Served {
+        key: Arc::new(datagrams::key()),
+        snapshot: Arc::new(loaded.snapshot),
+    };
+    let ping = |number: usize| {
+        let message = format!(r#"{{"protocol":1,"type":0,"rsalt":"{number:036}"}}"#);
+        envelope::request(&served.key, NOW, &message)
+    };
+    let pings: Vec<_> = (0..REPLAY_ENTRIES / 2).map(ping).collect();
+    let table = Arc::new(ReplayTable::new());
+    let mut out = vec![0; REPLY_BYTES_MAX];
+    let mut buffer = vec![0; pings[0].len() + PADDING];
+    let mut group = criterion.benchmark_group("replay");
+    for (name, mut responder) in [
+        ("off", Responder::new()),
+        (
+            "on",
+            Responder::new().with_replay_protection(Arc::clone(&table)),
+        ),
+    ] {
+        let mut next = pings.iter().cycle();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let ping = next.next().expect("pings repeat");
+                buffer[..ping.len()].copy_from_slice(ping);
+                let datagram = Datagram::new(&mut buffer, ping.len());
+                responder.respond(black_box(datagram), NOW, &served, &mut out)
+            });
+        });
+    }
+    let mut random = fastrand::Rng::with_seed(1);
+    // So many that the table has lost a tag before it comes again.
+    let tags: Vec<[u8; 20]> = (0..8 * REPLAY_ENTRIES)
+        .map(|_| std::array::from_fn(|_| random.u8(..)))
+        .collect();
+    let mut next = tags.iter().cycle();
+    let peer = Ipv4Addr::LOCALHOST.into();
+    group.bench_function("new signature", |bencher| {
+        bencher.iter(|| table.admit(next.next().expect("tags repeat"), black_box(peer), NOW));
+    });
+    group.finish();
+}
+
 fn load(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("load");
     group.sample_size(10);
@@ -64,5 +113,5 @@ fn load(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, respond, load);
+criterion_group!(benches, respond, replay, load);
 criterion_main!(benches);

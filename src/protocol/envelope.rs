@@ -18,7 +18,7 @@ pub struct Envelope<'a> {
     /// The signature as received.
     pub hmac: &'a [u8],
     /// The signature's tag; `None` if it is not 40 hex digits.
-    pub(super) tag: Option<[u8; 20]>,
+    pub(crate) tag: Option<[u8; 20]>,
 }
 
 impl Envelope<'_> {

@@ -157,6 +157,9 @@ impl Responder {
             answer,
         } = self;
         let envelope = Envelope::parse(text, len, message)?;
+        if let (Some(table), Some(tag)) = (&replays, &envelope.tag) {
+            table.prefetch(tag);
+        }
         let tag = envelope.verify(&served.key)?;
         envelope.check_clock(now, SKEW_SECONDS_MAX)?;
         if let Some(table) = replays
