@@ -81,7 +81,8 @@ pub(crate) fn limit(operation: Operation, errno: Errno) -> Option<&'static str> 
         }
         (Errno::EMFILE, _) => "raise the limit of open files (ulimit -n, LimitNOFILE= in the unit)",
         (Errno::ENFILE, _) => "raise the host's limit of open files (sysctl fs.file-max)",
-        (Errno::EAGAIN, Operation::Thread | Operation::Process) => {
+        // A thread reads the files.
+        (Errno::EAGAIN, Operation::Thread | Operation::Process | Operation::ReadFile) => {
             "raise the limit of processes (ulimit -u, LimitNPROC= or TasksMax= in the unit, sysctl \
              kernel.threads-max) or of memory (ulimit -v, MemoryMax= in the unit)"
         }
@@ -183,6 +184,7 @@ mod tests {
         }
         for (operation, errno, name) in [
             (Operation::Thread, Errno::EAGAIN, "TasksMax="),
+            (Operation::ReadFile, Errno::EAGAIN, "TasksMax="),
             (Operation::Process, Errno::EAGAIN, "ulimit -u"),
             (
                 Operation::WatchInstance,

@@ -28,6 +28,7 @@ use nix::errno::Errno;
 use super::file::ReadError;
 use crate::config;
 use crate::printable::printable_start;
+use crate::remedy::{Operation, remedy};
 use crate::snapshot::{Loaded, Snapshot};
 
 /// Maximum length of the reported detail of an invalid file, in characters.
@@ -129,6 +130,8 @@ pub struct Policy {
     /// The error answer of the last check, if it failed. Answers are compared instead of failures,
     /// so that a missing file is reported once, whether `stat` or `open` detects it.
     last_answer: Option<String>,
+    /// What an administrator can do about it, for the log.
+    remedy: Option<&'static str>,
     /// The last valid configuration, served or not.
     last_loaded: Option<Identity>,
     /// The warnings of the last load.
@@ -143,6 +146,7 @@ impl Policy {
             keep,
             state: State::Unavailable(None),
             last_answer: None,
+            remedy: None,
             last_loaded: None,
             warnings: Vec::new(),
         }
@@ -233,16 +237,17 @@ impl Policy {
         let is_new = matches!(failure, LoadFailure::Invalid(_))
             || self.last_answer.as_ref() != Some(&answer);
         self.last_answer = Some(answer.clone());
+        self.remedy = remedy_for(&failure);
         let mut decision = Decision::default();
         if is_new {
-            decision.failure = Some(failed_to_load(&answer));
+            decision.failure = Some(self.failed_to_load(&answer));
         }
         match self.keep_through(now, &failure) {
             Some(keeping) => {
                 if is_new {
                     decision.warnings.push(format!(
                         "{}; serving the last good configuration{} {}",
-                        failed_to_load(&answer),
+                        self.failed_to_load(&answer),
                         self.last_serial(),
                         remaining(now, keeping)
                     ));
@@ -328,7 +333,7 @@ impl Policy {
             ));
         }
         if is_new || !served_before {
-            decision.error = Some(failed_to_load(&answer));
+            decision.error = Some(self.failed_to_load(&answer));
         }
         if !served_before {
             decision.publish = Some(Snapshot::unavailable(&answer));
@@ -342,6 +347,14 @@ impl Policy {
         self.last_loaded
             .as_ref()
             .map_or(String::new(), |last| format!(", serial {},", last.serial))
+    }
+
+    /// The log line for the error `answer`: the reference's, and the remedy.
+    fn failed_to_load(&self, answer: &str) -> String {
+        let remedy = self
+            .remedy
+            .map_or(String::new(), |text| format!("; {text}"));
+        format!("Failed to load config: {answer}{remedy}")
     }
 
     /// Returns the reference's error answer for `failure`, or a similar one if the reference has no
@@ -375,9 +388,15 @@ impl Policy {
     }
 }
 
-/// The log line for the error `answer`, like the reference's.
-fn failed_to_load(answer: &str) -> String {
-    format!("Failed to load config: {answer}")
+/// What to do about `failure`, if it is more than a file that is missing or has bad content.
+fn remedy_for(failure: &LoadFailure) -> Option<&'static str> {
+    match failure {
+        LoadFailure::Unreadable(why) if why.is_missing() => None,
+        LoadFailure::Unreadable(
+            ReadError::Stat(errno) | ReadError::Open(errno) | ReadError::Read(errno),
+        ) => Some(remedy(Operation::ReadFile, *errno)),
+        LoadFailure::Unreadable(_) | LoadFailure::Invalid(_) => None,
+    }
 }
 
 /// Until when `keeping` lasts, for a log line.
@@ -525,6 +544,10 @@ mod tests {
         let unreadable = LoadFailure::Unreadable(ReadError::Open(Errno::EACCES));
         let decision = s.at(70).failed(unreadable);
         assert_eq!(published(&decision), Published::Nothing);
+        assert!(
+            decision.warnings[0].contains("(Permission denied); make it readable for the user"),
+            "{decision:?}"
+        );
         // Another failure does not prolong the time.
         assert!(
             decision.warnings[0].contains("for 4m more, then errors"),
