@@ -15,8 +15,9 @@ use super::error::Error;
 use crate::remedy::{Operation, errno_of};
 
 /// Descriptors that the daemon has or opens while it serves, except those of the workers: log, pid
-/// file, signals, runtime, inotify, the files that it loads, and some for metrics and status.
-const DESCRIPTORS: usize = 24;
+/// file, runtime, inotify, the files that it loads, some for metrics and status, and 32 from which
+/// it asks itself.
+const DESCRIPTORS: usize = 56;
 /// Descriptors for each worker: its socket, its ring and the event that wakes it.
 const DESCRIPTORS_PER_WORKER: usize = 3;
 /// Threads beside the workers: the loader, and one that waits for storage.
