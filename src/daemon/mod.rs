@@ -35,6 +35,7 @@ mod metrics;
 mod notify;
 mod observers;
 mod options;
+mod panics;
 mod pid_file;
 mod report;
 mod resources;
@@ -69,6 +70,7 @@ pub fn main() -> ExitCode {
     // daemon-util finds the daemon by the name of its main thread (start-stop-daemon --name). As in
     // the reference, it does not depend on the name of the executable.
     let _ = nix::sys::prctl::set_name(c"ganeti-confd");
+    panics::report_in_one_line();
     let result = match Options::parse_from_args(std::env::args_os()) {
         Ok(options) => execute(&options),
         Err(error) => {

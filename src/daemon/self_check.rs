@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::clock::unix_seconds;
 use crate::protocol::envelope::{self, Envelope};
 use crate::protocol::{FOURCC, Key, PADDING};
+use crate::remedy::{Operation, errno_of, limit};
 use crate::responder::Served;
 
 /// Time after which an unanswered ping is sent again.
@@ -47,6 +48,16 @@ pub(super) struct Unanswered {
 
 impl fmt::Display for Unanswered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limit = |error| limit(Operation::Other, errno_of(error));
+        if let Some(error) = &self.error
+            && let Some(remedy) = limit(error)
+        {
+            let address = self.address;
+            return write!(
+                f,
+                "cannot send a ping to itself, at {address}/udp: {error}; {remedy}"
+            );
+        }
         write!(
             f,
             "no answer to a ping that the daemon sent to itself, at {}/udp, within {} s",

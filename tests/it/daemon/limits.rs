@@ -95,6 +95,42 @@ fn too_few_processes_are_reported_as_such() {
     }
 }
 
+/// Without randomness, the standard library panics.
+#[test]
+fn a_panic_is_one_line_that_asks_for_a_report() {
+    if !available("strace", "/usr/bin/strace") {
+        return;
+    }
+    let root = Root::new();
+    let output = run_injected(&root, "getrandom:error=EAGAIN", None);
+    let lines = refusal(&output);
+    assert_eq!(output.status.code(), Some(101), "{output:?}");
+    assert_eq!(lines.len(), 1, "{output:?}");
+    assert!(
+        lines[0].contains("internal error in the thread main at ")
+            && lines[0].ends_with("; please report it"),
+        "{lines:?}"
+    );
+}
+
+/// As if descriptors ran out between the check of the limit and their use. tokio-uring panics then.
+#[test]
+fn descriptors_that_run_out_during_the_start_are_reported_as_such() {
+    if !available("strace", "/usr/bin/strace") {
+        return;
+    }
+    let root = Root::new();
+    // The second call of each thread: for the ring of the reader, and for the first ping.
+    let output = run_injected(&root, "epoll_ctl:error=EMFILE:when=2", None);
+    let lines = refusal(&output);
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    assert_eq!(lines.len(), 1, "{output:?}");
+    assert!(
+        lines[0].contains("cannot send a ping to itself") && lines[0].contains("ulimit -n"),
+        "{lines:?}"
+    );
+}
+
 /// Runs the daemon while strace(1) lets a system call on `path` fail with `errno`.
 fn run_injected(root: &Root, inject: &str, path: Option<&Path>) -> Output {
     let mut command = root.command("timeout", &["30", "strace", "-f", "-qq"]);
