@@ -266,7 +266,11 @@ fn read_addresses(path: &Path) -> Result<Vec<IpAddr>, FileProblem> {
 }
 
 /// Reads a regular file of at most `limit` bytes. Never waits, whatever the path names.
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileProblem> {
+///
+/// # Errors
+///
+/// The file cannot be read, is not a regular file, or is longer.
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileProblem> {
     // Without O_NONBLOCK, opening a named pipe waits for a writer.
     let opened = File::options()
         .read(true)

@@ -8,6 +8,8 @@
 //! systemd.exec(5), systemd.resource-control(5).
 #![forbid(unsafe_code)]
 
+use std::io;
+
 use nix::errno::Errno;
 
 /// What the program was doing when a system call failed.
@@ -36,6 +38,11 @@ pub(crate) fn remedy(operation: Operation, errno: Errno) -> &'static str {
     limit(operation, errno)
         .or_else(|| particular(operation, errno))
         .unwrap_or_else(|| general(operation))
+}
+
+/// Returns what to do if `error` means that a limit was reached, otherwise `remedy`.
+pub(crate) fn limit_or(error: &io::Error, remedy: &'static str) -> &'static str {
+    limit(Operation::Other, errno_of(error)).unwrap_or(remedy)
 }
 
 /// Whether the failure lasts until somebody changes the host or the options, so that another
@@ -68,7 +75,7 @@ pub(crate) fn reason(errno: Errno) -> &'static str {
 }
 
 /// The errno of `error`; `EIO` if it has none.
-pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
+pub(crate) fn errno_of(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 

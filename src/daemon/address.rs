@@ -15,6 +15,10 @@ use tracing::{info, warn};
 use super::error::Error;
 use crate::node_files::{self, FileProblem, SERVICES};
 use crate::protocol::PORT_DEFAULT;
+use crate::remedy::{Operation, errno_of, remedy};
+
+/// The longest file with an address family that is read, in bytes.
+const FAMILY_BYTES_MAX: u64 = 1024;
 
 /// A numeric IP address, with its zone if it has one. The port is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,12 +131,19 @@ pub(super) fn choose(
 /// Without that file, the family is IPv4.
 fn any_address(path: &Path) -> Result<IpAddr, Error> {
     let shown = path.display();
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => "2".to_owned(),
-        Err(error) => {
-            return Err(Error::new(format!(
-                "cannot read the cluster's address family from {shown}: {error}; make it readable, or use --bind"
+    let text = match node_files::read(path, FAMILY_BYTES_MAX) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+        Err(FileProblem::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {
+            "2".to_owned()
+        }
+        Err(problem) => {
+            let remedy = match &problem {
+                FileProblem::Unreadable(error) => remedy(Operation::ReadFile, errno_of(error)),
+                _ => "restore it with gnt-cluster redist-conf",
+            };
+            return Err(Error::lasting(format!(
+                "cannot read the cluster's address family from {shown}: {problem}; {remedy}, or \
+                 use --bind"
             )));
         }
     };
@@ -186,10 +197,20 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             assert_eq!(any_address(&path).unwrap().to_string(), address);
         }
-        for text in ["4\n", "x", ""] {
+        for text in ["4\n", "x", "", &"2".repeat(2000)] {
             std::fs::write(&path, text).unwrap();
             let failure = any_address(&path).unwrap_err().to_string();
             assert!(failure.contains(path.to_str().unwrap()), "{failure}");
+        }
+        // Neither waits for a writer, nor reads without end.
+        for special in ["/dev/zero", "pipe"] {
+            std::fs::remove_file(&path).unwrap();
+            match special {
+                "pipe" => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+                device => std::os::unix::fs::symlink(device, &path).unwrap(),
+            }
+            let failure = any_address(&path).unwrap_err().to_string();
+            assert!(failure.contains("it is not a regular file"), "{failure}");
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::demo;
 use crate::engine::{self, Sockets};
 use crate::protocol::PORT_DEFAULT;
 use crate::reader::Files;
+use crate::remedy::limit_or;
 
 /// Number of ports to try, starting at the default one, if `--port` is absent.
 const PORTS: u16 = 100;
@@ -55,9 +56,9 @@ impl Demo {
         };
         try_create().map_err(|error: io::Error| {
             Error::new(format!(
-                "cannot write the demo's files in {}: {error}; set TMPDIR to a writable directory with \
-                 free space",
-                std::env::temp_dir().display()
+                "cannot write the demo's files in {}: {error}; {}",
+                std::env::temp_dir().display(),
+                limit_or(&error, "set TMPDIR to a writable directory with free space")
             ))
         })
     }

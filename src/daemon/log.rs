@@ -34,7 +34,7 @@ use super::journal;
 use super::log_file::{LogFile, Missing};
 use super::options::{LogFormat, Syslog};
 use crate::printable::printable;
-use crate::remedy::{self, Operation, errno_of};
+use crate::remedy::{self, Operation, errno_of, limit_or};
 
 /// Target of `INFO` events that are logged with the level `NOTICE`, as in syslog.
 pub(super) const NOTICE: &str = "ganeti_confd::notice";
@@ -214,9 +214,10 @@ impl LogSettings {
     fn open_journal(&self) -> Result<Option<impl Layer<Filtered> + Send + Sync>, Error> {
         match self.format {
             Some(LogFormat::Journal) => journal::layer(NOTICE).map(Some).map_err(|error| {
+                let remedy = "start systemd-journald, or omit --log-format=journal";
+                let remedy = limit_or(&error, remedy);
                 Error::new(format!(
-                    "cannot log to the systemd journal: {error}; start systemd-journald, or omit \
-                     --log-format=journal"
+                    "cannot log to the systemd journal: {error}; {remedy}"
                 ))
             }),
             // Lines on standard error are the alternative.
@@ -265,9 +266,9 @@ fn open_syslog() -> Result<UnixDatagram, Error> {
         Ok(socket)
     };
     connect().map_err(|error: io::Error| {
+        let remedy = limit_or(&error, "start a syslog daemon, or use --syslog=no");
         Error::new(format!(
-            "cannot log to syslog at {SYSLOG_SOCKET}: {error}; start a syslog daemon, or use \
-             --syslog=no"
+            "cannot log to syslog at {SYSLOG_SOCKET}: {error}; {remedy}"
         ))
     })
 }

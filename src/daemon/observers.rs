@@ -35,6 +35,7 @@ use tracing::{info, warn};
 use super::error::Error;
 use super::facts::Facts;
 use super::metrics::{Format, Metrics};
+use crate::remedy::limit_or;
 
 /// Connections to one endpoint at the same time.
 const CONNECTIONS_MAX: usize = 16;
@@ -140,9 +141,10 @@ fn bind_metrics(address: SocketAddr) -> Result<std::net::TcpListener, Error> {
         Ok(listener)
     };
     bind().map_err(|error: io::Error| {
+        let remedy = "use an address of this host and a free TCP port for --metrics";
+        let remedy = limit_or(&error, remedy);
         Error::new(format!(
-            "cannot serve metrics at {address}: {error}; use an address of this host and a free \
-             TCP port for --metrics"
+            "cannot serve metrics at {address}: {error}; {remedy}"
         ))
     })
 }
