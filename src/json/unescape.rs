@@ -83,8 +83,8 @@ pub(crate) struct Unescaped {
 /// Unescapes a string from its byte at `start` to its closing quote, in place: any string that
 /// RFC 8259 allows. `None` for anything else.
 ///
-/// Bytes that are not ASCII are not checked. The unescaped string is UTF-8 if they are: escapes only
-/// add whole characters.
+/// Bytes that are not ASCII are not checked. The unescaped string is UTF-8 if they are: escapes
+/// only add whole characters.
 ///
 /// `text` must extend at least seven bytes past the closing quote; their content is ignored, and
 /// may be changed.

@@ -57,8 +57,8 @@ pub(super) fn with_uuid(client: &ConfdClient, path: &str) -> Option<String> {
 }
 
 /// As [`uuid_of`], if all objects are too many for a datagram: the answers about a node or an
-/// instance have UUIDs. `None` for a node without primary instances, and for an instance whose disks
-/// are on no node (such as rbd).
+/// instance have UUIDs. `None` for a node without primary instances, and for an instance whose
+/// disks are on no node (such as rbd).
 fn uuid_by_queries(client: &ConfdClient, section: &str, name: &str) -> Option<String> {
     match section {
         "nodes" => {
