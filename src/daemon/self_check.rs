@@ -120,7 +120,7 @@ async fn ask_from_ports(
     let mut pings = Vec::new();
     for _ in 0..count {
         let mut ping = Ping::new(address).await.map_err(Some)?;
-        ping.send(served);
+        ping.send(served, deadline).await;
         pings.push(ping);
     }
     for mut ping in pings {
@@ -168,15 +168,16 @@ impl Ping {
         })
     }
 
-    fn send(&mut self, served: &ArcSwap<Served>) {
+    /// Sends the ping, at most until `until`. An error is kept for the end.
+    async fn send(&mut self, served: &ArcSwap<Served>, until: Instant) {
         self.key = Arc::clone(&served.load().key);
         let message = format!(
             r#"{{"protocol":1,"type":0,"query":null,"rsalt":"{}"}}"#,
             self.rsalt
         );
         let request = envelope::request(&self.key, unix_seconds(), &message);
-        // A new socket is writable. If it is not, the ping is sent again.
-        if let Err(error) = self.socket.try_send(&request) {
+        // `try_send` would fail: tokio does not know yet that a new socket is writable.
+        if let Ok(Err(error)) = timeout_at(until, self.socket.send(&request)).await {
             self.error = Some(error);
         }
     }
@@ -207,7 +208,7 @@ impl Ping {
             if until == deadline {
                 return Err(self.error.take());
             }
-            self.send(served);
+            self.send(served, deadline).await;
         }
     }
 
@@ -273,6 +274,23 @@ mod tests {
                 assert_eq!(result, Ok(()), "{bind}, {count} workers");
             }
         }
+    }
+
+    #[test]
+    fn the_first_transmission_is_sent() {
+        let server = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        server.set_read_timeout(Some(LONG)).expect("a timeout");
+        let address = server.local_addr().expect("an address");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let mut ping = Ping::new(address).await.expect("a ping");
+            ping.send(&served(), Instant::now() + LONG).await;
+            assert!(ping.error.is_none());
+        });
+        assert!(server.recv(&mut [0; 1024]).expect("a datagram") > 100);
     }
 
     #[test]
