@@ -95,7 +95,7 @@
 //! config     -> json
 //! snapshot   -> json, protocol, config
 //! responder  -> protocol, snapshot
-//! engine     -> clock, protocol, responder
+//! engine     -> clock, remedy, protocol, responder
 //! reader     -> printable, remedy, protocol, config, snapshot, responder
 //! node_files -> remedy, protocol
 //! client     -> clock, json, protocol, node_files

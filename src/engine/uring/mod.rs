@@ -354,8 +354,7 @@ fn refused(what: &str, error: &io::Error) -> String {
         }
         libc::EINVAL | libc::EOPNOTSUPP => "use Linux 6.1 or later",
         libc::ENOMEM => "raise the memory limits (RLIMIT_MEMLOCK, the service's cgroup)",
-        libc::EMFILE | libc::ENFILE => "raise the limit of open files",
-        _ => "use the mmsg engine",
+        _ => crate::remedy::limit_or(error, "use the mmsg engine"),
     };
     format!("{what}: {error}; {remedy}")
 }

@@ -141,6 +141,8 @@ fn a_refusal_names_the_remedy() {
         (libc::ENOSYS, "seccomp"),
         (libc::EINVAL, "Linux 6.1"),
         (libc::ENOMEM, "RLIMIT_MEMLOCK"),
+        (libc::EMFILE, "ulimit -n"),
+        (libc::ENFILE, "fs.file-max"),
     ] {
         let text = refused("io_uring_setup", &io::Error::from_raw_os_error(errno));
         assert!(text.contains(remedy), "{text}");
