@@ -58,7 +58,7 @@ pub(super) fn check() -> Result<(), Error> {
     Ok(())
 }
 
-/// Gives up root's rights for those of confd's user, as a start by `daemon-util` does.
+/// Changes from root to confd's user, as a start by `daemon-util` does.
 ///
 /// # Errors
 ///

@@ -3,7 +3,7 @@
 use super::*;
 use crate::common::skip;
 
-/// How often a start under a limit is tried: once for each number of free descriptors.
+/// The limits of descriptors that are tried, all of them too low.
 const DESCRIPTORS: std::ops::RangeInclusive<u32> = 4..=40;
 
 /// What a start in the foreground prints that is neither the log's nor the demo's.
@@ -145,136 +145,57 @@ fn run_injected(root: &Root, inject: &str, path: Option<&Path>) -> Output {
     command.arg(BINARY).args(FOREGROUND).output().unwrap()
 }
 
+/// A system call that fails: its name, the file that it is about, its errno; the exit status, and
+/// two parts of the refusal.
+type Failure = (
+    &'static str,
+    &'static str,
+    &'static str,
+    i32,
+    &'static str,
+    &'static str,
+);
+
+#[rustfmt::skip]
+const FAILURES: &[Failure] = &[
+    ("openat", "log", "EMFILE", 1, "cannot open the log file", "ulimit -n"),
+    ("openat", "log", "ENFILE", 75, "cannot open the log file", "fs.file-max"),
+    ("openat", "log", "ENOSPC", 75, "cannot open the log file", "df -h"),
+    ("openat", "log", "EDQUOT", 75, "cannot open the log file", "quota"),
+    ("openat", "log", "EROFS", 1, "cannot open the log file", "ReadWritePaths="),
+    ("openat", "log", "EACCES", 1, "cannot open the log file", "directory writable"),
+    ("openat", "pid", "EMFILE", 1, "cannot open the pid file", "ulimit -n"),
+    ("openat", "pid", "ENOSPC", 75, "cannot open the pid file", "df -h"),
+    ("fcntl", "pid", "ENOLCK", 75, "cannot lock the pid file", "its directory"),
+    ("write", "pid", "ENOSPC", 75, "cannot write the pid file", "df -h"),
+    ("write", "pid", "EDQUOT", 75, "cannot write the pid file", "quota"),
+    ("epoll_create1", "", "EMFILE", 1, "cannot start the control plane", "ulimit -n"),
+    ("bind", "", "ENOBUFS", 75, "cannot bind UDP", "MemoryMax="),
+    ("socket", "", "EMFILE", 1, "cannot bind UDP", "ulimit -n"),
+    ("socket", "", "EAFNOSUPPORT", 1, "cannot bind UDP", "a family that this host has"),
+];
+
 #[test]
 fn a_failed_call_is_reported_with_the_remedy_for_its_errno() {
     if !available("strace", "/usr/bin/strace") {
         return;
     }
     let root = Root::new();
-    let (log, pid) = (root.log_file(), root.pid_file());
-    for (call, path, errno, status, parts) in [
-        (
-            "openat",
-            Some(&log),
-            "EMFILE",
-            1,
-            ["cannot open the log file", "ulimit -n"],
-        ),
-        (
-            "openat",
-            Some(&log),
-            "ENFILE",
-            75,
-            ["cannot open the log file", "fs.file-max"],
-        ),
-        (
-            "openat",
-            Some(&log),
-            "ENOSPC",
-            75,
-            ["cannot open the log file", "df -h"],
-        ),
-        (
-            "openat",
-            Some(&log),
-            "EDQUOT",
-            75,
-            ["cannot open the log file", "quota"],
-        ),
-        (
-            "openat",
-            Some(&log),
-            "EROFS",
-            1,
-            ["cannot open the log file", "ReadWritePaths="],
-        ),
-        (
-            "openat",
-            Some(&log),
-            "EACCES",
-            1,
-            [
-                "cannot open the log file",
-                "make it and its directory writable",
-            ],
-        ),
-        (
-            "openat",
-            Some(&pid),
-            "EMFILE",
-            1,
-            ["cannot open the pid file", "ulimit -n"],
-        ),
-        (
-            "openat",
-            Some(&pid),
-            "ENOSPC",
-            75,
-            ["cannot open the pid file", "df -h"],
-        ),
-        (
-            "fcntl",
-            Some(&pid),
-            "ENOLCK",
-            75,
-            ["cannot lock the pid file", "its directory"],
-        ),
-        (
-            "write",
-            Some(&pid),
-            "ENOSPC",
-            75,
-            ["cannot write the pid file", "df -h"],
-        ),
-        (
-            "write",
-            Some(&pid),
-            "EDQUOT",
-            75,
-            ["cannot write the pid file", "quota"],
-        ),
-        (
-            "epoll_create1",
-            None,
-            "EMFILE",
-            1,
-            ["cannot start the control plane", "ulimit -n"],
-        ),
-        (
-            "bind",
-            None,
-            "ENOBUFS",
-            75,
-            ["cannot bind UDP", "MemoryMax="],
-        ),
-        (
-            "socket",
-            None,
-            "EMFILE",
-            1,
-            ["cannot bind UDP", "ulimit -n"],
-        ),
-        (
-            "socket",
-            None,
-            "EAFNOSUPPORT",
-            1,
-            ["cannot bind UDP", "a family that this host has"],
-        ),
-    ] {
-        let output = run_injected(
-            &root,
-            &format!("{call}:error={errno}"),
-            path.map(PathBuf::as_path),
-        );
+    for (call, file, errno, status, what, remedy) in FAILURES {
+        let path = match *file {
+            "log" => Some(root.log_file()),
+            "pid" => Some(root.pid_file()),
+            _ => None,
+        };
+        let output = run_injected(&root, &format!("{call}:error={errno}"), path.as_deref());
         let lines = refusal(&output);
         assert_eq!(
             output.status.code(),
-            Some(status),
+            Some(*status),
             "{call} {errno}: {output:?}"
         );
         assert_eq!(lines.len(), 1, "{call} {errno}: {lines:?}");
-        for part in parts {
+        for part in [what, remedy] {
             assert!(lines[0].contains(part), "{call} {errno}: {lines:?}");
         }
         let _ = fs::remove_file(root.pid_file());

@@ -33,28 +33,30 @@ fn log_counters(daemon: &mut Daemon) {
     daemon.wait_for("Counters of worker 0: ");
 }
 
+/// Starts a daemon whose log is on a file system of 64 KiB.
+fn with_small_disk(root: &Root) -> Daemon {
+    let setup = "mount -t tmpfs -o size=64k none \"$0\" && exec \"$@\"";
+    let mut command = root.command("unshare", &["--mount", "--propagation=private"]);
+    command
+        .args(["sh", "-c", setup])
+        .arg(root.path("var/log/ganeti"));
+    command.arg(BINARY).args(FOREGROUND).arg("--workers=1");
+    let mut daemon = Daemon::spawn(command);
+    daemon.wait_until_serving();
+    daemon
+}
+
 #[test]
 fn a_full_disk_loses_whole_lines_and_their_number_is_logged() {
     if !mount_namespaces() {
         return;
     }
     let root = Root::new();
-    let directory = root.path("var/log/ganeti");
-    let setup = "mount -t tmpfs -o size=64k none \"$0\" && exec \"$@\"";
-    let mut command = root.command("unshare", &["--mount", "--propagation=private"]);
-    command.args(["sh", "-c", setup]).arg(&directory);
-    command.arg(BINARY).args(FOREGROUND).arg("--workers=1");
-    let mut daemon = Daemon::spawn(command);
-    daemon.wait_until_serving();
+    let mut daemon = with_small_disk(&root);
     // The directory as the daemon sees it.
-    let inside = |name: &str| {
-        let path = directory.join(name);
-        PathBuf::from(format!(
-            "/proc/{}/root{}",
-            daemon.child.id(),
-            path.display()
-        ))
-    };
+    let directory = root.path("var/log/ganeti");
+    let view = format!("/proc/{}/root{}", daemon.child.id(), directory.display());
+    let inside = |name: &str| Path::new(&view).join(name);
     let (log, filler) = (inside("conf-daemon.log"), inside("filler"));
     let _ = fs::write(&filler, vec![b'x'; 128 << 10]);
     let lines = |log: &Path| fs::read_to_string(log).unwrap().lines().count();
