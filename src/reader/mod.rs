@@ -32,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod background;
+pub(crate) mod failure;
 pub(crate) mod file;
 mod key;
 mod once;

@@ -6,59 +6,20 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::CONFIG_BYTES_MAX;
-use super::file::{self, FileReader, Io, ReadError};
-use crate::config;
-use crate::remedy::{Operation, reason, remedy};
+use super::failure::LoadFailure;
+use super::file::{self, FileReader, Io};
 use crate::snapshot::{Loaded, Snapshot};
 
 /// Why `config.data` cannot be served. `Display` prints one line with the file and the remedy.
 #[derive(Debug)]
 pub struct ConfigError {
     path: PathBuf,
-    why: Why,
-}
-
-#[derive(Debug)]
-enum Why {
-    Unreadable(ReadError),
-    Invalid(config::Error),
+    why: LoadFailure,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// The option that names another file.
-        const OTHER: &str = "name another file with --config";
-        let path = self.path.display();
-        match &self.why {
-            Why::Invalid(error) => write!(
-                f,
-                "{path} cannot be served: {error}; restore it from the master node \
-                 (gnt-cluster redist-conf)"
-            ),
-            Why::Unreadable(why) if why.is_missing() => write!(
-                f,
-                "{path} does not exist; make sure that this node is a master candidate, or {OTHER}"
-            ),
-            Why::Unreadable(
-                ReadError::Stat(errno) | ReadError::Open(errno) | ReadError::Read(errno),
-            ) => write!(
-                f,
-                "{path} cannot be read: {}; {}",
-                reason(*errno),
-                remedy(Operation::ReadFile, *errno)
-            ),
-            Why::Unreadable(ReadError::Directory) => write!(f, "{path} is a directory; {OTHER}"),
-            Why::Unreadable(ReadError::NotRegular) => {
-                write!(f, "{path} is not a regular file; {OTHER}")
-            }
-            Why::Unreadable(ReadError::TooLong { bytes, limit }) => write!(
-                f,
-                "{path} has {bytes} bytes, more than the {limit} that can be served; {OTHER}"
-            ),
-            Why::Unreadable(ReadError::Changing) => {
-                write!(f, "{path} was written to while it was read; try again")
-            }
-        }
+        f.write_str(&self.why.explain(&self.path.display()))
     }
 }
 
@@ -77,12 +38,12 @@ pub fn load_config(path: &Path) -> Result<Loaded, ConfigError> {
         why,
     };
     // Found before the file is opened, because opening some devices has effects.
-    file::stat(path, CONFIG_BYTES_MAX).map_err(|why| failed(Why::Unreadable(why)))?;
+    file::stat(path, CONFIG_BYTES_MAX).map_err(|why| failed(LoadFailure::Unreadable(why)))?;
     let mut bytes = Vec::new();
     FileReader::new(Io::Blocking)
         .read_to(path, CONFIG_BYTES_MAX, &mut bytes)
-        .map_err(|why| failed(Why::Unreadable(why)))?;
-    Snapshot::load(&bytes).map_err(|error| failed(Why::Invalid(error)))
+        .map_err(|why| failed(LoadFailure::Unreadable(why)))?;
+    Snapshot::load(&bytes).map_err(|error| failed(LoadFailure::Invalid(error)))
 }
 
 #[cfg(test)]

@@ -25,14 +25,11 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::failure::DETAIL_CHARS_MAX;
+pub use super::failure::LoadFailure;
 use super::file::ReadError;
-use crate::config;
 use crate::printable::printable_start;
-use crate::remedy::{Operation, remedy};
 use crate::snapshot::{Loaded, Snapshot};
-
-/// Maximum length of the reported detail of an invalid file, in characters.
-const DETAIL_CHARS_MAX: usize = 1_000;
 
 /// Maximum length of a logged cluster name, in characters. DNS names have at most 253.
 const NAME_CHARS_MAX: usize = 253;
@@ -63,15 +60,6 @@ impl Default for KeepLastGood {
     fn default() -> Self {
         Self::For(Duration::from_secs(300))
     }
-}
-
-/// Error of loading `config.data`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LoadFailure {
-    /// The file could not be read.
-    Unreadable(ReadError),
-    /// The file was read, but is not a valid configuration.
-    Invalid(config::Error),
 }
 
 /// What to publish and log after a check.
@@ -130,8 +118,8 @@ pub struct Policy {
     /// The error answer of the last check, if it failed. Answers are compared instead of failures,
     /// so that a missing file is reported once, whether `stat` or `open` detects it.
     last_answer: Option<String>,
-    /// What an administrator can do about it, for the log.
-    remedy: Option<&'static str>,
+    /// The same failure in words for the log.
+    explanation: String,
     /// The last valid configuration, served or not.
     last_loaded: Option<Identity>,
     /// The warnings of the last load.
@@ -146,7 +134,7 @@ impl Policy {
             keep,
             state: State::Unavailable(None),
             last_answer: None,
-            remedy: None,
+            explanation: String::new(),
             last_loaded: None,
             warnings: Vec::new(),
         }
@@ -237,17 +225,17 @@ impl Policy {
         let is_new = matches!(failure, LoadFailure::Invalid(_))
             || self.last_answer.as_ref() != Some(&answer);
         self.last_answer = Some(answer.clone());
-        self.remedy = remedy_for(&failure);
+        self.explanation = failure.explain(&self.path);
         let mut decision = Decision::default();
         if is_new {
-            decision.failure = Some(self.failed_to_load(&answer));
+            decision.failure = Some(self.failed_to_load());
         }
         match self.keep_through(now, &failure) {
             Some(keeping) => {
                 if is_new {
                     decision.warnings.push(format!(
                         "{}; serving the last good configuration{} {}",
-                        self.failed_to_load(&answer),
+                        self.failed_to_load(),
                         self.last_serial(),
                         remaining(now, keeping)
                     ));
@@ -279,9 +267,10 @@ impl Policy {
             *remind_after = (*remind_after * 2).min(REMINDER_MAX);
             *remind_at = now + *remind_after;
             decision.warnings.push(format!(
-                "Still serving the last good configuration{serial} after {}, {}: {answer}",
+                "Still serving the last good configuration{serial} after {}, {}: {}",
                 shown(now - keeping.since),
-                remaining(now, *keeping)
+                remaining(now, *keeping),
+                self.explanation
             ));
         }
         decision
@@ -333,7 +322,7 @@ impl Policy {
             ));
         }
         if is_new || !served_before {
-            decision.error = Some(self.failed_to_load(&answer));
+            decision.error = Some(self.failed_to_load());
         }
         if !served_before {
             decision.publish = Some(Snapshot::unavailable(&answer));
@@ -349,12 +338,9 @@ impl Policy {
             .map_or(String::new(), |last| format!(", serial {},", last.serial))
     }
 
-    /// The log line for the error `answer`: the reference's, and the remedy.
-    fn failed_to_load(&self, answer: &str) -> String {
-        let remedy = self
-            .remedy
-            .map_or(String::new(), |text| format!("; {text}"));
-        format!("Failed to load config: {answer}{remedy}")
+    /// The log line for the last failure.
+    fn failed_to_load(&self) -> String {
+        format!("Failed to load config: {}", self.explanation)
     }
 
     /// Returns the reference's error answer for `failure`, or a similar one if the reference has no
@@ -385,17 +371,6 @@ impl Policy {
                 ReadError::Changing => load("it was written to while it was read".into()),
             },
         }
-    }
-}
-
-/// What to do about `failure`, if it is more than a file that is missing or has bad content.
-fn remedy_for(failure: &LoadFailure) -> Option<&'static str> {
-    match failure {
-        LoadFailure::Unreadable(why) if why.is_missing() => None,
-        LoadFailure::Unreadable(
-            ReadError::Stat(errno) | ReadError::Open(errno) | ReadError::Read(errno),
-        ) => Some(remedy(Operation::ReadFile, *errno)),
-        LoadFailure::Unreadable(_) | LoadFailure::Invalid(_) => None,
     }
 }
 
@@ -435,6 +410,7 @@ fn io_error(errno: Errno) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     const MISSING: LoadFailure = LoadFailure::Unreadable(ReadError::Stat(Errno::ENOENT));
     const MISSING_ANSWER: &str = "Failure during configuration update: /d/config.data: \
@@ -525,8 +501,12 @@ mod tests {
         Snapshot::load(config.to_string().as_bytes()).expect("valid")
     }
 
-    const INVALID: &str = "Failed to load config: Cannot load configuration from /d/config.data: \
+    const INVALID: &str = "Failed to load config: /d/config.data cannot be served: \
+        /nodes/N/name: is a number; restore it from the master node (gnt-cluster redist-conf)";
+    const INVALID_ANSWER: &str = "Cannot load configuration from /d/config.data: \
         parsing configuration: /nodes/N/name: is a number";
+    const MISSING_LINE: &str = "Failed to load config: /d/config.data does not exist; make sure \
+        that this node is a master candidate, or name another file with --config";
 
     #[test]
     fn an_invalid_or_unreadable_file_is_bridged_but_not_a_missing_one() {
@@ -545,7 +525,8 @@ mod tests {
         let decision = s.at(70).failed(unreadable);
         assert_eq!(published(&decision), Published::Nothing);
         assert!(
-            decision.warnings[0].contains("(Permission denied); make it readable for the user"),
+            decision.warnings[0]
+                .contains("cannot be read: Permission denied; make it readable for"),
             "{decision:?}"
         );
         // Another failure does not prolong the time.
@@ -563,10 +544,7 @@ mod tests {
             decision.warnings,
             ["The last good configuration is no longer served, after 1m"]
         );
-        assert_eq!(
-            decision.error,
-            Some(format!("Failed to load config: {MISSING_ANSWER}"))
-        );
+        assert_eq!(decision.error, Some(MISSING_LINE.to_owned()));
         // The missing file discarded the last valid configuration.
         assert!(matches!(
             published(&s.failed(invalid())),
@@ -602,7 +580,10 @@ mod tests {
         assert_eq!(published(&s.at(309).pass()), Published::Nothing);
 
         let decision = s.at(310).pass();
-        assert_eq!(published(&decision), Published::Error(reason.into()));
+        assert_eq!(
+            published(&decision),
+            Published::Error(INVALID_ANSWER.into())
+        );
         assert_eq!(decision.error.as_deref(), Some(INVALID));
         assert_eq!(
             decision.warnings,

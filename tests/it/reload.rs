@@ -363,7 +363,11 @@ fn a_bad_file_does_not_replace_the_last_good_one() {
         assert!(node.serves(&good(1)));
         let status = node.status.read();
         assert_eq!(status.unavailable, None);
-        let expected = format!("Failed to load config: {}", node.invalid("garbage"));
+        let expected = format!(
+            "Failed to load config: {} cannot be served: /place: is \"garbage\"; restore it from the \
+             master node (gnt-cluster redist-conf)",
+            node.config.display()
+        );
         assert_eq!(status.last_error, Some(expected));
         let (since, until) = (status.kept_since, status.kept_until);
         let kept = until
@@ -427,7 +431,7 @@ fn a_file_over_the_size_limit_is_a_bad_file() {
         assert!(node.serves(&good(1)));
         let error = node.status.read().last_error.expect("an error");
         assert!(
-            error.contains("3221225472 bytes are more than"),
+            error.contains("has 3221225472 bytes, more than"),
             "{error:?}"
         );
     });
