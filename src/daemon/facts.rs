@@ -3,12 +3,14 @@
 //! Everything is read when it is asked for. Workers are not disturbed: their counters have one
 //! writer and any number of readers.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+use super::sandbox::Sandbox;
 use crate::engine::{Counters, EngineKind, Totals, Workers};
 use crate::protocol::Reject;
 use crate::protocol::request::RequestType;
@@ -24,11 +26,12 @@ pub(super) struct Facts {
     address: SocketAddr,
     counters: Vec<Arc<Counters>>,
     status: SharedStatus,
+    sandbox: Sandbox,
 }
 
 impl Facts {
     /// The facts about a daemon that starts to serve now.
-    pub(super) fn of(workers: &Workers, status: &SharedStatus) -> Self {
+    pub(super) fn of(workers: &Workers, status: &SharedStatus, sandbox: Sandbox) -> Self {
         Self {
             started: SystemTime::now(),
             engine: workers.kind(),
@@ -36,6 +39,7 @@ impl Facts {
             address: workers.local_addr(),
             counters: workers.counters().to_vec(),
             status: status.clone(),
+            sandbox,
         }
     }
 
@@ -69,6 +73,7 @@ impl Facts {
                 "name": self.engine.to_string(),
                 "fallback_reason": self.fallback_reason,
             },
+            "sandbox": self.sandbox.parts().iter().cloned().collect::<BTreeMap<_, _>>(),
             "config": config(&self.status(), now),
             "key": key(&self.status()),
             "counters": counters(&self.totals()),

@@ -39,6 +39,7 @@ mod panics;
 mod pid_file;
 mod report;
 mod resources;
+mod sandbox;
 mod self_check;
 mod service;
 mod signals;
@@ -62,6 +63,7 @@ use log::{Log, NOTICE};
 use observers::Observers;
 use options::{Options, Syslog};
 use pid_file::PidFile;
+use sandbox::{Places, Sandbox};
 use service::{Service, Started};
 use signals::Signals;
 
@@ -191,6 +193,14 @@ impl Paths {
             log: absolute(&node.log()),
         }
     }
+
+    /// What the daemon reads, creates and removes after its start.
+    fn places(&self) -> Places {
+        Places {
+            read: vec![self.files.config.clone(), self.files.key.clone()],
+            written: vec![self.log.clone(), self.pid.clone(), self.status.clone()],
+        }
+    }
 }
 
 /// Makes a path independent of the working directory, which changes when the daemon detaches.
@@ -249,7 +259,9 @@ async fn serve_demo(
     let files = demo.files.clone();
     let status = files.config.with_file_name("ganeti-confd.sock");
     let observers = Observers::bind(options.metrics, Some(&status))?;
-    match Service::start(sockets, options, files, &mut signals, log).await? {
+    // A demo removes its directory at its end, and serves no cluster.
+    let sandbox = Sandbox::default();
+    match Service::start(sockets, options, files, &mut signals, log, sandbox).await? {
         Started::Serving(service) => {
             demo.print_demo_help(service.workers.local_addr());
             Ok(service.run(signals, log, observers).await)
@@ -279,8 +291,11 @@ async fn serve_cluster(
         }
     };
     let observers = Observers::bind(options.metrics, Some(&paths.status))?;
+    let sandbox = Sandbox::enter(options.sandbox, &paths.places())?;
+    info!("Sandbox: {sandbox}");
     let files = paths.files.clone();
-    let exit = match Service::start(sockets, options, files, &mut signals, log).await? {
+    let start = Service::start(sockets, options, files, &mut signals, log, sandbox);
+    let exit = match start.await? {
         Started::Serving(service) => {
             log.leave_terminal();
             service.run(signals, log, observers).await

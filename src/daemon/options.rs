@@ -17,6 +17,7 @@ use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
 
 use super::address;
 use super::error::STATUS_LASTING;
+use super::sandbox;
 use crate::engine::EngineKind;
 use crate::reader::KeepLastGood;
 
@@ -109,6 +110,18 @@ pub(super) struct Options {
     /// standard error [default: text, and the journal if standard error is the journal]
     #[arg(long, value_name = "FORMAT", help_heading = "Additional options")]
     pub(super) log_format: Option<LogFormat>,
+
+    /// Give up rights at the start: files, system calls, capabilities. With auto, what the kernel
+    /// has; with strict, all of it or no start, and a violation ends the daemon [default: auto]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t = sandbox::Mode::Auto,
+        hide_default_value = true,
+        help_heading = "Additional options"
+    )]
+    pub(super) sandbox: sandbox::Mode,
 
     /// Serve metrics for Prometheus over HTTP at this address and TCP port, like 192.0.2.1:9814 or
     /// [::1]:9814 [default: none]

@@ -3,6 +3,7 @@
 //! Signals act during the start as well. The workers are started on a thread of their own, so that
 //! a kernel that never answers cannot keep the control plane from handling signals.
 
+use std::io;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use super::log::Log;
 use super::observers::Observers;
 use super::options::Options;
 use super::report::{self, Report};
+use super::sandbox::Sandbox;
 use super::signals::{SignalRequest, Signals};
 use super::{Exit, notify, self_check, watchdog};
 use crate::engine::{self, EngineKind, Sockets, Workers};
@@ -36,6 +38,7 @@ pub(super) struct Service {
     pub(super) workers: Workers,
     reader: Reader,
     served: Arc<ArcSwap<Served>>,
+    sandbox: Sandbox,
 }
 
 /// The result of [`Service::start`].
@@ -58,8 +61,9 @@ impl Service {
         files: Files,
         signals: &mut Signals,
         log: &Log,
+        sandbox: Sandbox,
     ) -> Result<Started, Error> {
-        let mut start = pin!(Self::serving(sockets, options, files));
+        let mut start = pin!(Self::serving(sockets, options, files, sandbox));
         loop {
             tokio::select! {
                 service = &mut start => return Ok(Started::Serving(Box::new(service?))),
@@ -76,7 +80,12 @@ impl Service {
         }
     }
 
-    async fn serving(sockets: Sockets, options: &Options, files: Files) -> Result<Self, Error> {
+    async fn serving(
+        sockets: Sockets,
+        options: &Options,
+        files: Files,
+        sandbox: Sandbox,
+    ) -> Result<Self, Error> {
         let mut reader = Reader::new(files, Io::Uring);
         let first = reader.first_load().await;
         let first = first.map_err(|error| Error::of_key(&error))?;
@@ -84,7 +93,9 @@ impl Service {
         let replays = options
             .replay_protection()
             .then(Arc::<ReplayTable>::default);
-        let workers = start_workers(sockets, options.engine, served.clone(), replays).await?;
+        let confine = sandbox.worker_setup();
+        let workers =
+            start_workers(sockets, options.engine, served.clone(), replays, confine).await?;
         if let Some(reason) = workers.fallback_reason() {
             warn!("io_uring is not available, using recvmmsg: {reason}");
         }
@@ -100,6 +111,7 @@ impl Service {
             workers,
             reader,
             served,
+            sandbox,
         })
     }
 
@@ -108,7 +120,7 @@ impl Service {
         let workers = &self.workers;
         let mut report = Report::default();
         let status = self.reader.status();
-        let facts = Facts::of(workers, &status);
+        let facts = Facts::of(workers, &status, self.sandbox.clone());
         notify::ready(workers, &status.read());
         let exit = tokio::select! {
             exit = control_loop(workers, &status, &mut report, signals, log) => exit,
@@ -137,6 +149,7 @@ async fn start_workers(
     kind: Option<EngineKind>,
     served: Arc<ArcSwap<Served>>,
     replays: Option<Arc<ReplayTable>>,
+    confine: impl Fn() -> io::Result<()> + Send + Sync + 'static,
 ) -> Result<Workers, Error> {
     let (sender, started) = oneshot::channel();
     let start = move || {
@@ -145,7 +158,9 @@ async fn start_workers(
             None => Responder::new(),
         };
         // If nobody waits any more, this stops the workers.
-        let _ = sender.send(engine::start(sockets, kind, &served, responder));
+        let _ = sender.send(engine::start_confined(
+            sockets, kind, &served, responder, confine,
+        ));
     };
     thread::Builder::new()
         .name("confd-start".into())

@@ -8,6 +8,7 @@
 //!
 //! Source: sigwait(3), signal(7).
 
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -70,10 +71,17 @@ impl Signals {
         };
         set.thread_block().map_err(failed)?;
         let (sender, requests) = unbounded_channel();
+        let (started, ready) = mpsc::channel::<()>();
         thread::Builder::new()
             .name("confd-signals".into())
-            .spawn(move || receive(set, &sender))
+            .spawn(move || {
+                super::sandbox::give_up_everything();
+                drop(started);
+                receive(set, &sender);
+            })
             .map_err(|error| failed(errno_of(&error)))?;
+        // The thread uses system calls here that are forbidden later.
+        let _ = ready.recv();
         Ok(Self(requests))
     }
 

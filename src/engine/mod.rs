@@ -84,4 +84,4 @@ pub use memory::release_freed_memory;
 #[cfg(feature = "daemon")]
 pub(crate) use passed::take_passed;
 pub use socket::{Sockets, bind};
-pub use workers::{EngineKind, StartError, Workers, start};
+pub use workers::{EngineKind, StartError, Workers, start, start_confined};

@@ -69,12 +69,30 @@ pub fn start<H: Handler + Send + 'static>(
     sockets: Sockets,
     kind: Option<EngineKind>,
     served: &Arc<ArcSwap<Served>>,
+    make_handler: impl FnMut() -> H,
+) -> Result<Workers, StartError> {
+    start_confined(sockets, kind, served, make_handler, || Ok(()))
+}
+
+/// As [`start`]. Each worker calls `confine` on its thread, after all that it takes from the kernel
+/// and before it serves.
+///
+/// # Errors
+///
+/// The engine cannot be used, or `confine` failed.
+pub fn start_confined<H: Handler + Send + 'static>(
+    sockets: Sockets,
+    kind: Option<EngineKind>,
+    served: &Arc<ArcSwap<Served>>,
     mut make_handler: impl FnMut() -> H,
+    confine: impl Fn() -> io::Result<()> + Send + Sync + 'static,
 ) -> Result<Workers, StartError> {
     let first = kind.unwrap_or(EngineKind::Uring);
-    match start_all(&sockets, first, served, &mut make_handler) {
+    let confine: Confine = Arc::new(confine);
+    let mut start = |kind| start_all(&sockets, kind, served, &mut make_handler, &confine);
+    match start(first) {
         Err(error) if kind.is_none() => {
-            let mut workers = start_all(&sockets, EngineKind::Mmsg, served, &mut make_handler)?;
+            let mut workers = start(EngineKind::Mmsg)?;
             workers.fallback_reason = Some(error.reason);
             Ok(workers)
         }
@@ -82,11 +100,15 @@ pub fn start<H: Handler + Send + 'static>(
     }
 }
 
+/// What a worker does before it serves.
+type Confine = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
+
 fn start_all<H: Handler + Send + 'static>(
     sockets: &Sockets,
     kind: EngineKind,
     served: &Arc<ArcSwap<Served>>,
     make_handler: &mut impl FnMut() -> H,
+    confine: &Confine,
 ) -> Result<Workers, StartError> {
     let refused = |reason| StartError { kind, reason };
     let failure = WorkerFailure::new().map_err(|e| refused(format!("eventfd: {e}")))?;
@@ -111,6 +133,7 @@ fn start_all<H: Handler + Send + 'static>(
             gso: sockets.gso,
             dispatcher,
             signal: Arc::clone(&signal),
+            confine: Arc::clone(confine),
         };
         let exit_reporter = ExitReporter {
             name: name.clone(),
@@ -139,19 +162,23 @@ struct WorkerParts<H> {
     gso: bool,
     dispatcher: Dispatcher<H>,
     signal: Arc<Signal>,
+    confine: Confine,
 }
 
 impl<H: Handler> WorkerParts<H> {
     /// Runs a worker on the calling thread. Reports to `ready` whether its setup succeeded.
     fn work(self, ready: &mpsc::SyncSender<Result<(), String>>, exit_reporter: ExitReporter) {
         let (socket, signal) = (self.socket, self.signal);
+        let confine = move || (self.confine)().map_err(|e| format!("confining a worker: {e}"));
         match self.kind {
             EngineKind::Uring => {
                 let worker = uring::Worker::new(socket, self.gso, self.dispatcher, signal);
+                let worker = worker.and_then(|worker| confine().map(|()| worker));
                 run(worker, uring::Worker::run, ready, exit_reporter);
             }
             EngineKind::Mmsg => {
                 let worker = mmsg::Worker::new(socket, self.gso, self.dispatcher, signal);
+                let worker = worker.and_then(|worker| confine().map(|()| worker));
                 run(worker, mmsg::Worker::run, ready, exit_reporter);
             }
         }

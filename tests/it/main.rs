@@ -31,6 +31,7 @@ mod reload;
 mod reload_under_load;
 mod replay;
 mod requests;
+mod sandbox;
 mod simulation;
 mod status;
 mod supervision;
