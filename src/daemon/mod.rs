@@ -6,7 +6,7 @@
 //! ```text
 //! options -> accounts -> address        errors go to the terminal
 //!   [detach]                            the child continues; the parent waits until it serves
-//! signals -> log -> pid file -> socket
+//! signals -> log -> limits -> pid file -> socket
 //!   -> key and configuration -> workers -> self-check
 //! ready                                 the parent exits with 0; the service manager is notified
 //! control loop                          signals, reader, counters, failed workers
@@ -15,7 +15,7 @@
 //!
 //! Invariants: any failure ends the whole process with the status of `error`, so that no part of
 //! the daemon runs without the others; signals are received before the pid file exists;
-//! only this module prints.
+//! only this module, `check`, `demo` and `panics` print.
 //!
 //! Source: ganeti-confd(8), `Ganeti.Daemon.genericMain` of version 3.0.2.
 #![forbid(unsafe_code)]
