@@ -88,6 +88,10 @@ mod error;
 mod exchange;
 #[cfg(feature = "async")]
 mod nonblocking;
+#[cfg_attr(
+    not(feature = "ctl"),
+    allow(dead_code, reason = "`confdctl -v` reads the packets")
+)]
 mod observer;
 mod outcome;
 mod queries;
