@@ -6,10 +6,11 @@
 //! ```text
 //! options -> accounts -> address        errors go to the terminal
 //!   [detach]                            the child continues; the parent waits until it serves
-//! signals -> log -> limits -> pid file -> socket
+//! signals -> log -> limits -> pid file -> socket -> metrics, status socket
+//! sandbox                               rights that are not needed from here on are given up
 //!   -> key and configuration -> workers -> self-check
 //! ready                                 the parent exits with 0; the service manager is notified
-//! control loop                          signals, reader, counters, failed workers
+//! control loop                          signals, reader, counters, watchdog, failed workers
 //! stop workers -> remove pid file
 //! ```
 //!

@@ -98,6 +98,8 @@ fn boot(share: &Path) -> BTreeMap<String, Vec<String>> {
             "--register=no",
             "--keep-unit",
             "--private-network",
+            // Missing in the list of systemd-nspawn 252.
+            "--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self",
             // Changes to the system are kept in memory.
             "--volatile=overlay",
             "--directory",
@@ -169,6 +171,18 @@ fn the_units_start_contain_and_restart_the_daemon() {
     let exposure: f64 = fact("exposure").parse().expect("the exposure is a number");
     assert!(exposure <= 1.5, "systemd-analyze security: {exposure}");
     assert_eq!(fact("pid-file-after-stop"), "");
+    assert_eq!(
+        fact("status"),
+        "\"capabilities\":\"none\",\"landlock\":\"all rules\",\"no_dumps\":\"yes\",\
+         \"no_new_privileges\":\"yes\",\"seccomp\":\"other calls fail\""
+    );
+    assert_eq!(fact("socket-of-status"), "gnt-confd gnt-confd 660");
+    let line = fact("status-line");
+    assert!(line.starts_with("Serving serial "), "{line}");
+    assert!(
+        line.contains("; 4 workers at ") || line.contains(", engine uring"),
+        "{line}"
+    );
     assert_eq!(
         fact("notices"),
         "ganeti-confd daemon shutdown;ganeti-confd daemon startup;"

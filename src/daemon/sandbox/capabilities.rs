@@ -3,7 +3,7 @@
 //! Source: capabilities(7).
 
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities,
 };
 
@@ -19,6 +19,10 @@ pub(super) fn drop_all_except(kept: CapabilitySet) -> std::io::Result<()> {
         let _ = remove_capability_from_bounding_set(capability);
     }
     clear_ambient_capability_set()?;
+    // A service manager may have given none, and may forbid the call.
+    if kept.contains(capabilities(None)?.permitted) {
+        return Ok(());
+    }
     let sets = CapabilitySets {
         effective: kept,
         permitted: kept,

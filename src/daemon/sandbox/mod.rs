@@ -79,7 +79,9 @@ impl Sandbox {
         let restricted = files::restrict(places, width).map(|status| match status {
             RulesetStatus::FullyEnforced => "all rules",
             RulesetStatus::PartiallyEnforced => "the rules that this kernel knows",
-            RulesetStatus::NotEnforced => "not enforced, the kernel has no Landlock",
+            RulesetStatus::NotEnforced => {
+                "not enforced: the kernel has no Landlock, or a filter forbids it"
+            }
         });
         sandbox.add("landlock", restricted.map(str::to_owned))?;
         let filtered = system_calls::filter_process(violation).map(|()| match violation {

@@ -60,6 +60,11 @@ start-stop-daemon --stop --signal 0 --quiet --pidfile /run/ganeti/ganeti-confd.p
 mv $log $log.1
 systemctl reload ganeti-confd.service
 timeout 20 sh -c "until grep -q 'Log file reopened' $log; do sleep 0.05; done"
+# The status socket; the daemon's own containment, inside the unit's.
+confdctl status
+fact status "$(confdctl status --json | sed -n 's/.*"sandbox":{\([^}]*\)}.*/\1/p')"
+fact socket-of-status "$(stat -c '%U %G %a' /run/ganeti/ganeti-confd.sock)"
+fact status-line "$(systemctl show --value --property StatusText ganeti-confd.service)"
 restart_under_load alone 5 2s
 systemctl stop ganeti-confd.service
 fact pid-file-after-stop "$(ls /run/ganeti)"
