@@ -133,6 +133,13 @@ impl Log {
         Ok(())
     }
 
+    /// Writes the number of lines that the file lacks, if there are such lines and it has room now.
+    pub(super) fn report_missing(&self) {
+        if let Some(file) = &mut *self.file() {
+            file.report_missing(|missing| self.missing_line(missing));
+        }
+    }
+
     /// In the background: reports to the parent that the daemon serves, and detaches from its
     /// terminal.
     pub(super) fn leave_terminal(&self) {

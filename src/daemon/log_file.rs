@@ -97,20 +97,27 @@ impl LogFile {
     /// Appends `line`, which ends with a newline. If lines before it are missing, `notice` makes
     /// the line that precedes it. What cannot be written is counted as missing.
     pub(super) fn append(&mut self, line: &str, notice: impl FnOnce(&Missing) -> String) {
+        self.report_missing(notice);
         if self.missing.lines > 0 {
-            match append_whole(&mut self.file, &notice(&self.missing)) {
-                Ok(()) => self.missing = Missing::default(),
-                Err(error) => return self.lose(error),
-            }
-        }
-        if let Err(error) = append_whole(&mut self.file, line) {
-            self.lose(error);
+            // Still without room. This line may be shorter, but would come too early.
+            self.missing.lines += 1;
+        } else if let Err(error) = append_whole(&mut self.file, line) {
+            self.missing = Missing {
+                lines: 1,
+                error: Some(error),
+            };
         }
     }
 
-    fn lose(&mut self, error: io::Error) {
-        self.missing.lines += 1;
-        self.missing.error = Some(error);
+    /// Appends the line that `notice` makes, if lines are missing. If there is no room for it, they
+    /// stay counted.
+    pub(super) fn report_missing(&mut self, notice: impl FnOnce(&Missing) -> String) {
+        if self.missing.lines > 0 {
+            match append_whole(&mut self.file, &notice(&self.missing)) {
+                Ok(()) => self.missing = Missing::default(),
+                Err(error) => self.missing.error = Some(error),
+            }
+        }
     }
 }
 
@@ -175,6 +182,7 @@ mod tests {
         let notice = |missing: &Missing| format!("{} missing\n", missing.lines);
         full.append("a\n", notice);
         full.append("b\n", notice);
+        full.report_missing(notice);
         assert_eq!(full.missing.lines, 2);
         assert_eq!(
             full.missing.error.as_ref().unwrap().raw_os_error(),

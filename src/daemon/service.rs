@@ -204,6 +204,7 @@ async fn control_loop(
             }
             _ = ticks.tick() => {
                 report.log_growth(workers.counters());
+                log.report_missing();
                 let loads_now = status.read().loads;
                 if std::mem::replace(&mut loads, loads_now) != loads_now {
                     engine::release_freed_memory();
