@@ -40,6 +40,11 @@ pub(crate) fn remedy(operation: Operation, errno: Errno) -> &'static str {
         .unwrap_or_else(|| general(operation))
 }
 
+/// Describes that `what` failed, with the remedy.
+pub(crate) fn failed(what: &str, operation: Operation, error: &io::Error) -> String {
+    format!("{what}: {error}; {}", remedy(operation, errno_of(error)))
+}
+
 /// Returns what to do if `error` means that a limit was reached, otherwise `remedy`.
 pub(crate) fn limit_or(error: &io::Error, remedy: &'static str) -> &'static str {
     limit(Operation::Other, errno_of(error)).unwrap_or(remedy)

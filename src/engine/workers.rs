@@ -18,6 +18,7 @@ use super::handler::Handler;
 use super::signal::Signal;
 use super::socket::Sockets;
 use super::{mmsg, uring};
+use crate::remedy::{Operation, failed};
 use crate::responder::Served;
 
 /// An engine: how workers receive and send.
@@ -123,7 +124,7 @@ fn start_all<H: Handler + Send + 'static>(
     // An error drops `workers`, which stops those already started.
     for (index, socket) in sockets.sockets.iter().enumerate() {
         let name = format!("confd-{index}");
-        let signal = Signal::new().map_err(|e| refused(format!("eventfd: {e}")))?;
+        let signal = Signal::new().map_err(|e| refused(failed("eventfd", Operation::Other, &e)))?;
         let signal = Arc::new(signal);
         let counters = Arc::new(Counters::default());
         let dispatcher = Dispatcher::new(make_handler(), Arc::clone(served), Arc::clone(&counters));
@@ -144,7 +145,7 @@ fn start_all<H: Handler + Send + 'static>(
         let thread = thread::Builder::new()
             .name(name)
             .spawn(move || parts.work(&ready, exit_reporter))
-            .map_err(|e| refused(format!("starting a thread: {e}")))?;
+            .map_err(|e| refused(failed("starting a thread", Operation::Thread, &e)))?;
         workers.threads.push((thread, signal));
         workers.counters.push(counters);
         started

@@ -203,18 +203,27 @@ fn a_failed_call_is_reported_with_the_remedy_for_its_errno() {
 }
 
 #[test]
-fn inotify_limits_are_warnings_with_their_names() {
+fn limits_that_do_not_prevent_serving_are_warnings_with_their_names() {
     if !available("strace", "/usr/bin/strace") {
         return;
     }
-    for (inject, name) in [
+    for (inject, what, name) in [
         (
             "inotify_init1:error=EMFILE",
+            "Cannot watch",
             "fs.inotify.max_user_instances",
         ),
         (
             "inotify_add_watch:error=ENOSPC",
+            "Cannot watch",
             "fs.inotify.max_user_watches",
+        ),
+        ("io_uring_setup:error=EMFILE", "using recvmmsg", "ulimit -n"),
+        // The thread that starts the workers makes its second one for the first worker.
+        (
+            "eventfd2:error=EMFILE:when=2",
+            "using recvmmsg",
+            "ulimit -n",
         ),
     ] {
         let root = Root::new();
@@ -224,7 +233,7 @@ fn inotify_limits_are_warnings_with_their_names() {
             .arg(BINARY)
             .args(FOREGROUND);
         let mut daemon = Daemon::spawn(command);
-        let warning = daemon.wait_for("Cannot watch");
+        let warning = daemon.wait_for(what);
         assert!(
             warning.contains("WARNING") && warning.contains(name),
             "{warning}"
