@@ -7,7 +7,7 @@
 //! Source: the OpenMetrics specification 1.0; "Metric and label naming" of Prometheus.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -19,7 +19,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::facts::{self, Facts};
-use crate::engine::{BATCH_SIZES, Totals};
+use crate::engine::{BATCH_SIZES, SERVICE_TIMES, Totals};
 use crate::protocol::Reject;
 use crate::protocol::request::RequestType;
 use crate::reader::Status;
@@ -147,6 +147,15 @@ impl Families<'_> {
         let mut family = self.family("batch_datagrams", help, MetricType::Histogram)?;
         let sum = totals.received as f64;
         let count = totals.batch_sizes.iter().sum();
+        family.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+
+        let limits = SERVICE_TIMES.iter().map(Duration::as_secs_f64);
+        let limits = limits.chain([f64::INFINITY]);
+        let buckets: Vec<_> = limits.zip(totals.service_times).collect();
+        let help = "Time to answer a batch, without sending, of one batch in 16.";
+        let mut family = self.family("service_seconds", help, MetricType::Histogram)?;
+        let sum = Duration::from_nanos(totals.service_ns).as_secs_f64();
+        let count = totals.service_times.iter().sum();
         family.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 

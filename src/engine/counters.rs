@@ -7,6 +7,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use super::peer::Peer;
 use crate::protocol::Reject;
@@ -19,6 +20,23 @@ const REJECTS: usize = Reject::ALL.len();
 pub const BATCH_SIZES: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const BATCH_CLASSES: usize = BATCH_SIZES.len() + 1;
 
+/// Upper limits of the classes of service times. One class more has longer times.
+pub const SERVICE_TIMES: [Duration; 8] = [
+    Duration::from_micros(3),
+    Duration::from_micros(10),
+    Duration::from_micros(30),
+    Duration::from_micros(100),
+    Duration::from_micros(300),
+    Duration::from_millis(1),
+    Duration::from_millis(3),
+    Duration::from_millis(10),
+];
+const SERVICE_CLASSES: usize = SERVICE_TIMES.len() + 1;
+
+/// The service time of one batch in this many is measured: reading the clock twice for each would
+/// be noticeable when a batch is one datagram.
+const SERVICE_SAMPLE: u64 = 16;
+
 macro_rules! counters {
     ($($(#[doc = $doc:literal])* $name:ident,)*) => {
         /// The counters of one worker, on cache lines of their own.
@@ -30,6 +48,8 @@ macro_rules! counters {
             requests: [Counter; RequestType::COUNT],
             too_large: [Counter; RequestType::COUNT],
             batch_sizes: [Counter; BATCH_CLASSES],
+            service_times: [Counter; SERVICE_CLASSES],
+            service_ns: Counter,
             last_rejected: [LastPeer; REJECTS],
         }
 
@@ -43,6 +63,11 @@ macro_rules! counters {
             pub requests: [u64; RequestType::COUNT],
             /// Batches by their size: one for each of [`BATCH_SIZES`], then those that are larger.
             pub batch_sizes: [u64; BATCH_CLASSES],
+            /// Measured batches by the time to answer them: one for each of [`SERVICE_TIMES`], then
+            /// those that took longer.
+            pub service_times: [u64; SERVICE_CLASSES],
+            /// Sum of the measured times, in nanoseconds.
+            pub service_ns: u64,
             /// Answers too large for a datagram, replaced by an error, by request type.
             pub too_large: [u64; RequestType::COUNT],
         }
@@ -55,6 +80,8 @@ macro_rules! counters {
                     rejects: std::array::from_fn(|i| self.rejects[i].value()),
                     requests: std::array::from_fn(|i| self.requests[i].value()),
                     batch_sizes: std::array::from_fn(|i| self.batch_sizes[i].value()),
+                    service_times: std::array::from_fn(|i| self.service_times[i].value()),
+                    service_ns: self.service_ns.value(),
                     too_large: std::array::from_fn(|i| self.too_large[i].value()),
                 }
             }
@@ -66,6 +93,8 @@ macro_rules! counters {
                 add_each(&mut self.rejects, other.rejects);
                 add_each(&mut self.requests, other.requests);
                 add_each(&mut self.batch_sizes, other.batch_sizes);
+                add_each(&mut self.service_times, other.service_times);
+                self.service_ns += other.service_ns;
                 add_each(&mut self.too_large, other.too_large);
             }
         }
@@ -182,6 +211,18 @@ impl Counters {
         self.batch_sizes[class.unwrap_or(BATCH_CLASSES - 1)].add(1);
     }
 
+    /// Whether to measure the service time of the next batch.
+    pub(super) fn measures_next_batch(&self) -> bool {
+        self.batches.value().is_multiple_of(SERVICE_SAMPLE)
+    }
+
+    /// Counts a batch that took this long to answer.
+    pub(super) fn service_time(&self, time: Duration) {
+        self.service_ns.add(time.as_nanos() as u64);
+        let class = SERVICE_TIMES.iter().position(|limit| time <= *limit);
+        self.service_times[class.unwrap_or(SERVICE_CLASSES - 1)].add(1);
+    }
+
     /// How many datagrams have been received.
     pub(super) fn received(&self) -> u64 {
         self.received.value()
@@ -281,6 +322,20 @@ mod tests {
         );
         assert_eq!((sum.written, sum.written_bytes, sum.errors), (4, 36, 4));
         assert!(sum.numbers().any(|number| number == ("written_bytes", 36)));
+    }
+
+    #[test]
+    fn service_times_are_classified_and_summed() {
+        let counters = Counters::default();
+        assert!(counters.measures_next_batch());
+        for micros in [0, 3, 4, 10_000, 10_001] {
+            counters.service_time(Duration::from_micros(micros));
+            counters.batch(1);
+            assert!(!counters.measures_next_batch());
+        }
+        let totals = counters.snapshot();
+        assert_eq!(totals.service_times, [2, 1, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(totals.service_ns, 20_008_000);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Cache};
 
@@ -43,6 +44,8 @@ pub(super) struct BatchContext<'a, A> {
     now: u64,
     pub(super) counters: &'a Counters,
     received_before: u64,
+    /// When the batch began, if it is measured.
+    began: Option<Instant>,
 }
 
 impl<A: Handler> Dispatcher<A> {
@@ -72,6 +75,7 @@ impl<A: Handler> Dispatcher<A> {
             now: clock::unix_seconds(),
             counters: &self.counters,
             received_before: self.counters.received(),
+            began: self.counters.measures_next_batch().then(Instant::now),
         }
     }
 }
@@ -81,6 +85,9 @@ impl<A: Handler> BatchContext<'_, A> {
     pub(super) fn finish(self) {
         let received = self.counters.received() - self.received_before;
         self.counters.batch(received);
+        if let Some(began) = self.began {
+            self.counters.service_time(began.elapsed());
+        }
     }
 
     /// Answers one datagram and writes the reply to `out`. Returns its length; `None` if there is

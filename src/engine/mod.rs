@@ -78,7 +78,7 @@ mod tests;
 mod uring;
 mod workers;
 
-pub use counters::{BATCH_SIZES, Counters, Totals};
+pub use counters::{BATCH_SIZES, Counters, SERVICE_TIMES, Totals};
 pub use handler::Handler;
 pub use memory::release_freed_memory;
 #[cfg(feature = "daemon")]

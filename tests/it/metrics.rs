@@ -143,6 +143,8 @@ fn the_counters_add_up_for_every_mix_of_datagrams() {
                 assert_eq!(grown("batch_datagrams_sum"), grown("received_total"));
                 assert_eq!(grown("batch_datagrams_count"), grown("batches_total"));
                 assert_eq!(now["ganeti_confd_dropped_total{reason=\"bad_hmac\"}"], 1.0);
+                assert!(now["ganeti_confd_service_seconds_count"] > 0.0);
+                assert!(now["ganeti_confd_service_seconds_sum"] > 0.0);
                 assert_eq!(grown("errors_total"), 0.0);
                 break;
             }
