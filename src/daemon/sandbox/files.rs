@@ -68,7 +68,8 @@ pub(super) fn restrict(places: &Places, width: Width) -> Result<RulesetStatus, R
         .scope(Scope::Signal)?
         .create()?;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    let write = AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile;
+    // The log is shortened by the part of a line that had no room.
+    let write = AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile;
     let mut rules = rules;
     for path in &places.read {
         for folder in folders(path, width) {

@@ -135,6 +135,7 @@ fn inside() {
     tried("read the configuration", fs::read(&config));
     tried("create the log", append());
     tried("append to the log", append());
+    tried("shorten the log", append().and_then(|log| log.set_len(0)));
     tried("remove the log", fs::remove_file(&log));
     tried("bind UDP", UdpSocket::bind("127.0.0.1:0"));
     tried("read a file outside", fs::read(&outside));
@@ -185,10 +186,11 @@ fn inside() {
 }
 
 /// What the daemon does after its start.
-const NEEDED: [&str; 5] = [
+const NEEDED: [&str; 6] = [
     "read the configuration",
     "create the log",
     "append to the log",
+    "shorten the log",
     "remove the log",
     "bind UDP",
 ];

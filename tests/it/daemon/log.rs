@@ -53,6 +53,9 @@ fn a_full_disk_loses_whole_lines_and_their_number_is_logged() {
     }
     let root = Root::new();
     let mut daemon = with_small_disk(&root);
+    // The file that is opened after the start has to be one that can be cut, too.
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for("Log file reopened");
     // The directory as the daemon sees it.
     let directory = root.path("var/log/ganeti");
     let view = format!("/proc/{}/root{}", daemon.child.id(), directory.display());
