@@ -14,6 +14,7 @@ pub enum Command {
     ///
     /// Each FILE is the output of confdctl bench --json. Counts, rates and latencies are added.
     /// With --json, the sum is such a document as well.
+    #[command(after_help = MERGE_EXAMPLES)]
     Merge {
         /// The documents
         #[arg(required = true, num_args = 2.., value_name = "FILE.json", value_hint = ValueHint::FilePath)]
@@ -25,8 +26,23 @@ pub enum Command {
     /// p99 differ by more than --threshold, or the loss by more than 0.1 % of the requests, with at
     /// least this --confidence, or if the second run failed. The confidence of rates and latencies
     /// is that of a rank test over the time slices of both runs.
+    #[command(after_help = COMPARE_EXAMPLES)]
     Compare(CompareOptions),
 }
+
+const MERGE_EXAMPLES: &str = "\
+Examples:
+  The load of two hosts, measured at the same time
+    confdctl bench merge host1.json host2.json
+  The sum as a document again
+    confdctl bench merge --json host1.json host2.json > sum.json";
+
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  Is the new version slower? Status 3 if it is
+    confdctl bench compare before.json after.json
+  Only a difference of more than a tenth counts
+    confdctl bench compare --threshold 10% before.json after.json";
 
 /// Options of `confdctl bench compare`.
 #[derive(Args, Clone, Debug)]

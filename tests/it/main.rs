@@ -25,6 +25,7 @@ mod load;
 mod metrics;
 mod multi_host;
 mod nesting;
+mod packages;
 mod properties;
 mod query_large;
 mod reload;

@@ -27,7 +27,7 @@ StandardError=file:/share/trace
 ";
 
 /// Runs a program that is stopped after `seconds`; panics with its output if it fails.
-fn run(seconds: u32, command: &[&str]) {
+pub(crate) fn run(seconds: u32, command: &[&str]) {
     let output = Command::new("timeout")
         .args(["--kill-after=10", &seconds.to_string()])
         .args(command)
@@ -44,9 +44,9 @@ fn run(seconds: u32, command: &[&str]) {
     );
 }
 
-/// A directory with a minimal Debian system; made once.
-fn root() -> PathBuf {
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("systemd-root");
+/// A directory with a minimal Debian system that also has `packages`; made once.
+pub(crate) fn root(name: &str, packages: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if !root.exists() {
         let release = fs::read_to_string("/etc/os-release").expect("this is Debian");
         let suite = release
@@ -57,23 +57,22 @@ fn root() -> PathBuf {
         let new = root.with_extension("new");
         let _ = fs::remove_dir_all(&new);
         let new_path = new.to_str().expect("the target directory is UTF-8");
-        let packages = "--include=systemd,systemd-sysv,dbus,iproute2,procps,libgcc-s1";
-        run(
-            300,
-            &["mmdebstrap", "--variant=minbase", packages, suite, new_path],
-        );
+        let base = "systemd,systemd-sysv,dbus,iproute2,procps,libgcc-s1";
+        let include = format!("--include={base}{packages}");
+        let variant = "--variant=minbase";
+        run(600, &["mmdebstrap", variant, &include, suite, new_path]);
         fs::rename(&new, &root).expect("the new system can be renamed");
     }
     root
 }
 
 /// The directory that the container sees as `/share`: programs, units, files, script, results.
-fn share() -> tempfile::TempDir {
+pub(crate) fn share(script: &str) -> tempfile::TempDir {
     let share = tempfile::tempdir().expect("a temporary directory");
     let write = |name: &str, text: &str| {
         fs::write(share.path().join(name), text).expect("a fresh directory is writable");
     };
-    write("container.sh", SCRIPT);
+    write("container.sh", script);
     write("test.service", UNIT);
     write("hmac.key", "0123456789abcdef0123456789abcdef01234567\n");
     write("config.data", &demo::configuration(3, 10, 1));
@@ -84,37 +83,41 @@ fn share() -> tempfile::TempDir {
     share
 }
 
+/// A file that a container sees at another path.
+fn bind(from: &str, to: &str) -> String {
+    format!("--bind-ro={from}:{to}")
+}
+
 /// Boots the container, runs the script in it, and returns the facts that it printed.
-fn boot(share: &Path) -> BTreeMap<String, Vec<String>> {
-    let root = root();
-    let bind = |from: &str, to: &str| format!("--bind-ro={from}:{to}");
+pub(crate) fn boot(root: &Path, share: &Path, binds: &[String]) -> BTreeMap<String, Vec<String>> {
     let share_path = share.to_str().expect("temporary directories are UTF-8");
-    run(
-        240,
-        &[
-            "systemd-nspawn",
-            "--quiet",
-            "--boot",
-            "--register=no",
-            "--keep-unit",
-            "--private-network",
-            // Missing in the list of systemd-nspawn 252.
-            "--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self",
-            // Changes to the system are kept in memory.
-            "--volatile=overlay",
-            "--directory",
-            root.to_str().expect("the target directory is UTF-8"),
-            &bind(env!("CARGO_BIN_EXE_ganeti-confd"), "/usr/sbin/ganeti-confd"),
-            &bind(env!("CARGO_BIN_EXE_confdctl"), "/usr/bin/confdctl"),
-            &format!("--bind={share_path}:/share"),
-            &bind(
-                &format!("{share_path}/test.service"),
-                "/etc/systemd/system/confd-test.service",
-            ),
-            "--",
-            "systemd.wants=confd-test.service",
-        ],
-    );
+    let share_bind = format!("--bind={share_path}:/share");
+    let unit = format!("{share_path}/test.service");
+    let unit_bind = bind(&unit, "/etc/systemd/system/confd-test.service");
+    let binds = binds.iter().map(String::as_str);
+    let options = [
+        "systemd-nspawn",
+        "--quiet",
+        "--boot",
+        "--register=no",
+        "--keep-unit",
+        "--private-network",
+        // Missing in the list of systemd-nspawn 252.
+        "--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self",
+        // Changes to the system are kept in memory.
+        "--volatile=overlay",
+        "--directory",
+        root.to_str().expect("the target directory is UTF-8"),
+        &share_bind,
+        &unit_bind,
+    ];
+    let kernel_line = ["--", "systemd.wants=confd-test.service"];
+    let command: Vec<&str> = options
+        .into_iter()
+        .chain(binds)
+        .chain(kernel_line)
+        .collect();
+    run(240, &command);
     let facts = fs::read_to_string(share.join("facts")).unwrap_or_default();
     let trace = fs::read_to_string(share.join("trace")).unwrap_or_default();
     assert!(facts.ends_with("done\n"), "{facts}\n{trace}");
@@ -127,7 +130,7 @@ fn boot(share: &Path) -> BTreeMap<String, Vec<String>> {
 }
 
 /// Whether containers can be booted here.
-fn is_available() -> bool {
+pub(crate) fn is_available() -> bool {
     if !geteuid().is_root() {
         skip("booting a container takes root");
         return false;
@@ -153,8 +156,12 @@ fn the_units_start_contain_and_restart_the_daemon() {
     if !is_available() {
         return;
     }
-    let share = share();
-    let facts = boot(share.path());
+    let share = share(SCRIPT);
+    let binds = [
+        bind(env!("CARGO_BIN_EXE_ganeti-confd"), "/usr/sbin/ganeti-confd"),
+        bind(env!("CARGO_BIN_EXE_confdctl"), "/usr/bin/confdctl"),
+    ];
+    let facts = boot(&root("systemd-root", ""), share.path(), &binds);
     let all = |name: &str| {
         facts
             .get(name)

@@ -1,0 +1,101 @@
+#!/bin/bash
+# Runs as root inside the container, when systemd has booted it. Prints facts as `name value` on
+# standard output, and ends with `done`; everything else goes to standard error.
+set -eu
+trap 'systemctl poweroff --no-block' EXIT
+exec 3>&1 1>&2
+set -x
+fact() { echo "$@" >&3; }
+
+export CONFD_SERVERS=127.0.0.1 CONFD_KEY_FILE=/var/lib/ganeti/hmac.key DEBIAN_FRONTEND=noninteractive
+units="ganeti-confd.socket ganeti-confd.service"
+
+# Programs to ask with while the package is not installed.
+mkdir /run/tools
+dpkg-deb --extract /share/1.deb /run/tools
+ask() { /run/tools/usr/bin/confdctl --timeout 5s query master; }
+
+states() { systemctl "$1" $units | tr '\n' ' ' || true; }
+confd_pid() { cat /run/ganeti/ganeti-confd.pid; }
+# The program that answers.
+program() { readlink "/proc/$(confd_pid)/exe"; }
+
+cluster_files() {
+    install -d -o gnt-masterd -g gnt-masterd -m 755 /var/lib/ganeti
+    install -o gnt-masterd -g gnt-confd -m 640 /share/hmac.key /share/config.data /var/lib/ganeti
+}
+
+# Sends 2,000 queries a second to the service while a command runs.
+under_load() {
+    local name=$1
+    shift
+    /run/tools/usr/bin/confdctl bench --rate 2000 --requests 16000 --warm-up 0s --lost-after 20s \
+        --quiet --json >"/share/$name.json" &
+    local bench=$!
+    sleep 0.5
+    "$@"
+    wait $bench || true
+}
+
+on_a_plain_host() {
+    dpkg -i /share/1.deb
+    fact plain-states "$(states is-active)"
+    fact accounts "$(id -nG gnt-confd)"
+    cluster_files
+    systemctl start $units
+    fact plain-master "$(ask)"
+    fact plain-owner "$(stat -c %U "/proc/$(confd_pid)")"
+    # The example for hosts without Ganeti.
+    cp /usr/share/doc/ganeti-confd/examples/logrotate /run/rotate
+    dpkg -P ganeti-confd
+    fact plain-after "$(ss -Hulpn 'sport = 1814' | wc -l)" "$(ls /usr/sbin/ganeti-confd* | wc -l)"
+}
+
+on_a_node() {
+    # Ganeti's daemon looks up its own host's name.
+    echo "127.0.1.1 $(hostname)" >>/etc/hosts
+    cluster_files
+    /usr/lib/ganeti/ensure-dirs
+    /usr/lib/ganeti/daemon-util start ganeti-confd
+    timeout 20 sh -c "until /run/tools/usr/bin/confdctl --timeout 1s query ping; do sleep 0.1; done"
+    fact stock "$(program)" "$(ask)"
+
+    # 1. Replace Ganeti's daemon.
+    dpkg -i /share/1.deb
+    fact installed "$(program)" "$(ask)"
+    fact installed-states "$(states is-active)" "$(states is-enabled)"
+    fact diverted "$(dpkg-divert --list ganeti-confd | wc -l)" \
+        "$(readlink /usr/sbin/ganeti-confd.ganeti)"
+    fact manual "$(man --path ganeti-confd)" "$(man ganeti-confd | grep -q keep-last-good && echo own)"
+    fact daemon-util "$(/usr/lib/ganeti/daemon-util check ganeti-confd && echo running)"
+    fact logrotate "$(logrotate --debug /etc/logrotate.conf 2>&1 | grep -ci duplicate)"
+    fact listeners "$(ss -Hulpn 'sport = 1814' | wc -l)"
+
+    # 2. An upgrade restarts the service and leaves the socket alone.
+    since() { systemctl show --value --property ActiveEnterTimestampMonotonic "$1"; }
+    local pid socket
+    pid=$(confd_pid) socket=$(since ganeti-confd.socket)
+    under_load upgrade dpkg -i /share/2.deb
+    fact upgraded "$(dpkg-query --show --showformat '${Version}' ganeti-confd)"
+    [ "$pid" != "$(confd_pid)" ]
+    fact socket-kept "$([ "$socket" = "$(since ganeti-confd.socket)" ] && echo yes)"
+
+    # 3. Removal gives Ganeti's daemon back.
+    dpkg -r ganeti-confd
+    timeout 20 sh -c "until /run/tools/usr/bin/confdctl --timeout 1s query ping; do sleep 0.1; done"
+    fact removed "$(program)" "$(ask)"
+    fact removed-diversions "$(dpkg-divert --list ganeti-confd | wc -l)"
+    fact removed-conffile "$(ls /etc/default/ganeti-confd)"
+
+    # 4. Installed again, then purged.
+    dpkg -i /share/2.deb
+    fact again "$(program)" "$(ask)" "$(states is-active)"
+    dpkg -P ganeti-confd
+    timeout 20 sh -c "until /run/tools/usr/bin/confdctl --timeout 1s query ping; do sleep 0.1; done"
+    fact purged "$(program)" "$(ask)"
+    fact purged-files "$(find /etc /usr /lib -name '*ganeti-confd*' -newer /share/1.deb | wc -l)" \
+        "$(find /etc/systemd -name 'ganeti-confd*' | wc -l)" "$(ls /var/lib/ganeti/hmac.key)"
+}
+
+if [ -e /usr/lib/ganeti/daemon-util ]; then on_a_node; else on_a_plain_host; fi
+fact done
