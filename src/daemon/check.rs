@@ -22,6 +22,7 @@ use super::log::event_text;
 use super::log_file::LogFile;
 use super::options::Options;
 use super::pid_file::{self, Holder};
+use super::sandbox::Sandbox;
 use super::{Paths, accounts, address, resources};
 use crate::engine;
 use crate::printable::printable;
@@ -41,7 +42,10 @@ pub(super) fn check(options: &Options, paths: &Paths) -> ExitCode {
         report.step(user(options));
         report.step(port(options, paths));
         report.step(log(paths));
+        report.step(limits(options));
         report.step(pid(paths));
+        // The steps that follow have its restrictions, as in a start.
+        report.step(sandbox(options, paths));
     }
     let (key, snapshot) = files(paths, &mut report);
     if !only_files {
@@ -109,6 +113,15 @@ fn log(paths: &Paths) -> Result<String, Error> {
     })
 }
 
+fn limits(options: &Options) -> Result<String, Error> {
+    resources::check(options.workers()).map(|()| "limits: high enough".into())
+}
+
+fn sandbox(options: &Options, paths: &Paths) -> Result<String, Error> {
+    let sandbox = Sandbox::enter(options.sandbox, &paths.places())?;
+    Ok(format!("sandbox: {sandbox}"))
+}
+
 fn pid(paths: &Paths) -> Result<String, Error> {
     let path = paths.pid.display();
     Ok(match pid_file::holder(&paths.pid)? {
@@ -169,7 +182,6 @@ fn about(path: &impl std::fmt::Display, snapshot: &Snapshot) -> String {
 
 /// Starts the workers on a free port of loopback, and stops them.
 fn engine(options: &Options, key: Key, snapshot: Snapshot) -> Result<String, Error> {
-    resources::check(options.workers())?;
     let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
     let sockets = super::bound(engine::bind(address, options.workers()), address)?;
     let served = Served {

@@ -39,12 +39,25 @@ fn it_reports_each_step_and_changes_nothing() {
         "ganeti-confd.pid: can be made",
         "3 nodes, 1 node groups, 10 instances",
         "hmac.key: usable",
+        "limits: high enough",
+        "sandbox: ",
         "engine: ",
     ] {
         assert!(said.contains(part), "{part:?} is not in {said}");
     }
     assert!(!said.contains("warning"), "{said}");
     assert_eq!(names(root.0.path()), before);
+}
+
+#[test]
+fn it_runs_inside_the_sandbox_of_a_start() {
+    let root = Root::new();
+    for (mode, part) in [("off", "sandbox: off"), ("strict", "sandbox: ")] {
+        let output = check(&root, &["--no-user-checks", &format!("--sandbox={mode}")]);
+        assert_eq!(output.status.code(), Some(0), "{mode}: {output:?}");
+        let said = text(&output.stdout);
+        assert!(said.contains(part) && said.contains("engine: "), "{said}");
+    }
 }
 
 #[test]
