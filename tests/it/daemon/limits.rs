@@ -131,6 +131,55 @@ fn descriptors_that_run_out_during_the_start_are_reported_as_such() {
     );
 }
 
+/// A control group with a limit of tasks, as `TasksMax=` makes one. Removed at the end.
+struct TaskGroup(PathBuf);
+
+impl TaskGroup {
+    /// `None` if this machine does not let this process make one.
+    fn new(tasks_max: u32) -> Option<Self> {
+        let name = format!("ganeti-confd-test-{}-{tasks_max}", std::process::id());
+        // The controller's own hierarchy, or the unified one.
+        let made = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"]
+            .iter()
+            .find_map(|hierarchy| {
+                let path = Path::new(hierarchy).join(&name);
+                fs::create_dir(&path).ok()?;
+                let group = Self(path);
+                fs::write(group.0.join("pids.max"), tasks_max.to_string()).ok()?;
+                Some(group)
+            });
+        if made.is_none() {
+            skip("control groups with a limit of tasks (need root)");
+        }
+        made
+    }
+}
+
+impl Drop for TaskGroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_service_s_limit_of_tasks_is_reported_as_such() {
+    for tasks_max in [3, 5] {
+        let Some(group) = TaskGroup::new(tasks_max) else {
+            return;
+        };
+        let root = Root::new();
+        let enter = "echo $$ >\"$0\" && exec \"$@\"";
+        let mut command = root.command("sh", &["-c", enter]);
+        command.arg(group.0.join("cgroup.procs"));
+        command.args(["timeout", "20", BINARY]).args(FOREGROUND);
+        let output = command.arg("--workers=2").output().unwrap();
+        let lines = refusal(&output);
+        assert_eq!(output.status.code(), Some(75), "{output:?}");
+        assert_eq!(lines.len(), 1, "{output:?}");
+        assert!(lines[0].contains("TasksMax="), "{lines:?}");
+    }
+}
+
 /// Runs the daemon while strace(1) lets a system call on `path` fail with `errno`.
 fn run_injected(root: &Root, inject: &str, path: Option<&Path>) -> Output {
     let mut command = root.command("timeout", &["30", "strace", "-f", "-qq"]);
