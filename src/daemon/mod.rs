@@ -155,8 +155,12 @@ fn execute(options: &Options) -> Result<Exit, Error> {
         detach::enter_background()?;
     }
     let log = Log::open(log_settings(options, Some(paths.log.clone()), !child))?;
+    let workers = match &listen {
+        Listen::Passed(sockets) => sockets.count(),
+        Listen::At(_) => options.workers(),
+    };
     let serve = serve_cluster(&paths, listen, options, signals, &log);
-    on_control_plane(&log, options.workers(), serve)
+    on_control_plane(&log, workers, serve)
 }
 
 /// Where the daemon's sockets come from.

@@ -77,9 +77,10 @@ fn open(path: &Path, create: bool) -> Result<File, Error> {
         .mode(0o600)
         // Without O_NONBLOCK, opening a device can wait.
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path);
-    let file = opened.map_err(|error| failed("open", path, errno_of(&error)))?;
-    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        .open(path)
+        .and_then(|file| Ok((file.metadata()?.is_file(), file)));
+    let (is_file, file) = opened.map_err(|error| failed("open", path, errno_of(&error)))?;
+    if !is_file {
         return Err(Error::lasting(format!(
             "cannot use the pid file {}: it is not a regular file; remove it",
             path.display()

@@ -214,6 +214,7 @@ const FAILURES: &[Failure] = &[
     ("openat", "log", "EROFS", 1, "cannot open the log file", "ReadWritePaths="),
     ("openat", "log", "EACCES", 1, "cannot open the log file", "directory writable"),
     ("openat", "pid", "EMFILE", 1, "cannot open the pid file", "ulimit -n"),
+    ("statx", "pid", "ENOMEM", 75, "cannot open the pid file", "MemoryMax="),
     ("openat", "pid", "ENOSPC", 75, "cannot open the pid file", "df -h"),
     ("fcntl", "pid", "ENOLCK", 75, "cannot lock the pid file", "its directory"),
     ("write", "pid", "ENOSPC", 75, "cannot write the pid file", "df -h"),
