@@ -17,7 +17,7 @@ use nix::errno::Errno;
 pub(crate) enum Operation {
     /// Opening or reading a file.
     ReadFile,
-    /// Creating, opening or writing a file, in a directory that is not this program's own.
+    /// Creating, opening or writing a file.
     WriteFile,
     /// Making a UDP socket or binding it.
     Bind,

@@ -31,7 +31,8 @@ use crate::remedy::{Operation, errno_of};
 const PARENT_VAR: &str = "GANETI_CONFD_PARENT";
 /// What the child writes to its standard output when it serves.
 const READY: &[u8] = b"ready\n";
-/// How long the parent waits. Loading the largest configuration takes less than a minute.
+/// How long the parent waits. Long, because a large configuration on slow storage takes time;
+/// bounded, so that storage that hangs does not stop the boot of the host.
 const START_MAX: Duration = Duration::from_secs(300);
 /// How often the parent looks whether the child has ended without closing its output.
 const LOOK: Duration = Duration::from_millis(100);

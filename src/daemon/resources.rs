@@ -20,7 +20,8 @@ use crate::remedy::{Operation, errno_of};
 const DESCRIPTORS: usize = 56;
 /// Descriptors for each worker: its socket, its ring and the event that wakes it.
 const DESCRIPTORS_PER_WORKER: usize = 3;
-/// Threads beside the workers: the loader, and one that waits for storage.
+/// Threads beside the workers and those that exist before the check: one that loads the files, and
+/// one that starts the workers.
 const THREADS: usize = 2;
 
 /// Checks that the process can have the descriptors and threads of a daemon with this many workers.
