@@ -74,9 +74,9 @@
 //! * `responder`: one datagram in, one reply or one drop reason out.
 //! * `engine`: sockets, rings and batches; the only module with unsafe code.
 //! * `reader`: watches, reads and publishes the configuration and the key.
-//! * `daemon`: options, log, process, signals; connects the parts.
+//! * `daemon`: options, log, process, signals, metrics, containment; connects the parts.
 //! * `client`: asks several candidates, and takes the newest answer.
-//! * `ctl`: `confdctl query` and `confdctl probe`.
+//! * `ctl`: `confdctl query`, `probe` and `status`.
 //! * `load`: `confdctl bench`.
 //! * `demo`: sample clusters of any size, and a server for them.
 //! * `node_files`: the paths of Ganeti's files, and reading the two that a client needs.
