@@ -92,6 +92,10 @@ fn write_members(text: &mut String, value: &Value, indent: usize) {
                 write_members(text, member, indent + 2);
                 Ok(())
             }
+            Value::Array(list) if list.iter().all(Value::is_string) => {
+                let words: Vec<_> = list.iter().filter_map(Value::as_str).collect();
+                writeln!(text, "{:indent$}{name}: {}", "", words.join(", "))
+            }
             Value::Array(list) => writeln!(text, "{:indent$}{name}: {}", "", list.len()),
             number if name != "failures" && indent > 0 && is_zero(number) => Ok(()),
             Value::String(string) => writeln!(text, "{:indent$}{name}: {string}", ""),
@@ -127,13 +131,13 @@ mod tests {
         let status = json!({
             "version": "0.1.0",
             "started_at": 1_000_000_000.25,
-            "engine": { "name": "uring", "fallback_reason": null },
+            "engine": { "name": "uring", "fallback_reason": null, "features": ["a b", "c"] },
             "counters": { "received": 3, "errors": 0, "dropped": { "bad_hmac": 0 } },
             "workers": [{}, {}],
         });
         assert_eq!(
             text(&status),
-            "version: 0.1.0\nstarted_at: 2001-09-09T01:46:40Z\nengine:\n  name: uring\n\
+            "version: 0.1.0\nstarted_at: 2001-09-09T01:46:40Z\nengine:\n  name: uring\n  features: a b, c\n\
              counters:\n  received: 3\nworkers: 2\n"
         );
     }

@@ -11,11 +11,27 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::sandbox::Sandbox;
-use crate::engine::{Counters, EngineKind, Totals, Workers};
+use crate::engine::{BufferSize, BufferSizes, Counters, EngineKind, Sockets, Totals, Workers};
 use crate::protocol::Reject;
 use crate::protocol::request::RequestType;
 use crate::reader::{SharedStatus, Status};
 use crate::snapshot::Summary;
+
+/// What the kernel granted to the sockets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SocketFacts {
+    pub(super) buffers: BufferSizes,
+    gso: bool,
+}
+
+impl From<&Sockets> for SocketFacts {
+    fn from(sockets: &Sockets) -> Self {
+        Self {
+            buffers: sockets.buffer_sizes(),
+            gso: sockets.has_gso(),
+        }
+    }
+}
 
 /// The daemon's parts that can be observed. Clones observe the same daemon.
 #[derive(Clone, Debug)]
@@ -27,11 +43,17 @@ pub(super) struct Facts {
     counters: Vec<Arc<Counters>>,
     status: SharedStatus,
     sandbox: Sandbox,
+    pub(super) sockets: SocketFacts,
 }
 
 impl Facts {
     /// The facts about a daemon that starts to serve now.
-    pub(super) fn of(workers: &Workers, status: &SharedStatus, sandbox: Sandbox) -> Self {
+    pub(super) fn of(
+        workers: &Workers,
+        sockets: SocketFacts,
+        status: &SharedStatus,
+        sandbox: Sandbox,
+    ) -> Self {
         Self {
             started: SystemTime::now(),
             engine: workers.kind(),
@@ -40,6 +62,7 @@ impl Facts {
             counters: workers.counters().to_vec(),
             status: status.clone(),
             sandbox,
+            sockets,
         }
     }
 
@@ -59,6 +82,24 @@ impl Facts {
         self.status.read()
     }
 
+    /// The features of the kernel that the workers use.
+    fn features(&self) -> Vec<&'static str> {
+        let mut features = match self.engine {
+            // The engine does not start without these.
+            EngineKind::Uring => vec![
+                "io_uring",
+                "multishot recvmsg",
+                "provided buffers",
+                "fixed file",
+            ],
+            EngineKind::Mmsg => vec!["recvmmsg", "sendmmsg"],
+        };
+        if self.sockets.gso {
+            features.push("UDP_SEGMENT");
+        }
+        features
+    }
+
     /// Everything, as `confdctl status --json` prints it.
     pub(super) fn json(&self) -> Value {
         let now = SystemTime::now();
@@ -72,6 +113,11 @@ impl Facts {
             "engine": {
                 "name": self.engine.to_string(),
                 "fallback_reason": self.fallback_reason,
+                "features": self.features(),
+            },
+            "buffers": {
+                "receive": buffer(self.sockets.buffers.receive),
+                "send": buffer(self.sockets.buffers.send),
             },
             "sandbox": self.sandbox.parts().iter().cloned().collect::<BTreeMap<_, _>>(),
             "config": config(&self.status(), now),
@@ -80,6 +126,11 @@ impl Facts {
             "workers": workers.collect::<Vec<_>>(),
         })
     }
+}
+
+/// The size of a buffer in bytes.
+fn buffer(size: BufferSize) -> Value {
+    json!({ "requested_bytes": size.requested, "granted_bytes": size.granted })
 }
 
 /// The state of the configuration.

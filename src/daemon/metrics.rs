@@ -112,6 +112,11 @@ impl Families<'_> {
             "When the daemon started to serve.",
             started,
         )?;
+        let buffers = facts.sockets.buffers;
+        let help = "Receive buffer of each socket, as granted by the kernel.";
+        self.gauge("receive_buffer_bytes", help, buffers.receive.granted as f64)?;
+        let help = "Send buffer of each socket, as granted by the kernel.";
+        self.gauge("send_buffer_bytes", help, buffers.send.granted as f64)?;
         self.gauge("workers", "Threads that serve.", facts.workers() as f64)
     }
 

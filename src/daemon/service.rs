@@ -17,7 +17,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 use super::error::{Error, STATUS_PASSING};
-use super::facts::Facts;
+use super::facts::{Facts, SocketFacts};
 use super::log::Log;
 use super::observers::Observers;
 use super::options::Options;
@@ -39,6 +39,7 @@ pub(super) struct Service {
     reader: Reader,
     served: Arc<ArcSwap<Served>>,
     sandbox: Sandbox,
+    sockets: SocketFacts,
 }
 
 /// The result of [`Service::start`].
@@ -93,6 +94,7 @@ impl Service {
         let replays = options
             .replay_protection()
             .then(Arc::<ReplayTable>::default);
+        let socket_facts = SocketFacts::from(&sockets);
         let confine = sandbox.worker_setup();
         let workers =
             start_workers(sockets, options.engine, served.clone(), replays, confine).await?;
@@ -112,6 +114,7 @@ impl Service {
             reader,
             served,
             sandbox,
+            sockets: socket_facts,
         })
     }
 
@@ -120,7 +123,7 @@ impl Service {
         let workers = &self.workers;
         let mut report = Report::default();
         let status = self.reader.status();
-        let facts = Facts::of(workers, &status, self.sandbox.clone());
+        let facts = Facts::of(workers, self.sockets, &status, self.sandbox.clone());
         notify::ready(workers, &status.read());
         let exit = tokio::select! {
             exit = control_loop(workers, &status, &mut report, signals, log) => exit,

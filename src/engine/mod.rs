@@ -83,5 +83,5 @@ pub use handler::Handler;
 pub use memory::release_freed_memory;
 #[cfg(feature = "daemon")]
 pub(crate) use passed::take_passed;
-pub use socket::{Sockets, bind};
+pub use socket::{BufferSize, BufferSizes, Sockets, bind};
 pub use workers::{EngineKind, StartError, Workers, start, start_confined};

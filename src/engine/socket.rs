@@ -41,12 +41,50 @@ impl Sockets {
         self.sockets.len()
     }
 
+    /// The sizes of the first socket's buffers; the others have the same options.
+    pub fn buffer_sizes(&self) -> BufferSizes {
+        let socket = &self.sockets[0];
+        let granted = |size: io::Result<usize>, requested| BufferSize {
+            requested,
+            granted: size.unwrap_or(0) / 2,
+        };
+        BufferSizes {
+            receive: granted(socket.recv_buffer_size(), RECEIVE_BUFFER_BYTES),
+            send: granted(socket.send_buffer_size(), SEND_BUFFER_BYTES),
+        }
+    }
+
     /// Disables GSO: each reply is sent alone, even if several go to one peer. For measuring what
     /// GSO gains.
     #[must_use]
     pub fn without_gso(mut self) -> Self {
         self.gso = false;
         self
+    }
+}
+
+/// The sizes of a socket's buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferSizes {
+    /// The receive buffer, which the kernel limits to `net.core.rmem_max`.
+    pub receive: BufferSize,
+    /// The send buffer, which the kernel limits to `net.core.wmem_max`.
+    pub send: BufferSize,
+}
+
+/// The size of a buffer in bytes, as set by setsockopt. The kernel doubles it for its own overhead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferSize {
+    /// What the engine works best with.
+    pub requested: usize,
+    /// What the kernel granted, or the service manager has set.
+    pub granted: usize,
+}
+
+impl BufferSize {
+    /// Whether the kernel granted less than requested.
+    pub fn is_cut(&self) -> bool {
+        self.granted < self.requested
     }
 }
 
@@ -136,6 +174,13 @@ pub(super) fn configure(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
 /// Whether the kernel supports `UDP_SEGMENT`; 0, the default, means no segmentation.
 pub(super) fn supports_gso(socket: &Socket) -> bool {
     set_flag(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok()
+}
+
+impl Sockets {
+    /// Whether several replies to one peer are sent with one call (`UDP_SEGMENT`).
+    pub fn has_gso(&self) -> bool {
+        self.gso
+    }
 }
 
 /// Sets an integer socket option that socket2 does not have.

@@ -46,6 +46,16 @@ fn status_shows_engine_serial_last_load_and_counters() {
     assert_eq!(status["pid"], daemon.pid().as_raw());
     assert_eq!(status["engine"]["name"], "mmsg");
     assert_eq!(status["workers"].as_array().map(Vec::len), Some(2));
+    let features = status["engine"]["features"].as_array().expect("a list");
+    assert_eq!(features[0], "recvmmsg");
+    for buffer in ["receive", "send"] {
+        for size in ["requested_bytes", "granted_bytes"] {
+            assert!(
+                status["buffers"][buffer][size].as_u64() > Some(4_096),
+                "{status:#}"
+            );
+        }
+    }
     assert_eq!(status["config"]["objects"]["nodes"], 3);
     assert_eq!(status["config"]["loads"], 1);
     assert_eq!(status["config"]["last_error"], Value::Null);
