@@ -34,6 +34,7 @@ mod replay;
 mod requests;
 mod sandbox;
 mod simulation;
+mod static_programs;
 mod status;
 mod supervision;
 mod systemd;

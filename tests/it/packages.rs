@@ -55,6 +55,20 @@ fn package(revision: &str) -> PathBuf {
         .expect("the package is there")
 }
 
+/// The commands of `docs/operations.md` for the package, each as a script with this name.
+fn documented_commands() -> [(&'static str, String); 3] {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(source.join("docs/operations.md")).expect("it exists");
+    let section = page.split("### With the Debian package").nth(1);
+    let section = section.and_then(|rest| rest.split("\n### ").next());
+    let blocks = section.expect("the section").split("```sh\n").skip(1);
+    let mut blocks = blocks.map(|rest| rest.split("```").next().unwrap_or_default().to_owned());
+    // The first one builds the package.
+    blocks.next();
+    ["install.sh", "upgrade.sh", "remove.sh"]
+        .map(|name| (name, blocks.next().expect("a block for each step")))
+}
+
 #[test]
 fn the_debian_package_replaces_ganetis_daemon_and_gives_it_back() {
     if !is_available()
@@ -71,8 +85,12 @@ fn the_debian_package_replaces_ganetis_daemon_and_gives_it_back() {
     );
     let in_container = |root: &Path| {
         let share = share(SCRIPT);
-        for (package, name) in packages.iter().zip(["1.deb", "2.deb"]) {
+        for package in &packages {
+            let name = package.file_name().expect("it is a file");
             fs::copy(package, share.path().join(name)).expect("it can be copied");
+        }
+        for (name, commands) in documented_commands() {
+            fs::write(share.path().join(name), commands).expect("it is writable");
         }
         let facts = Facts(boot(root, share.path(), &[]));
         (share, facts)

@@ -8,12 +8,16 @@ set -x
 fact() { echo "$@" >&3; }
 
 export CONFD_SERVERS=127.0.0.1 CONFD_KEY_FILE=/var/lib/ganeti/hmac.key DEBIAN_FRONTEND=noninteractive
+first=ganeti-confd_0.1.0-1_amd64.deb second=ganeti-confd_0.1.0-2_amd64.deb
 units="ganeti-confd.socket ganeti-confd.service"
 
 # Programs to ask with while the package is not installed.
 mkdir /run/tools
-dpkg-deb --extract /share/1.deb /run/tools
+dpkg-deb --extract /share/$first /run/tools
 ask() { /run/tools/usr/bin/confdctl --timeout 5s query master; }
+
+# Runs the commands of a block in docs/operations.md.
+documented() { (cd /share && bash -eux "/share/$1.sh"); }
 
 states() { systemctl "$1" $units | tr '\n' ' ' || true; }
 confd_pid() { cat /run/ganeti/ganeti-confd.pid; }
@@ -38,7 +42,7 @@ under_load() {
 }
 
 on_a_plain_host() {
-    dpkg -i /share/1.deb
+    dpkg -i /share/$first
     fact plain-states "$(states is-active)"
     fact accounts "$(id -nG gnt-confd)"
     cluster_files
@@ -61,7 +65,7 @@ on_a_node() {
     fact stock "$(program)" "$(ask)"
 
     # 1. Replace Ganeti's daemon.
-    dpkg -i /share/1.deb
+    documented install
     fact installed "$(program)" "$(ask)"
     fact installed-states "$(states is-active)" "$(states is-enabled)"
     fact diverted "$(dpkg-divert --list ganeti-confd | wc -l)" \
@@ -75,25 +79,25 @@ on_a_node() {
     since() { systemctl show --value --property ActiveEnterTimestampMonotonic "$1"; }
     local pid socket
     pid=$(confd_pid) socket=$(since ganeti-confd.socket)
-    under_load upgrade dpkg -i /share/2.deb
+    under_load upgrade documented upgrade
     fact upgraded "$(dpkg-query --show --showformat '${Version}' ganeti-confd)"
     [ "$pid" != "$(confd_pid)" ]
     fact socket-kept "$([ "$socket" = "$(since ganeti-confd.socket)" ] && echo yes)"
 
     # 3. Removal gives Ganeti's daemon back.
-    dpkg -r ganeti-confd
+    documented remove
     timeout 20 sh -c "until /run/tools/usr/bin/confdctl --timeout 1s query ping; do sleep 0.1; done"
     fact removed "$(program)" "$(ask)"
     fact removed-diversions "$(dpkg-divert --list ganeti-confd | wc -l)"
     fact removed-conffile "$(ls /etc/default/ganeti-confd)"
 
     # 4. Installed again, then purged.
-    dpkg -i /share/2.deb
+    dpkg -i /share/$second
     fact again "$(program)" "$(ask)" "$(states is-active)"
     dpkg -P ganeti-confd
     timeout 20 sh -c "until /run/tools/usr/bin/confdctl --timeout 1s query ping; do sleep 0.1; done"
     fact purged "$(program)" "$(ask)"
-    fact purged-files "$(find /etc /usr /lib -name '*ganeti-confd*' -newer /share/1.deb | wc -l)" \
+    fact purged-files "$(find /etc /usr /lib -name '*ganeti-confd*' -newer /share/$first | wc -l)" \
         "$(find /etc/systemd -name 'ganeti-confd*' | wc -l)" "$(ls /var/lib/ganeti/hmac.key)"
 }
 
