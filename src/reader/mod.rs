@@ -295,10 +295,11 @@ impl Reader {
         let load = match self.read_config().await {
             Ok(load) => load,
             Err(why) => {
-                self.config.read_failed(Instant::now(), why);
-                return self
-                    .policy
-                    .failed(Instant::now(), LoadFailure::Unreadable(why));
+                let now = Instant::now();
+                let report = self.config.read_failed(now, why);
+                return report.map_or_else(Decision::default, |why| {
+                    self.policy.failed(now, LoadFailure::Unreadable(why))
+                });
             }
         };
         self.config.loaded(Instant::now(), load.id);
@@ -326,10 +327,10 @@ impl Reader {
                     self.key.loaded(Instant::now(), id);
                     key
                 }
-                Err(why) => {
-                    self.key.read_failed(Instant::now(), why);
-                    Err(KeyError::unreadable(path, why))
-                }
+                Err(why) => match self.key.read_failed(Instant::now(), why) {
+                    Some(why) => Err(KeyError::unreadable(path, why)),
+                    None => return None,
+                },
             },
         };
         match result {

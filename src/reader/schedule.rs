@@ -1,10 +1,13 @@
 //! Decides when to check and when to load a file. Performs no I/O: the caller passes in the time,
 //! the hints and the result of `stat`.
 //!
-//! A *check* is one `stat`, done on every hint. A *load* reads and parses the file, at most once
-//! per [`LOAD_INTERVAL_MIN`]. A removed file is therefore noticed immediately, no matter how often
-//! it is written, and the first change after an idle period is loaded immediately. The time from a
-//! load to the earliest next one is the *pause*.
+//! A *check* is one `stat`, done on every hint. A *load* reads and parses the file, normally at
+//! most once per [`LOAD_INTERVAL_MIN`]. The first change after an idle period is loaded
+//! immediately. The time from a load to the earliest next one is the *pause*.
+//!
+//! A file that is not found counts as missing after [`MISSING_GRACE`]: a program that removes a
+//! file and creates it again causes no error. The way back from missing does not wait for the
+//! pause, because errors are answered until then.
 //!
 //! Invariants:
 //!
@@ -13,8 +16,10 @@
 //!   load stays set after that load.
 //! * Every load is followed by a check, so a change during the load is found even without a hint.
 //! * A next check is always scheduled, at most one poll interval ahead.
-//! * At most two reports are made per [`LOAD_INTERVAL_MIN`]: during the pause only a missing file
-//!   is reported, and only after a different result.
+//! * Of two loads, at least one waits for its pause. There are thus at most two loads per
+//!   [`LOAD_INTERVAL_MIN`], and two only if the file was reported as missing between them.
+//! * A missing file is reported at most once until it is found again, and a file that cannot be
+//!   used at most once per [`LOAD_INTERVAL_MIN`].
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +29,10 @@ use super::file::{FileId, ReadError};
 /// use at most half of a core. The reference's manual page documents the same limit
 /// (`ganeti-confd(8)`).
 pub(super) const LOAD_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// Time for which a file that was found before must be absent until it counts as missing. Programs
+/// that do not replace a file by rename leave it absent for some milliseconds.
+pub(super) const MISSING_GRACE: Duration = Duration::from_millis(200);
 
 /// Delay from the creation or a metadata change of a file to its check.
 ///
@@ -53,6 +62,19 @@ pub enum Step {
     Report(ReadError),
 }
 
+/// Whether the file exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// Not checked yet.
+    Unknown,
+    /// It was found.
+    Found,
+    /// It was found before, but not since this time.
+    Absent(Instant),
+    /// It was reported as missing, and nothing was loaded since then.
+    Missing,
+}
+
 /// The schedule of one file.
 #[derive(Debug)]
 pub struct Schedule {
@@ -60,9 +82,12 @@ pub struct Schedule {
     seen: Option<Result<FileId, ReadError>>,
     /// Whether to load the file even if its identity is unchanged.
     changed: bool,
+    presence: Presence,
     check_at: Instant,
-    /// No load starts before this time.
+    /// No load starts before this time, except on the way back from missing.
     pause_until: Instant,
+    /// Whether the last load did not wait for the pause, so that the next one must.
+    skipped_pause: bool,
 }
 
 impl Schedule {
@@ -71,8 +96,10 @@ impl Schedule {
         Self {
             seen: None,
             changed: false,
+            presence: Presence::Unknown,
             check_at: now,
             pause_until: now,
+            skipped_pause: false,
         }
     }
 
@@ -102,46 +129,102 @@ impl Schedule {
         poll: Duration,
     ) -> Step {
         self.check_at = now + poll;
-        let known = self.seen == Some(found);
+        let missing = found.is_err_and(ReadError::is_missing);
+        if let (Presence::Absent(_), false) = (self.presence, missing) {
+            self.presence = Presence::Found;
+        }
+        let known = match self.presence {
+            Presence::Missing if missing => true,
+            _ => self.seen == Some(found),
+        };
         if known && (found.is_err() || !self.changed) {
             self.changed = false;
             return Step::Wait;
         }
-        let missing = found.is_err_and(ReadError::is_missing);
-        if now < self.pause_until && !missing {
-            self.check_at = self.check_at.min(self.pause_until);
-            return Step::Wait;
-        }
-        self.changed = false;
-        self.seen = Some(found);
-        match found {
-            Ok(_) => Step::Load,
-            Err(why) => {
-                if !missing {
-                    self.pause_until = now + LOAD_INTERVAL_MIN;
+        let step = match found {
+            Err(why) if missing => {
+                if self.is_in_grace(now) {
+                    return Step::Wait;
                 }
+                self.presence = Presence::Missing;
                 Step::Report(why)
             }
+            Ok(_) if now < self.pause_until && !self.may_skip_pause() => {
+                return self.wait_for_pause();
+            }
+            Ok(_) => {
+                self.skipped_pause = now < self.pause_until;
+                Step::Load
+            }
+            Err(_) if now < self.pause_until => return self.wait_for_pause(),
+            Err(why) => {
+                self.presence = Presence::Found;
+                self.pause_until = now + LOAD_INTERVAL_MIN;
+                Step::Report(why)
+            }
+        };
+        self.changed = false;
+        self.seen = Some(found);
+        step
+    }
+
+    /// Whether a file that is absent `now` does not count as missing yet. If so, the check that
+    /// decides it is scheduled.
+    fn is_in_grace(&mut self, now: Instant) -> bool {
+        let since = match self.presence {
+            // There is nothing to bridge.
+            Presence::Unknown | Presence::Missing => return false,
+            Presence::Found => now,
+            Presence::Absent(since) => since,
+        };
+        let counts_at = since + MISSING_GRACE;
+        let in_grace = now < counts_at;
+        if in_grace {
+            self.presence = Presence::Absent(since);
+            self.check_at = self.check_at.min(counts_at);
         }
+        in_grace
+    }
+
+    /// Whether the next load may start during the pause.
+    fn may_skip_pause(&self) -> bool {
+        self.presence == Presence::Missing && !self.skipped_pause
+    }
+
+    /// Schedules a check for the end of the pause.
+    fn wait_for_pause(&mut self) -> Step {
+        self.check_at = self.check_at.min(self.pause_until);
+        Step::Wait
     }
 
     /// Records a completed load of version `id`, whether its content was valid or not.
     pub fn loaded(&mut self, now: Instant, id: FileId) {
         self.seen = Some(Ok(id));
+        self.presence = Presence::Found;
         self.pause_until = now + LOAD_INTERVAL_MIN;
         self.check_at = now;
     }
 
-    /// Records a load that could not read the file.
+    /// Records a load that could not read the file, and returns the error to report. There is none
+    /// if the file was removed meanwhile, because it may return during the grace period.
     ///
     /// A file that was being written is retried after the pause. Other failures are retried on the
     /// next hint or poll.
-    pub fn read_failed(&mut self, now: Instant, why: ReadError) {
+    #[must_use]
+    pub fn read_failed(&mut self, now: Instant, why: ReadError) -> Option<ReadError> {
         self.seen = None;
         self.pause_until = now + LOAD_INTERVAL_MIN;
+        if !why.is_missing() {
+            self.presence = Presence::Found;
+        } else if self.is_in_grace(now) {
+            return None;
+        } else {
+            self.presence = Presence::Missing;
+        }
         if why == ReadError::Changing {
             self.check_at = self.check_at.min(self.pause_until);
         }
+        Some(why)
     }
 }
 
@@ -273,26 +356,95 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_reported_immediately_and_only_once() {
+    fn a_file_that_is_absent_for_less_than_the_grace_period_is_not_missing() {
         let mut s = Script::new();
         s.load(1);
-        s.at(10)
-            .hint(Hint::Moved)
-            .check(Err(GONE), Step::Report(GONE));
-        s.at(20)
-            .hint(Hint::Moved)
-            .check(Err(GONE), Step::Wait)
-            .next_check_at(15_020);
-        // A file that returns during the pause is loaded after the pause. Its removal before that
-        // is not reported again.
-        s.at(30)
+        s.at(10).hint(Hint::Moved).check(Err(GONE), Step::Wait);
+        s.next_check_at(210);
+        // It returns as another version, which is loaded after the pause.
+        s.at(12)
             .hint(Hint::Changed)
             .check(Ok(version(2)), Step::Wait);
-        s.at(40).hint(Hint::Moved).check(Err(GONE), Step::Wait);
-        s.at(50)
+        s.next_check_at(1_000).at(1_000).load(2);
+        // The next absence has the whole grace period again.
+        s.at(5_000).hint(Hint::Moved).check(Err(GONE), Step::Wait);
+        s.next_check_at(5_200);
+        s.at(5_100).hint(Hint::Touched).at(5_200);
+        s.check(Ok(version(2)), Step::Wait);
+        s.at(5_300).hint(Hint::Moved).check(Err(GONE), Step::Wait);
+        s.next_check_at(5_500);
+    }
+
+    #[test]
+    fn a_missing_file_is_reported_after_the_grace_period_and_only_once() {
+        let mut s = Script::new();
+        s.load(1);
+        s.at(10).hint(Hint::Moved).check(Err(GONE), Step::Wait);
+        s.at(20).hint(Hint::Moved).check(Err(GONE), Step::Wait);
+        s.next_check_at(210)
+            .at(210)
+            .check(Err(GONE), Step::Report(GONE))
+            .next_check_at(15_210);
+        s.at(220)
+            .hint(Hint::Moved)
+            .check(Err(GONE), Step::Wait)
+            .next_check_at(15_220);
+        // Not even for another reason.
+        let gone = ReadError::Stat(Errno::ENOTDIR);
+        s.at(230).hint(Hint::Moved).check(Err(gone), Step::Wait);
+    }
+
+    #[test]
+    fn the_way_back_from_missing_does_not_wait_unless_the_last_load_did_not_either() {
+        let mut s = Script::new();
+        s.load(1);
+        s.at(10).hint(Hint::Moved).check(Err(GONE), Step::Wait);
+        s.at(210).check(Err(GONE), Step::Report(GONE));
+        s.at(300).hint(Hint::Changed).load(2);
+        // The pause after that load is waited for.
+        s.at(310).hint(Hint::Moved).check(Err(GONE), Step::Wait);
+        s.at(510).check(Err(GONE), Step::Report(GONE));
+        s.at(520)
             .hint(Hint::Changed)
             .check(Ok(version(3)), Step::Wait);
-        s.next_check_at(1_000).at(1_000).load(3);
+        s.next_check_at(1_300).at(1_300).load(3);
+        s.at(1_310).hint(Hint::Moved).check(Err(GONE), Step::Wait);
+        s.at(1_510).check(Err(GONE), Step::Report(GONE));
+        s.at(1_520).hint(Hint::Changed).load(4);
+    }
+
+    #[test]
+    fn a_file_that_is_missing_at_the_start_is_reported_immediately() {
+        let mut s = Script::new();
+        s.check(Err(GONE), Step::Report(GONE)).next_check_at(15_000);
+        s.at(1).hint(Hint::Changed).load(1);
+        // The same if it vanishes between `stat` and `open`.
+        let mut s = Script::new();
+        s.check(Ok(version(1)), Step::Load);
+        let gone = ReadError::Open(Errno::ENOENT);
+        assert_eq!(s.schedule.read_failed(s.now, gone), Some(gone));
+        // The file that returns is loaded without a pause.
+        s.at(1).hint(Hint::Changed).load(2);
+    }
+
+    #[test]
+    fn a_file_that_vanishes_between_stat_and_open_has_the_grace_period() {
+        let mut s = Script::new();
+        s.load(1);
+        s.at(5_000).hint(Hint::Changed);
+        s.check(Ok(version(2)), Step::Load).at(5_010);
+        let gone = ReadError::Open(Errno::ENOENT);
+        assert_eq!(s.schedule.read_failed(s.now, gone), None);
+        s.next_check_at(5_210);
+        s.at(5_012)
+            .hint(Hint::Changed)
+            .check(Ok(version(3)), Step::Wait);
+        s.next_check_at(6_010).at(6_010).load(3);
+        // And if it does not return:
+        s.at(8_000).hint(Hint::Changed);
+        s.check(Ok(version(4)), Step::Load);
+        assert_eq!(s.schedule.read_failed(s.now, gone), None);
+        s.at(8_200).check(Err(GONE), Step::Report(GONE));
     }
 
     #[test]
@@ -300,10 +452,9 @@ mod tests {
         let mut s = Script::new();
         let directory = Err(ReadError::Directory);
         s.check(directory, Step::Report(ReadError::Directory));
-        s.at(1)
-            .hint(Hint::Moved)
-            .check(Err(GONE), Step::Report(GONE));
-        s.at(2).hint(Hint::Moved).check(directory, Step::Wait);
+        s.at(1).hint(Hint::Moved).check(Err(GONE), Step::Wait);
+        s.at(201).check(Err(GONE), Step::Report(GONE));
+        s.at(202).hint(Hint::Moved).check(directory, Step::Wait);
         s.next_check_at(1_000)
             .at(1_000)
             .check(directory, Step::Report(ReadError::Directory));
@@ -325,12 +476,14 @@ mod tests {
     fn a_failed_read_is_retried() {
         let mut s = Script::new();
         s.check(Ok(version(1)), Step::Load);
-        s.schedule.read_failed(s.now, ReadError::Changing);
+        let failed = |s: &mut Script, why| {
+            assert_eq!(s.schedule.read_failed(s.now, why), Some(why));
+        };
+        failed(&mut s, ReadError::Changing);
         s.next_check_at(1_000)
             .at(1_000)
             .check(Ok(version(1)), Step::Load);
-        s.schedule
-            .read_failed(s.now, ReadError::Open(Errno::EACCES));
+        failed(&mut s, ReadError::Open(Errno::EACCES));
         s.next_check_at(16_000).at(16_000).load(1);
     }
 }

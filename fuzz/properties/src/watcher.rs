@@ -26,6 +26,9 @@ const POLL: Duration = Duration::from_secs(15);
 /// The least time from the end of one load to the start of the next.
 const LOAD_INTERVAL: Duration = Duration::from_secs(1);
 
+/// For this time, a file that was found before may be absent without being missing.
+const GRACE: Duration = Duration::from_millis(200);
+
 /// From an event for creation or changed attributes to the check.
 const SETTLE: Duration = Duration::from_millis(100);
 
@@ -101,6 +104,12 @@ struct World {
     /// Whether an event announced new content since the last load began.
     changed: bool,
     load_ended: Option<Instant>,
+    /// Whether the last load began within the load interval.
+    hasty: bool,
+    /// Whether the file was found, and not reported as missing since then.
+    found: bool,
+    /// Since when a check or load has not found the file.
+    absent: Option<Instant>,
     /// Time of the last report other than of a missing file.
     last_report: Option<Instant>,
     /// Times of all reports.
@@ -150,6 +159,9 @@ impl World {
             known: None,
             changed: false,
             load_ended: None,
+            hasty: false,
+            found: false,
+            absent: None,
             last_report: None,
             report_times: Vec::new(),
             loads: 0,
@@ -319,6 +331,7 @@ impl World {
             self.schedule.next_check() <= self.now + POLL,
             "a check later than the poll interval"
         );
+        self.see(found != Err(MISSING));
         match step {
             Step::Wait => self.assert_nothing_to_do(found),
             Step::Load => {
@@ -326,22 +339,49 @@ impl World {
                 self.load(choices);
             }
             Step::Report(why) => {
-                let decision = self.policy.failed(self.now, LoadFailure::Unreadable(why));
+                let trouble = found.expect_err("what can be read is not reported");
+                assert_eq!(why, trouble);
                 self.reports += 1;
                 self.known = Some(found);
                 self.changed = false;
-                let trouble = found.expect_err("what can be read is not reported");
-                if trouble != MISSING {
+                if trouble == MISSING {
+                    self.assert_missing();
+                } else {
                     assert!(
                         self.now >= self.next_load(),
                         "a report within the load interval"
                     );
                     self.last_report = Some(self.now);
+                    self.found = true;
                 }
+                let decision = self.policy.failed(self.now, LoadFailure::Unreadable(why));
                 self.apply(Err(Failure::Unreadable(trouble)), &decision);
             }
         }
         self.assert_no_spinning();
+    }
+
+    /// Records whether a check or a load found the file.
+    fn see(&mut self, found: bool) {
+        match found {
+            true => self.absent = None,
+            false => _ = self.absent.get_or_insert(self.now),
+        }
+    }
+
+    /// Checks that the file may be reported as missing now: once, and not within the grace period.
+    fn assert_missing(&mut self) {
+        let since = self.absent.expect("it was not found");
+        assert_ne!(
+            self.outcome,
+            Some(Err(Failure::Unreadable(MISSING))),
+            "a missing file is reported again"
+        );
+        assert!(
+            !self.found || self.now >= since + GRACE,
+            "an absent file is reported as missing within the grace period"
+        );
+        self.found = false;
     }
 
     /// The earliest time of the next load: one interval after the last load, or after the last
@@ -351,28 +391,48 @@ impl World {
         last.map_or(self.start, |last| last + LOAD_INTERVAL)
     }
 
+    /// Whether a load need not wait for that time: errors are answered because the file was
+    /// missing, and the last load has waited.
+    fn may_hurry(&self) -> bool {
+        let missing = Some(Err(Failure::Unreadable(MISSING)));
+        self.outcome == missing && !self.found && !self.hasty
+    }
+
     /// Checks that nothing needed to be done: what was `found` is known, or a check after the load
-    /// interval is scheduled.
+    /// interval or after the grace period is scheduled.
     fn assert_nothing_to_do(&mut self, found: Result<i64, ReadError>) {
-        if self.known == Some(found) && !(self.changed && found.is_ok()) {
+        let reported = found == Err(MISSING) && !self.found && self.outcome.is_some();
+        let known = self.known == Some(found) || reported;
+        if known && !(self.changed && found.is_ok()) {
             self.changed = false;
             return;
         }
-        assert_ne!(found, Err(MISSING), "a missing file is not reported");
-        let next_load = self.next_load();
-        assert!(self.now < next_load, "{found:?} is new and ignored");
-        assert!(
-            self.schedule.next_check() <= next_load,
-            "{found:?} is postponed"
-        );
+        let then = match found {
+            Err(MISSING) => {
+                let since = self.absent.expect("it was not found");
+                assert!(self.found, "a missing file is not reported");
+                since + GRACE
+            }
+            _ => {
+                assert!(
+                    found.is_err() || !self.may_hurry(),
+                    "errors are answered for longer than necessary"
+                );
+                self.next_load()
+            }
+        };
+        assert!(self.now < then, "{found:?} is new and ignored");
+        assert!(self.schedule.next_check() <= then, "{found:?} is postponed");
     }
 
     /// Reads the file. That takes time, during which the file may change.
     fn load(&mut self, choices: &mut Choices<'_>) {
+        let hasty = self.now < self.next_load();
         assert!(
-            self.now >= self.next_load(),
+            !hasty || self.may_hurry(),
             "a load within the load interval"
         );
+        self.hasty = hasty;
         self.loads += 1;
         self.changed = false;
         let before = self.file;
@@ -391,21 +451,30 @@ impl World {
             File::Content(_) => Err(Failure::Bad),
             _ => Err(Failure::Unreadable(DENIED)),
         };
+        self.load_ended = Some(self.now);
         let decision = match (outcome, before) {
             (Err(Failure::Unreadable(trouble)), _) => {
                 // Must be tried again even if its identity is the same.
                 self.known = None;
-                self.schedule.read_failed(self.now, trouble);
+                self.see(trouble != VANISHED);
+                let report = self.schedule.read_failed(self.now, trouble);
+                // One that vanished may return within the grace period.
+                let bridged = trouble == VANISHED && self.found;
+                assert_eq!(report, (!bridged).then_some(trouble));
+                if bridged {
+                    return;
+                }
+                self.found = trouble != VANISHED;
                 self.policy
                     .failed(self.now, LoadFailure::Unreadable(trouble))
             }
             (_, File::Content(Content { version, good, .. })) => {
+                self.found = true;
                 self.schedule.loaded(self.now, FileId::of_test(version));
                 self.judge(good)
             }
             (outcome, file) => unreachable!("{outcome:?} of {file:?}"),
         };
-        self.load_ended = Some(self.now);
         self.apply(outcome, &decision);
     }
 
