@@ -132,7 +132,11 @@ fn synopsis(command: &Command) -> String {
             true => "...",
             false => "",
         };
-        page += &format!(" {}{dots}", values(arg));
+        let values = values(arg);
+        page += &match arg.is_required_set() {
+            true => format!(" {values}{dots}"),
+            false => format!(" [{values}{dots}]"),
+        };
     }
     if command.has_subcommands() {
         page += " \\fICOMMAND\\fR";

@@ -238,6 +238,9 @@ fn man_pages_are_complete_and_valid() {
                 "{page}"
             );
         }
+        if path.ends_with("confdctl-raw.1") {
+            assert!(page.contains("\\fIREQUEST\\fR [\\fIQUERY\\fR]"), "{page}");
+        }
         assert!(
             page.contains(".TH ") && page.contains(".SH NAME"),
             "{path:?}"
