@@ -83,6 +83,9 @@ pub struct Schedule {
     /// Whether to load the file even if its identity is unchanged.
     changed: bool,
     presence: Presence,
+    /// Checks without a hint are made at multiples of the poll interval from this time on, so that
+    /// schedules that begin together wake the thread together.
+    start: Instant,
     check_at: Instant,
     /// No load starts before this time, except on the way back from missing.
     pause_until: Instant,
@@ -97,6 +100,7 @@ impl Schedule {
             seen: None,
             changed: false,
             presence: Presence::Unknown,
+            start: now,
             check_at: now,
             pause_until: now,
             skipped_pause: false,
@@ -128,7 +132,7 @@ impl Schedule {
         found: Result<FileId, ReadError>,
         poll: Duration,
     ) -> Step {
-        self.check_at = now + poll;
+        self.check_at = self.next_poll(now, poll);
         let missing = found.is_err_and(ReadError::is_missing);
         if let (Presence::Absent(_), false) = (self.presence, missing) {
             self.presence = Presence::Found;
@@ -166,6 +170,13 @@ impl Schedule {
         self.changed = false;
         self.seen = Some(found);
         step
+    }
+
+    /// Returns the first multiple of `poll` from the start that is after `now`.
+    fn next_poll(&self, now: Instant, poll: Duration) -> Instant {
+        let since_last = (now - self.start).as_nanos() % poll.as_nanos().max(1);
+        // Less than `poll`, whose whole nanoseconds fit 64 bits up to 584 years.
+        now + poll - Duration::from_nanos(u64::try_from(since_last).unwrap_or(0))
     }
 
     /// Whether a file that is absent `now` does not count as missing yet. If so, the check that
@@ -307,11 +318,11 @@ mod tests {
         s.at(5_000)
             .hint(Hint::Changed)
             .load(2)
-            .next_check_at(20_000);
-        s.at(20_000)
+            .next_check_at(15_000);
+        s.at(15_007)
             .check(Ok(version(2)), Step::Wait)
-            .next_check_at(35_000);
-        s.at(35_000).load(3);
+            .next_check_at(30_000);
+        s.at(30_000).load(3);
     }
 
     #[test]
@@ -324,7 +335,7 @@ mod tests {
                 .check(Ok(version(n as i64)), Step::Wait)
                 .next_check_at(1_000);
         }
-        s.at(1_000).load(99).next_check_at(16_000);
+        s.at(1_000).load(99).next_check_at(15_000);
     }
 
     #[test]
@@ -337,7 +348,7 @@ mod tests {
         s.next_check_at(1_000)
             .at(1_000)
             .load(1)
-            .next_check_at(16_000);
+            .next_check_at(15_000);
     }
 
     #[test]
@@ -352,7 +363,7 @@ mod tests {
         s.at(1_600).hint(Hint::Changed);
         s.schedule.loaded(s.now, version(2));
         s.check(Ok(version(2)), Step::Wait).next_check_at(2_600);
-        s.at(2_600).load(2).next_check_at(17_600);
+        s.at(2_600).load(2).next_check_at(15_000);
     }
 
     #[test]
@@ -384,11 +395,11 @@ mod tests {
         s.next_check_at(210)
             .at(210)
             .check(Err(GONE), Step::Report(GONE))
-            .next_check_at(15_210);
+            .next_check_at(15_000);
         s.at(220)
             .hint(Hint::Moved)
             .check(Err(GONE), Step::Wait)
-            .next_check_at(15_220);
+            .next_check_at(15_000);
         // Not even for another reason.
         let gone = ReadError::Stat(Errno::ENOTDIR);
         s.at(230).hint(Hint::Moved).check(Err(gone), Step::Wait);
@@ -466,7 +477,7 @@ mod tests {
         s.check(Err(GONE), Step::Report(GONE));
         s.at(10).hint(Hint::Touched).next_check_at(110);
         s.at(50).hint(Hint::Touched).next_check_at(110);
-        s.at(60).hint(Hint::Changed).load(1).next_check_at(15_060);
+        s.at(60).hint(Hint::Changed).load(1).next_check_at(15_000);
         s.at(2_000).hint(Hint::Touched).next_check_at(2_100);
         s.at(2_100).check(Ok(version(1)), Step::Wait);
         s.at(3_000).hint(Hint::Touched).at(3_100).load(2);
@@ -484,6 +495,6 @@ mod tests {
             .at(1_000)
             .check(Ok(version(1)), Step::Load);
         failed(&mut s, ReadError::Open(Errno::EACCES));
-        s.next_check_at(16_000).at(16_000).load(1);
+        s.next_check_at(15_000).at(15_000).load(1);
     }
 }

@@ -7,6 +7,7 @@ mod architecture;
 mod attacks;
 mod bench_capture;
 mod bench_results;
+mod changes;
 mod confdctl;
 mod config_files;
 mod conformance;
