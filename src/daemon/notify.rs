@@ -31,7 +31,7 @@ pub(super) fn ready(workers: &Workers, status: &Status) {
 
 /// Reports a reload before and after `reload`.
 ///
-/// The service manager needs the time of the first message to tell this reload from an earlier one.
+/// The service manager uses the time of the first message to distinguish reloads.
 pub(super) fn reloading(reload: impl FnOnce()) {
     let mut begin = vec![NotifyState::Reloading];
     begin.extend(NotifyState::monotonic_usec_now());
@@ -45,7 +45,7 @@ pub(super) fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-/// Reports that the daemon is well.
+/// Reports that every worker answers (`WATCHDOG=1`).
 pub(super) fn feed_watchdog() {
     send(&[NotifyState::Watchdog]);
 }

@@ -5,8 +5,8 @@
 //! connections is bounded, each has a deadline, and a request is short. Connections above the limit
 //! wait in the kernel's queue. A failed accept is tried again; it does not end the daemon.
 //!
-//! The status socket admits root and the daemon's group, by its file mode. A client sends one line,
-//! `status`, and receives one JSON object.
+//! Root and the daemon's group can connect to the status socket, by its file mode. A client sends
+//! one line, `status`, and receives one JSON object.
 
 use std::convert::Infallible;
 use std::fs::{self, Permissions};
@@ -58,7 +58,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Connections that the kernel queues.
 const BACKLOG: i32 = 16;
 
-/// Who may ask for the status: the owner and the group.
+/// File mode of the status socket: the owner and the group can connect.
 const STATUS_MODE: u32 = 0o660;
 
 /// The endpoints, bound but not yet serving.

@@ -6,8 +6,8 @@
 //! receives, answers with the current key and sends; a heartbeat of its loop would not show the
 //! first and the last. It also shows that the control plane runs, because it does the asking.
 //!
-//! A flood can keep questions out of a worker's receive queue. The worker is well if it takes
-//! datagrams while the kernel drops others: a restart would only lose more of them.
+//! A flood can keep questions out of a worker's receive queue. A worker that takes
+//! datagrams while the kernel drops others counts as working: a restart would only lose more.
 //!
 //! Source: sd_watchdog_enabled(3), systemd.service(5) `WatchdogSec=`.
 
@@ -21,8 +21,7 @@ use super::{notify, self_check};
 use crate::engine::{Totals, Workers};
 use crate::responder::Served;
 
-/// How many times each watchdog interval has room for a check. The service manager acts when all of
-/// them have failed.
+/// Checks in each watchdog interval. The service manager acts when all of them have failed.
 const CHECKS: u32 = 3;
 
 /// Feeds the watchdog. Does not return, also if the service manager has none.
@@ -76,7 +75,7 @@ fn totals(workers: &Workers) -> Vec<Totals> {
     counters.map(|counters| counters.snapshot()).collect()
 }
 
-/// Whether a worker has replied, or has received what it could of a flood.
+/// Whether a worker has replied, or has received datagrams while its queue overflowed.
 fn has_progressed(now: &Totals, seen: &Totals) -> bool {
     let flooded = now.received > seen.received && now.overruns != seen.overruns;
     now.replied > seen.replied || flooded

@@ -1,4 +1,4 @@
-//! Gives up capabilities of the calling thread, and of threads that it starts later.
+//! Drops capabilities of the calling thread, and of threads that it starts later.
 //!
 //! Source: capabilities(7).
 
@@ -7,11 +7,11 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities,
 };
 
-/// Gives up all capabilities except `kept`.
+/// Drops all capabilities except `kept`.
 ///
 /// # Errors
 ///
-/// The kernel's. A process may always give up capabilities, so there is none in practice.
+/// The kernel's. A filter of system calls can forbid it.
 pub(super) fn drop_all_except(kept: CapabilitySet) -> std::io::Result<()> {
     // Without CAP_SETPCAP the bounding set stays. It only matters for the execution of another
     // program, which gains nothing without new privileges.

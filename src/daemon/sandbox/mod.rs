@@ -1,5 +1,5 @@
-//! Containment from inside: the daemon gives up what it does not need once its files and sockets
-//! are open.
+//! Containment from inside: the daemon drops the rights that it does not need once its files and
+//! sockets are open.
 //!
 //! In this order: no core dumps and no tracing by processes of the same user (they would show the
 //! key), no new privileges, no capabilities, [`files`], [`system_calls`] of the process, and later

@@ -71,6 +71,35 @@ fn tried<T>(name: &str, result: io::Result<T>) {
     println!("tried {name}: {result}");
 }
 
+/// A directory with the files of a daemon, and one outside of what it may use.
+struct Files {
+    root: PathBuf,
+    config: PathBuf,
+    log: PathBuf,
+    outside: PathBuf,
+}
+
+impl Files {
+    fn in_directory(root: &str) -> Self {
+        let root = PathBuf::from(root);
+        let files = Self {
+            config: root.join("lib/ganeti/config.data"),
+            log: root.join("log/ganeti/log"),
+            outside: root.join("outside"),
+            root,
+        };
+        fs::write(&files.outside, "secret").expect("it is writable before");
+        files
+    }
+
+    fn places(&self) -> Places {
+        Places {
+            read: vec![self.config.clone()],
+            written: vec![self.log.clone()],
+        }
+    }
+}
+
 /// The process that contains itself. Does nothing if it was not started by [`run`].
 #[test]
 fn inside() {
@@ -80,109 +109,89 @@ fn inside() {
     // Ends the line that the test harness has begun.
     println!();
     let (mode, root) = task.split_once(':').expect("a mode and a directory");
-    let root = PathBuf::from(root);
-    let config = root.join("lib/ganeti/config.data");
-    let log = root.join("log/ganeti/log");
-    let places = Places {
-        read: vec![config.clone()],
-        written: vec![log.clone()],
-    };
-    let outside = root.join("outside");
-    fs::write(&outside, "secret").expect("it is writable before");
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let tcp = listener.local_addr().expect("an address");
-    // Replaces the file later, from a thread that is not contained.
+    let files = Files::in_directory(root);
+    match mode {
+        "files" => try_replaced_files(&files),
+        "strict" => try_everything(Mode::Strict, &files),
+        "off" => try_everything(Mode::Off, &files),
+        _ => try_everything(Mode::Auto, &files),
+    }
+}
+
+/// Reads the configuration after it and its folder were replaced by a thread without restrictions.
+fn try_replaced_files(files: &Files) {
     let (replace, replacing) = std::sync::mpsc::channel::<()>();
     let (replaced, done) = std::sync::mpsc::channel();
-    let folder = root.join("lib");
-    if mode == "files" {
-        let target = config.clone();
-        std::thread::spawn(move || {
-            replacing.recv().expect("it is asked");
-            let new = target.with_extension("new");
-            fs::write(&new, "new").and_then(|()| fs::rename(&new, &target))?;
-            replaced.send(()).expect("it waits");
-            replacing.recv().expect("it is asked");
-            let ganeti = folder.join("ganeti");
-            fs::rename(&ganeti, folder.join("old"))?;
-            fs::create_dir(&ganeti)?;
-            fs::write(&target, "another folder")?;
-            replaced.send(()).expect("it waits");
-            io::Result::Ok(())
-        });
-        let status = files::restrict(&places, Width::Wide).expect("Landlock");
-        assert_ne!(
-            status,
-            RulesetStatus::NotEnforced,
-            "this kernel has no Landlock"
-        );
-        tried("read the configuration", fs::read(&config));
+    let (config, folder) = (files.config.clone(), files.root.join("lib"));
+    std::thread::spawn(move || {
+        replacing.recv().expect("it is asked");
+        let new = config.with_extension("new");
+        fs::write(&new, "new").and_then(|()| fs::rename(&new, &config))?;
+        replaced.send(()).expect("it waits");
+        replacing.recv().expect("it is asked");
+        let ganeti = folder.join("ganeti");
+        fs::rename(&ganeti, folder.join("old"))?;
+        fs::create_dir(&ganeti)?;
+        fs::write(&config, "another folder")?;
+        replaced.send(()).expect("it waits");
+        io::Result::Ok(())
+    });
+    let status = files::restrict(&files.places(), Width::Wide).expect("Landlock");
+    assert_ne!(
+        status,
+        RulesetStatus::NotEnforced,
+        "this kernel has no Landlock"
+    );
+    tried("read the configuration", fs::read(&files.config));
+    for name in ["read the new configuration", "read it in a new folder"] {
         replace.send(()).expect("the thread waits");
         done.recv().expect("it is replaced");
-        tried("read the new configuration", fs::read(&config));
-        replace.send(()).expect("the thread waits");
-        done.recv().expect("it is replaced");
-        tried("read it in a new folder", fs::read(&config));
-        return;
+        tried(name, fs::read(&files.config));
     }
-    let mode = match mode {
-        "strict" => Mode::Strict,
-        "off" => Mode::Off,
-        _ => Mode::Auto,
-    };
-    let sandbox = Sandbox::enter(mode, &places).expect("this kernel can contain");
-    let append = || OpenOptions::new().append(true).create(true).open(&log);
-    tried("read the configuration", fs::read(&config));
-    tried("create the log", append());
-    tried("append to the log", append());
-    tried("shorten the log", append().and_then(|log| log.set_len(0)));
-    tried("remove the log", fs::remove_file(&log));
+}
+
+/// Contains the process, and tries what the daemon does and what it must not do.
+fn try_everything(mode: Mode, files: &Files) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let tcp = listener.local_addr().expect("an address");
+    let sandbox = Sandbox::enter(mode, &files.places()).expect("this kernel can contain");
+    let append = |path: &PathBuf| OpenOptions::new().append(true).create(true).open(path);
+    tried("read the configuration", fs::read(&files.config));
+    tried("create the log", append(&files.log));
+    tried("append to the log", append(&files.log));
+    let shortened = append(&files.log).and_then(|file| file.set_len(0));
+    tried("shorten the log", shortened);
+    tried("remove the log", fs::remove_file(&files.log));
     tried("bind UDP", UdpSocket::bind("127.0.0.1:0"));
-    tried("read a file outside", fs::read(&outside));
+    tried("read a file outside", fs::read(&files.outside));
+    tried("write a file outside", append(&files.outside));
     tried(
-        "write a file outside",
-        OpenOptions::new().append(true).open(&outside),
+        "create a file outside",
+        File::create(files.root.join("new")),
     );
-    tried("create a file outside", File::create(root.join("new")));
-    tried(
-        "write the configuration",
-        OpenOptions::new().append(true).open(&config),
-    );
+    tried("write the configuration", append(&files.config));
     tried("read passwords", fs::read("/etc/shadow"));
     tried("connect TCP", TcpStream::connect(tcp));
     tried("bind TCP", TcpListener::bind("127.0.0.1:0"));
-    tried(
-        "signal the parent",
-        kill(getppid(), Signal::SIGCONT).map_err(io::Error::from),
-    );
-    let worker = sandbox.worker_setup();
-    if mode == Mode::Auto || mode == Mode::Off {
-        tried(
-            "new namespace",
-            unshare(CloneFlags::CLONE_NEWUTS).map_err(io::Error::from),
-        );
-        if mode == Mode::Auto {
-            // If this worked, the process could not end before its parent has seen it.
-            tried(
-                "trace",
-                nix::sys::ptrace::traceme().map_err(io::Error::from),
-            );
-        }
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                worker().expect("the filter can be applied");
-                tried("worker opens", fs::read(&config));
-                tried("worker makes a socket", UdpSocket::bind("127.0.0.1:0"));
-            });
-            thread.join().expect("it does not panic");
-        });
-    } else {
-        // This ends the process.
-        tried(
-            "new namespace",
-            unshare(CloneFlags::CLONE_NEWUTS).map_err(io::Error::from),
-        );
+    let signaled = kill(getppid(), Signal::SIGCONT);
+    tried("signal the parent", signaled.map_err(io::Error::from));
+    if mode == Mode::Auto {
+        // If this worked, the process could not end before its parent has seen it.
+        let traced = nix::sys::ptrace::traceme();
+        tried("trace", traced.map_err(io::Error::from));
     }
+    // With `strict`, this ends the process.
+    let left = unshare(CloneFlags::CLONE_NEWUTS);
+    tried("new namespace", left.map_err(io::Error::from));
+    let confine = sandbox.worker_setup();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            confine().expect("the filter can be applied");
+            tried("worker opens", fs::read(&files.config));
+            tried("worker makes a socket", UdpSocket::bind("127.0.0.1:0"));
+        });
+        thread.join().expect("it does not panic");
+    });
 }
 
 /// What the daemon does after its start.
