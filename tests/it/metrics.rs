@@ -328,7 +328,7 @@ impl Prometheus {
 }
 
 #[test]
-fn prometheus_scrapes_the_daemon_and_loads_the_rules() {
+fn prometheus_scrapes_the_daemon_and_raises_an_alert_when_the_file_is_bad() {
     let Some(program) = program("prometheus") else {
         return;
     };
@@ -355,6 +355,17 @@ fn prometheus_scrapes_the_daemon_and_loads_the_rules() {
         (evaluated && !rules.is_empty()).then_some(rules.len())
     });
     assert!(alerts >= 6, "{alerts} rules");
+
+    // The alert waits for a minute until it fires.
+    fs::write(server.root.config(), "{").expect("it is writable");
+    let state = prometheus.wait("/api/v1/alerts", |result| {
+        let alerts = result["data"]["alerts"].as_array()?;
+        let refused = alerts
+            .iter()
+            .find(|alert| alert["labels"]["alertname"] == "GanetiConfdConfigRefused");
+        Some(refused?["state"].as_str()?.to_owned())
+    });
+    assert!(["pending", "firing"].contains(&state.as_str()), "{state}");
 }
 
 #[test]
