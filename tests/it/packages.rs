@@ -132,6 +132,16 @@ fn the_debian_package_replaces_ganetis_daemon_and_gives_it_back() {
         "one for each line of the socket unit"
     );
 
+    let statuses = &node.0["start-status"];
+    assert_eq!(
+        statuses[0], statuses[1],
+        "of daemon-util start, while the daemon runs"
+    );
+    assert_eq!(node.get("init-script"), own);
+    let upgraded = node.get("ganeti-upgraded");
+    let untouched = "+1 /usr/sbin/ganeti-confd ../lib/ganeti/default/usr/sbin/ganeti-confd";
+    assert!(upgraded.ends_with(untouched), "{upgraded}");
+
     assert!(node.get("upgraded").ends_with("-2"));
     assert_eq!(node.get("socket-kept"), "yes");
     let report = fs::read_to_string(share.path().join("upgrade.json")).expect("a report");

@@ -41,6 +41,25 @@ under_load() {
     wait $bench || true
 }
 
+# Ganeti's package with a higher version, with the programs and manual pages of the installed one.
+repacked_ganeti() {
+    local new=/run/repacked file
+    mkdir -p $new/DEBIAN
+    dpkg-query --show --showformat 'Package: ${Package}\nVersion: ${Version}+1
+Architecture: ${Architecture}\nMaintainer: ${Maintainer}\nDepends: ${Depends}
+Description: repacked\n' ganeti >$new/DEBIAN/control
+    dpkg -L ganeti | grep ^/usr/ | while read -r file; do
+        if [ -e "$file.ganeti" ] || [ -L "$file.ganeti" ]; then
+            install -d "$new${file%/*}"
+            cp -a "$file.ganeti" "$new$file"
+        elif [ -L "$file" ] || [ -f "$file" ]; then
+            install -d "$new${file%/*}"
+            cp -a "$file" "$new$file"
+        fi
+    done
+    dpkg-deb --build $new "$1"
+}
+
 on_a_plain_host() {
     dpkg -i /share/$first
     fact plain-states "$(states is-active)"
@@ -63,6 +82,8 @@ on_a_node() {
     /usr/lib/ganeti/daemon-util start ganeti-confd
     timeout 20 sh -c "until /run/tools/usr/bin/confdctl --timeout 1s query ping; do sleep 0.1; done"
     fact stock "$(program)" "$(ask)"
+    # For a daemon that runs.
+    fact start-status "$(/usr/lib/ganeti/daemon-util start ganeti-confd || echo "$?")"
 
     # 1. Replace Ganeti's daemon.
     documented install
@@ -74,6 +95,19 @@ on_a_node() {
     fact daemon-util "$(/usr/lib/ganeti/daemon-util check ganeti-confd && echo running)"
     fact logrotate "$(logrotate --debug /etc/logrotate.conf 2>&1 | grep -ci duplicate)"
     fact listeners "$(ss -Hulpn 'sport = 1814' | wc -l)"
+
+    # Ganeti's init script stops and starts its daemons, also when Ganeti is upgraded.
+    /usr/lib/ganeti/daemon-util stop ganeti-confd
+    # The pid file is removed at the end of a daemon.
+    timeout 20 sh -c "until [ -s /run/ganeti/ganeti-confd.pid ] &&
+        systemctl --quiet is-active ganeti-confd.service; do sleep 0.1; done"
+    fact start-status "$(/usr/lib/ganeti/daemon-util start ganeti-confd || echo "$?")"
+    fact init-script "$(program)" "$(ask)"
+    # An upgrade of Ganeti leaves the diversion alone.
+    repacked_ganeti /run/ganeti.deb
+    dpkg -i /run/ganeti.deb
+    fact ganeti-upgraded "$(dpkg-query --show --showformat '${Version}' ganeti)" "$(program)" \
+        "$(readlink /usr/sbin/ganeti-confd.ganeti)"
 
     # 2. An upgrade restarts the service and leaves the socket alone.
     since() { systemctl show --value --property ActiveEnterTimestampMonotonic "$1"; }
