@@ -1,9 +1,10 @@
 //! Simulated runs of the daemon's pure parts: valid and invalid datagrams, reloads, clock jumps and
 //! key changes in random order. A model predicts the outcome of every datagram, to the byte.
 //!
-//! The code under test is the daemon's: [`Responder`], [`Snapshot::load`], and [`Served`] published
-//! through an `ArcSwap` and read through a `Cache` once per batch. The reader is reduced to its
-//! rule: publish a good configuration; after a bad one, keep the last good one or publish an error.
+//! The code under test is the daemon's: [`Responder`], [`Snapshot::load`], [`Policy`], and
+//! [`Served`] published through an `ArcSwap` and read through a `Cache` once per batch. The reader
+//! is reduced to its rule: publish a good configuration; after a bad file, keep the last good one
+//! for its time and publish an error then; publish an error for a missing file.
 //!
 //! A seed determines a run, and a failure prints it. `SIMULATION_SEED=123 cargo test --test it
 //! simulation` repeats that run, `SIMULATION_SEED=0..100000` does many.
@@ -16,12 +17,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 use fastrand::Rng;
 use ganeti_confd::protocol::{Key, PADDING, REPLY_BYTES_MAX, Reject, SKEW_SECONDS_MAX};
+use ganeti_confd::reader::KeepLastGood;
 use ganeti_confd::responder::{Datagram, ReplayTable, Responder, Served};
 use ganeti_confd::snapshot::Snapshot;
+use ganeti_confd::testing::reader::{Decision, Errno, LoadFailure, Policy, ReadError};
 use properties::reference_parser::Envelope;
 
 use self::datagrams::{Form, KEYS, SimDatagram};
@@ -112,6 +116,10 @@ struct Seen {
     replies: [[usize; 2]; 12],
     /// Replies while there was no configuration.
     unavailable: usize,
+    /// Replies from the last good configuration while the file was bad.
+    kept: usize,
+    /// Replies with the error that followed it when its time was over.
+    expired: usize,
     /// Replies to requests exactly at the limit of the clock window.
     at_edge: usize,
     /// Requests dropped one second beyond that limit.
@@ -132,6 +140,8 @@ impl Seen {
         });
         let others = [
             self.unavailable,
+            self.kept,
+            self.expired,
             self.at_edge,
             self.beyond_edge,
             self.overtaken,
@@ -150,6 +160,19 @@ struct Truth {
     key: usize,
     /// The cluster, or the error answer to every request.
     cluster: Result<Rc<Cluster>, String>,
+    /// Whether that is so because the file is bad, since some time.
+    age: Age,
+}
+
+/// The relation of what is served to the file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Age {
+    /// It is what the file calls for.
+    Current,
+    /// The file is bad, and its last good content is served until this time, or without an end.
+    Kept(Option<Instant>),
+    /// The same, but that time is over.
+    Expired,
 }
 
 /// One run: the worker's environment, and the model of it.
@@ -158,7 +181,11 @@ struct Run {
     now: u64,
     /// The cluster in the file, or in its next version.
     file: Cluster,
-    keep_last: bool,
+    /// How long the last good configuration is served; `None`: without an end.
+    keep: Option<Duration>,
+    policy: Policy,
+    /// The reader's clock, which is not set.
+    elapsed_to: Instant,
     truth: Truth,
     published: Arc<ArcSwap<Served>>,
     cache: Cache<Arc<ArcSwap<Served>>, Arc<Served>>,
@@ -171,18 +198,23 @@ impl Run {
         let mut rng = Rng::with_seed(seed);
         let file = Cluster::new(&mut rng);
         let why = "not yet".to_owned();
+        let keep = [Some(0), Some(300), None][rng.usize(..3)].map(Duration::from_secs);
+        let keep_last_good = keep.map_or(KeepLastGood::Forever, KeepLastGood::For);
         let published = Arc::new(ArcSwap::from_pointee(Served {
             key: Arc::new(Key::new(KEYS[0]).expect("keys have bytes")),
             snapshot: Arc::new(Snapshot::unavailable(&why)),
         }));
         let mut run = Self {
             now: START,
-            keep_last: rng.bool(),
+            keep,
+            policy: Policy::new("config.data".to_owned(), keep_last_good),
+            elapsed_to: Instant::now(),
             rng,
             file,
             truth: Truth {
                 key: 0,
                 cluster: Err(why),
+                age: Age::Current,
             },
             cache: Cache::new(Arc::clone(&published)),
             published,
@@ -196,6 +228,7 @@ impl Run {
         match self.rng.u8(..12) {
             0 => self.jump(),
             1 => self.change(),
+            2 => self.wait(),
             _ => self.batch(worker),
         }
     }
@@ -213,11 +246,31 @@ impl Run {
         };
     }
 
+    /// Time passes without a change of the file. The last good configuration may reach its end.
+    fn wait(&mut self) {
+        let by = [1, 150, 299, 300, 301, 7_200][self.rng.usize(..6)];
+        let then = self.elapsed_to + Duration::from_secs(by);
+        while let Some(due) = self.policy.deadline().filter(|due| *due <= then) {
+            self.elapsed_to = due;
+            let decision = self.policy.pass(due);
+            let is_over = self.truth.age == Age::Kept(Some(due));
+            assert_eq!(decision.publish.is_some(), is_over, "{decision:?}");
+            if is_over {
+                self.publish_error(decision);
+                self.truth.age = Age::Expired;
+            }
+        }
+        self.elapsed_to = then;
+        if let Age::Kept(Some(end)) = self.truth.age {
+            assert!(end > then, "served beyond its time");
+        }
+    }
+
     /// The reader finds a good or bad file, or another key.
     fn change(&mut self) {
         match self.rng.u8(..8) {
             0 | 1 => self.break_file(),
-            2 => self.publish_unavailable("getFileStatus: does not exist \"config.data\"\n"),
+            2 => self.remove_file(),
             3 | 4 => self.renew_key(),
             _ => self.reload(),
         }
@@ -227,11 +280,14 @@ impl Run {
         self.file.advance(&mut self.rng);
         let loaded =
             Snapshot::load(self.file.text().as_bytes()).expect("the model writes good files");
-        self.publish_snapshot(loaded.snapshot);
+        let decision = self.policy.loaded(self.elapsed_to, loaded);
+        assert_eq!(decision.unavailable, None);
+        self.publish_snapshot(decision.publish.expect("a good file is served"));
         self.truth.cluster = Ok(Rc::new(self.file.clone()));
+        self.truth.age = Age::Current;
     }
 
-    /// A bad file: the last good configuration stays if there is one and the policy keeps it.
+    /// A bad file: the last good configuration stays if there is one and its time is not over.
     fn break_file(&mut self) {
         self.file.advance(&mut self.rng);
         let mut text = self.file.text();
@@ -242,14 +298,51 @@ impl Run {
             _ => text.truncate(self.rng.usize(..text.len())),
         }
         let error = Snapshot::load(text.as_bytes()).expect_err("it is no configuration");
-        if !self.keep_last || self.truth.cluster.is_err() {
-            self.publish_unavailable(&format!("Cannot load configuration: {error}"));
+        let why = error.to_string();
+        let failure = LoadFailure::Invalid(error);
+        let decision = self.policy.failed(self.elapsed_to, failure);
+        let end = match self.truth.age {
+            Age::Kept(end) => end,
+            Age::Current | Age::Expired => self.keep.map(|time| self.elapsed_to + time),
+        };
+        let is_over = end.is_some_and(|end| end <= self.elapsed_to);
+        if self.truth.cluster.is_ok() && !is_over {
+            assert!(decision.publish.is_none(), "{decision:?}");
+            self.truth.age = Age::Kept(end);
+        } else {
+            self.publish_error(decision);
+            self.assert_error_about(&why);
         }
     }
 
-    fn publish_unavailable(&mut self, why: &str) {
-        self.publish_snapshot(Snapshot::unavailable(why));
-        self.truth.cluster = Err(why.to_owned());
+    /// A missing file: errors are answered, whatever was served.
+    fn remove_file(&mut self) {
+        let failure = LoadFailure::Unreadable(ReadError::Stat(Errno::ENOENT));
+        let decision = self.policy.failed(self.elapsed_to, failure);
+        self.publish_error(decision);
+        self.assert_error_about("does not exist");
+    }
+
+    /// Checks that the error that is served is the newest one.
+    fn assert_error_about(&self, why: &str) {
+        let served = self.truth.cluster.as_ref().err();
+        assert!(
+            served.is_some_and(|served| served.contains(why)),
+            "{served:?} is not about {why}"
+        );
+    }
+
+    /// The error of `decision` is served, unless it is served already.
+    fn publish_error(&mut self, decision: Decision) {
+        match (decision.publish, decision.unavailable) {
+            (Some(snapshot), Some(why)) => {
+                self.publish_snapshot(snapshot);
+                self.truth.cluster = Err(why);
+            }
+            (None, None) => assert!(self.truth.cluster.is_err(), "a good file is served"),
+            other => panic!("{other:?}"),
+        }
+        self.truth.age = Age::Current;
     }
 
     fn publish_snapshot(&self, snapshot: Snapshot) {
@@ -352,6 +445,11 @@ impl Worker {
             (Ok(_), Err(expected)) => panic!("answered instead of {expected:?}: {}", shown()),
             (Err(reject), Ok(_)) => panic!("{reject:?} instead of an answer: {}", shown()),
         };
+        match truth.age {
+            Age::Current => {}
+            Age::Kept(_) => self.seen.kept += 1,
+            Age::Expired => self.seen.expired += 1,
+        }
         match truth.cluster {
             Ok(_) => self.seen.replies[usize::from(kind)][usize::from(status)] += 1,
             Err(_) => self.seen.unavailable += 1,
