@@ -224,5 +224,8 @@ fn the_units_start_contain_and_restart_the_daemon() {
     assert!(errors > 0, "journalctl --priority err shows nothing");
     assert_eq!(fact("socket"), "active");
     assert_eq!(fact("recovered"), "node1.example.com");
+    assert_eq!(fact("replaced-by-watchdog"), "node1.example.com new");
+    let timeouts: u32 = fact("watchdog-timeouts").parse().expect("it is a number");
+    assert!(timeouts > 0, "the watchdog acts on a stuck daemon");
     assert_eq!(fact("listeners"), "0");
 }

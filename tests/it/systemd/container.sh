@@ -102,7 +102,23 @@ fact recovered "$(confdctl query master)"
 fact watchdog "$(journalctl --no-pager --output cat --unit ganeti-confd.service |
     grep -c 'Watchdog timeout' || true)"
 
-# 4. Stopping the socket unit as well closes the port.
+# 4. A daemon that is stuck is replaced by another one.
+printf '[Service]\nWatchdogSec=3s\nTimeoutStopSec=3s\n' \
+    >/etc/systemd/system/ganeti-confd.service.d/watchdog.conf
+systemctl daemon-reload
+systemctl restart ganeti-confd.service
+stuck=$(pid)
+kill -STOP "$stuck"
+for _ in $(seq 600); do
+    new=$(pid)
+    if [ "$new" != "$stuck" ] && [ "$new" != 0 ]; then break; fi
+    sleep 0.1
+done
+fact replaced-by-watchdog "$(confdctl query master)" "$([ "$new" != "$stuck" ] && echo new)"
+fact watchdog-timeouts "$(journalctl --no-pager --output cat --unit ganeti-confd.service |
+    grep -c 'Watchdog timeout' || true)"
+
+# 5. Stopping the socket unit as well closes the port.
 systemctl stop ganeti-confd.socket ganeti-confd.service
 fact listeners "$(ss -Hulpn 'sport = 1814' | wc -l)"
 fact done
