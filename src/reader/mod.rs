@@ -18,8 +18,8 @@
 //!
 //! * Only the reader changes the served state. It replaces key and configuration in one swap.
 //! * Workers never free a snapshot: see `retired`.
-//! * Loads of `config.data` run one at a time and at most once per second. The last change is
-//!   always loaded: see `schedule`.
+//! * Loads of `config.data` run one at a time and at most once per second, or twice if the file
+//!   was missing in between. The last change is always loaded: see `schedule`.
 //! * At most one copy of the file's text exists. It is freed before the new snapshot is published.
 //!   While a new snapshot is built the old one is still served, so two snapshots exist during that
 //!   time.

@@ -124,7 +124,10 @@ fn in_mount_namespace_with(args: &[&str], test: impl FnOnce(Node) + Send) {
             let none = None::<&str>;
             mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
                 .expect("mounts can be private in an own namespace");
-            test(Node::start(args));
+            let node = Node::start(args);
+            // Until nothing that follows the start looks at the files.
+            thread::sleep(Duration::from_millis(1_100));
+            test(node);
         });
     });
 }
