@@ -155,6 +155,7 @@ fn the_debian_package_replaces_ganetis_daemon_and_gives_it_back() {
     assert_eq!(node.get("removed-diversions"), "0");
     assert_eq!(node.get("removed-conffile"), "/etc/default/ganeti-confd");
     assert_eq!(node.get("again"), &format!("{own} active active"));
+    assert_eq!(node.get("disabled"), &format!("{own} inactive inactive"));
     assert_eq!(node.get("purged"), stock);
     assert_eq!(node.get("purged-files"), "0 0 /var/lib/ganeti/hmac.key");
 }

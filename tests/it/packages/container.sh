@@ -128,6 +128,14 @@ on_a_node() {
     # 4. Installed again, then purged.
     dpkg -i /share/$second
     fact again "$(program)" "$(ask)" "$(states is-active)"
+    # With disabled units, Ganeti's init script runs the daemon. Back to the version before.
+    systemctl disable --now $units
+    /usr/lib/ganeti/daemon-util start ganeti-confd
+    pid=$(confd_pid)
+    dpkg -i /share/$first
+    timeout 20 sh -c "until /run/tools/usr/bin/confdctl --timeout 1s query ping; do sleep 0.1; done"
+    [ "$pid" != "$(confd_pid)" ]
+    fact disabled "$(program)" "$(ask)" "$(states is-active)"
     dpkg -P ganeti-confd
     timeout 20 sh -c "until /run/tools/usr/bin/confdctl --timeout 1s query ping; do sleep 0.1; done"
     fact purged "$(program)" "$(ask)"
