@@ -501,11 +501,12 @@ impl World {
     /// Compares what is published and logged with what must be.
     fn apply(&mut self, outcome: Result<Content, Failure>, decision: &Decision) {
         self.report_times.push(self.now);
-        // At most one report is left over from the previous interval, and two belong to this one.
-        if let [.., first, _, _, last] = self.report_times[..] {
+        // Of three loads or reports of an unusable file, two are a load interval apart. Before,
+        // between and after two of them, a missing file is reported at most once.
+        if let [.., first, _, _, _, _, last] = self.report_times[..] {
             assert!(
                 last >= first + LOAD_INTERVAL,
-                "four reports in one load interval"
+                "six reports in one load interval"
             );
         }
         let outcome = outcome.map_err(|failure| match failure {
