@@ -19,6 +19,7 @@ use super::report::{Report, Search, Trial};
 use super::requirements::Requirements;
 use super::results::Results;
 use super::search::{RateSearch, TrialResult};
+use super::server::Server;
 use super::sockets::SEGMENT_BYTES_MAX;
 use super::stats::Series;
 use super::template::Template;
@@ -168,6 +169,7 @@ impl<'a> Bench<'a> {
         let seconds = setup.slice as f64 / 1e9;
         let mut series = Series::new(seconds, setup.workers);
         let mut probe_series = Series::new(seconds, 1);
+        let servers = Server::find(self.targets, self.options.server_pid);
         let (slices, delivered) = mpsc::channel();
         let workers = std::thread::scope(|scope| {
             let threads: Vec<_> = jobs
@@ -205,6 +207,7 @@ impl<'a> Bench<'a> {
         progress.finish();
         let mut results = Results::sum(workers);
         results.offered = rate;
+        results.servers = servers.iter().map(Server::used).collect();
         results.series = series.finish();
         results.probe_series = probe_series.finish();
         Ok(results)

@@ -20,8 +20,17 @@ use super::stats::Point;
 const LOSS_THRESHOLD: f64 = 0.001;
 
 /// Options that may differ between runs that are compared.
-const IRRELEVANT: [&str; 9] = [
-    "report", "csv", "hdr", "quiet", "seed", "require", "profile", "format", "record",
+const IRRELEVANT: [&str; 10] = [
+    "server_pid",
+    "report",
+    "csv",
+    "hdr",
+    "quiet",
+    "seed",
+    "require",
+    "profile",
+    "format",
+    "record",
 ];
 
 /// One figure of both runs.

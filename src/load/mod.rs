@@ -19,6 +19,7 @@
 //! outage     gaps without an answer
 //! bench      one run, or a search of several    requirements        on the results
 //! search     the next rate to try
+//! server     the processor time of servers on this machine
 //! progress, report   output
 //! commands   what reads the results of earlier runs:   recorded, merge, compare, significance
 //! option_file   options from a file
@@ -28,7 +29,7 @@
 //! request ends as answered, wrong or lost. Memory is bounded for any replies. Workers
 //! are plain threads without an async runtime. Times are monotonic (`Instant`) except in the salt.
 //!
-//! It does not change anything on the servers and does not measure their processor use.
+//! It does not change anything on the servers.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -61,6 +62,7 @@ mod results;
 mod rsalt;
 mod schedule;
 mod search;
+mod server;
 mod significance;
 mod sockets;
 mod stamps;

@@ -243,6 +243,11 @@ pub struct Options {
     )]
     pub send_times: Option<SendTimes>,
 
+    /// The process of the first server, to report its processor time [default: the process that has
+    /// the server's port, if it is on this machine]
+    #[arg(long, value_name = "PID", help_heading = "Results")]
+    pub server_pid: Option<u32>,
+
     /// The seed of the random choices, to repeat those of an earlier run
     #[arg(long, value_name = "N", help_heading = "Sending")]
     pub seed: Option<u64>,

@@ -1,6 +1,7 @@
 //! The results of a run.
 
 use super::nanos::Nanos;
+use super::server::ServerUse;
 use super::stats::{Point, Stats};
 use super::usage::Usage;
 use super::worker::{Role, WorkerResult};
@@ -22,6 +23,8 @@ pub(super) struct Results {
     /// The probe client over time.
     pub(super) probe_series: Vec<Point>,
     pub(super) threads: Vec<ThreadUse>,
+    /// The servers on this machine.
+    pub(super) servers: Vec<ServerUse>,
     /// Replies that the kernel dropped because receive buffers of the generator were full.
     pub(super) dropped: u64,
 }

@@ -371,6 +371,27 @@ pub(super) fn dropped(inodes: &HashSet<u64>) -> u64 {
         .sum()
 }
 
+/// The inodes of the sockets that receive from any peer on this port.
+pub(super) fn inodes_of_port(port: u16) -> HashSet<u64> {
+    ["/proc/net/udp", "/proc/net/udp6"]
+        .iter()
+        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .flat_map(|table| inodes_in(&table, port))
+        .collect()
+}
+
+/// The unconnected sockets of this port in one table of the kernel. The second field is the local
+/// address, the third one that of the peer, in hexadecimal digits.
+fn inodes_in(table: &str, port: u16) -> HashSet<u64> {
+    let suffix = format!(":{port:04X}");
+    let inodes = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let is_server = fields.get(1)?.ends_with(&suffix) && fields.get(2)?.ends_with(":0000");
+        is_server.then(|| fields.get(9)?.parse().ok()).flatten()
+    });
+    inodes.collect()
+}
+
 /// The drops of these sockets in one table of the kernel. The tenth field is the inode, the last
 /// one the drops.
 ///
@@ -448,5 +469,8 @@ mod tests {
 ";
         assert_eq!(dropped_in(table, &HashSet::from([4711, 4713])), 12);
         assert_eq!(dropped_in("", &HashSet::from([1])), 0);
+        assert_eq!(inodes_in(table, 0xa4f6), HashSet::new(), "it is connected");
+        let table = table.replace("0100007F:0716", "00000000:0000");
+        assert_eq!(inodes_in(&table, 0xa4f6), HashSet::from([4711]));
     }
 }

@@ -161,10 +161,8 @@ fn results_of_two_processes_are_added() {
     assert_eq!(sum["offered_rate"], 600.0);
     assert_eq!(sum["targets"], json!(addresses));
     let of_first = |document: &Value| document["load"]["by_target"][0]["sent"].as_u64();
-    assert_eq!(
-        of_first(&sum),
-        Some(300 + of_first(&one(1)).expect("a number"))
-    );
+    let of_both = count(&one(0), "sent") + of_first(&one(1)).expect("a number");
+    assert_eq!(of_first(&sum), Some(of_both));
     let longest = [0, 1].map(|index| one(index)["load"]["latency"]["max_ns"].as_u64());
     assert_eq!(
         sum["load"]["latency"]["max_ns"].as_u64(),
@@ -234,4 +232,18 @@ fn a_slower_server_is_worse_and_an_equal_one_is_not() {
     let output = compare(&["a.json", "b.json", "--confidence", "1"]);
     assert_ne!(output.status.code(), Some(2), "{output:?}");
     assert_eq!(compare(&["a.json", "missing.json"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_server_on_this_machine_is_reported() {
+    let daemon = daemon();
+    let arguments = words("--in-flight 8 --requests 3000 --warm-up 0s --mix ping");
+    let results = Generator::new().json(&[daemon.address()], &arguments);
+    let server = &results["servers"][0];
+    assert_eq!(server["target"], json!(daemon.address()));
+    let pid = server["pid"].as_u64().expect("its files can be read");
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).expect("it runs");
+    assert_eq!(name.trim(), "ganeti-confd");
+    assert!(server["cpu_ns"].as_u64() > Some(1_000_000), "{server}");
+    assert_eq!(server["dropped"], 0);
 }

@@ -44,6 +44,7 @@ impl Report<'_> {
                 })).collect::<Vec<_>>(),
                 "replies_dropped": results.dropped,
             },
+            "servers": results.servers,
             "search": self.search.as_ref().map(|search| json!({
                 "requirements": self.options.search,
                 "rate": self.best_rate(),

@@ -185,6 +185,19 @@ impl Report<'_> {
                 ms(p99)
             )?;
         }
+        for server in &self.results.servers {
+            let (target, dropped) = (server.target, server.dropped);
+            if let (Some(pid), Some(cpu)) = (server.pid, server.cpu_ns) {
+                let seconds = cpu as f64 / 1e9;
+                write!(
+                    out,
+                    "server     {target} (process {pid}) used {seconds:.2} s of a processor"
+                )?;
+            } else {
+                write!(out, "server     {target}")?;
+            }
+            writeln!(out, "; its socket dropped {dropped} requests")?;
+        }
         for (index, thread) in self.results.threads.iter().enumerate() {
             if let Some(usage) = thread.usage {
                 writeln!(
