@@ -34,6 +34,7 @@
 
 mod bench;
 mod bottleneck;
+mod capture;
 mod check;
 mod commands;
 mod compare;

@@ -247,3 +247,96 @@ fn a_server_on_this_machine_is_reported() {
     assert!(server["cpu_ns"].as_u64() > Some(1_000_000), "{server}");
     assert_eq!(server["dropped"], 0);
 }
+
+/// A packet of Ethernet, IPv4 and UDP, whose headers are not read.
+fn packet(payload: &str) -> Vec<u8> {
+    [&[0xaa; 42][..], payload.as_bytes()].concat()
+}
+
+/// A capture in the format pcap, with a time in microseconds before each packet.
+fn pcap(packets: &[Vec<u8>]) -> Vec<u8> {
+    let words = |words: &[u32]| {
+        words
+            .iter()
+            .flat_map(|it| it.to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
+    // Magic, version 2.4, time zone, accuracy, snapshot length, Ethernet.
+    let mut file = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1]);
+    for packet in packets {
+        let len = packet.len() as u32;
+        file.extend(words(&[1_700_000_000, 0, len, len]));
+        file.extend_from_slice(packet);
+    }
+    file
+}
+
+/// The same in the format pcapng.
+fn pcapng(packets: &[Vec<u8>]) -> Vec<u8> {
+    let block = |kind: u32, body: &[u8]| {
+        let len = (body.len().next_multiple_of(4) + 12) as u32;
+        let mut block = [&kind.to_le_bytes()[..], &len.to_le_bytes(), body].concat();
+        block.resize(len as usize - 4, 0);
+        block.extend(len.to_le_bytes());
+        block
+    };
+    let words = |words: &[u32]| {
+        words
+            .iter()
+            .flat_map(|it| it.to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
+    // The section with its byte order and version 1.0, then the interface: Ethernet.
+    let mut file = block(0x0a0d_0d0a, &words(&[0x1a2b_3c4d, 1, u32::MAX, u32::MAX]));
+    file.extend(block(1, &words(&[1, 65_535])));
+    for packet in packets {
+        let len = packet.len() as u32;
+        let body = [words(&[0, 0, 0, len, len]), packet.clone()].concat();
+        file.extend(block(6, &body));
+    }
+    file
+}
+
+#[test]
+fn captures_are_replayed() {
+    let daemon = daemon();
+    let generator = Generator::new();
+    let ping = r#"plj0{"msg": "{\"protocol\": 1, \"type\": 0, \"query\": null, \"rsalt\": \"R\"}", "salt": "1", "hmac": "x"}"#;
+    let role = r#"plj0{"msg": "{\"protocol\": 1, \"type\": 1, \"query\": \"node2\", \"rsalt\": \"R\"}", "salt": "1", "hmac": "x"}"#;
+    let reply = r#"plj0{"hmac":"x","msg":"{\"protocol\":1,\"status\":0,\"answer\":3000000,\"serial\":0}","salt":"R"}"#;
+    let packets = [
+        packet(ping),
+        packet("other traffic"),
+        packet(reply),
+        // Cut off by the capture.
+        packet(&role[..40]),
+        // Two datagrams of one GSO send.
+        packet(&[role, ping].concat()),
+    ];
+    let arguments = words("--replay capture --requests 30 --in-flight 3 --warm-up 0s");
+    for file in [pcap(&packets), pcapng(&packets)] {
+        write(&generator, "capture", &file);
+        let results = generator.json(&[daemon.address()], &arguments);
+        for (kind, answered) in [("ping", 20), ("role", 10)] {
+            assert_eq!(
+                results["load"]["types"][kind]["answered"], answered,
+                "{kind}"
+            );
+        }
+        let notes = results["notes"].to_string();
+        assert!(
+            notes.contains("1 lines or packets of the recording were skipped")
+                && notes.contains("no reply: 4"),
+            "{notes}"
+        );
+        // Every damage is an error or skips packets.
+        for len in (0..file.len()).step_by(97) {
+            write(&generator, "capture", &file[..len]);
+            let output = generator.run(&[daemon.address()], &arguments);
+            assert!(
+                matches!(output.status.code(), Some(0 | 1)),
+                "{len}: {output:?}"
+            );
+        }
+    }
+}
