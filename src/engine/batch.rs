@@ -8,15 +8,16 @@
 #![forbid(unsafe_code)]
 
 use super::control::LocalAddr;
+use super::dispatch::WrittenReply;
 use super::peer::Peer;
 use crate::protocol::REPLY_BYTES_MAX;
 
 /// Most replies in one send: `UDP_MAX_SEGMENTS` of include/linux/udp.h before it was doubled.
 pub(super) const SEGMENTS_MAX: usize = 64;
 
-/// Replies longer than this are sent alone: a segment must fit the usual path MTU (1,500 bytes less
-/// IPv6 and UDP headers) without fragmentation.
-const SEGMENT_BYTES_MAX: usize = 1_452;
+/// Replies longer than this are sent alone: the kernel does not fragment a segment, and the
+/// sockets' IPv6 fragments have 1,280 bytes, IPv6 and UDP headers included (see `socket`).
+const SEGMENT_BYTES_MAX: usize = 1_232;
 
 /// Until the kernel segments it, a group is one UDP datagram.
 const GROUP_BYTES_MAX: usize = REPLY_BYTES_MAX;
@@ -32,6 +33,8 @@ pub(super) struct PendingReply {
     pub(super) peer: Peer,
     pub(super) local_addr: LocalAddr,
     pub(super) len: usize,
+    /// Bytes of the slot that were written; see [`WrittenReply`].
+    pub(super) touched: usize,
     /// The slot of the next reply of the group.
     next: Option<u16>,
 }
@@ -42,7 +45,16 @@ impl PendingReply {
             peer,
             local_addr,
             len,
+            touched: len,
             next: None,
+        }
+    }
+
+    /// A reply that a handler has written.
+    pub(super) fn written(peer: Peer, local_addr: LocalAddr, reply: WrittenReply) -> Self {
+        Self {
+            touched: reply.touched,
+            ..Self::new(peer, local_addr, reply.len)
         }
     }
 

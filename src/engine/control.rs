@@ -15,9 +15,10 @@ const HEADER_BYTES: usize = size_of::<usize>() + 2 * size_of::<i32>();
 const IN_PKTINFO_BYTES: usize = size_of::<libc::in_pktinfo>();
 const IN6_PKTINFO_BYTES: usize = size_of::<libc::in6_pktinfo>();
 
-/// Bytes of control data reserved for each received datagram: the larger packet info and the drop
-/// counter.
-pub(super) const RECEIVED_BYTES: usize = space(IN6_PKTINFO_BYTES) + space(size_of::<u32>());
+/// Bytes of control data reserved for each received datagram: both packet infos, which a dual-stack
+/// socket gets for a datagram over IPv4, and the drop counter.
+pub(super) const RECEIVED_BYTES: usize =
+    space(IN6_PKTINFO_BYTES) + space(IN_PKTINFO_BYTES) + space(size_of::<u32>());
 
 /// Most bytes of control data that are sent with a reply: the larger packet info and a segment
 /// size.
@@ -45,8 +46,10 @@ pub enum LocalAddr {
 /// The control data of a received datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecvControl {
-    /// The local address that was asked.
+    /// The local address that was asked, or that answers for the group that was asked.
     pub local_addr: LocalAddr,
+    /// Whether the datagram was sent to a broadcast or multicast address.
+    pub is_group: bool,
     /// Datagrams that this socket has lost because its receive buffer was full, modulo 2^32; absent
     /// while there are none.
     pub overruns: Option<u32>,
@@ -59,15 +62,17 @@ impl RecvControl {
         while let Some((level, kind, data, rest)) = split_first(control) {
             match (level, kind) {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                    // ipi_spec_dst: unlike ipi_addr, this is a local address even if a broadcast
-                    // address was asked.
-                    if let Some(octets) = data.get(4..8).and_then(|b| b.first_chunk::<4>()) {
-                        received.local_addr = local_v4((*octets).into());
+                    if let Some((local, asked)) = parse_in_pktinfo(data) {
+                        received.local_addr = local_v4(local);
+                        // The addresses of a datagram to one host are equal
+                        // (`fib_compute_spec_dst` in net/ipv4/fib_frontend.c).
+                        received.is_group |=
+                            is_v4_group(asked) || (asked != local && !asked.is_unspecified());
                     }
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                     if let Some(octets) = data.first_chunk::<16>() {
-                        received.local_addr = local_v6((*octets).into());
+                        received.note_v6((*octets).into());
                     }
                 }
                 (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
@@ -81,8 +86,31 @@ impl RecvControl {
     }
 }
 
+impl RecvControl {
+    /// Records the destination in the packet info of an IPv6 socket. For a datagram over IPv4 the
+    /// IPv4 packet info takes precedence: this one has the address of the group, from which no
+    /// reply can be sent.
+    fn note_v6(&mut self, asked: Ipv6Addr) {
+        self.is_group |= asked.is_multicast() || asked.to_ipv4_mapped().is_some_and(is_v4_group);
+        if self.local_addr == LocalAddr::Any {
+            self.local_addr = local_v6(asked);
+        }
+    }
+}
+
+/// `ipi_spec_dst`, which is a local address whatever was asked, and `ipi_addr`, the destination of
+/// the datagram (`struct in_pktinfo`, ip(7)).
+fn parse_in_pktinfo(data: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    let address = |at: usize| data.get(at..)?.first_chunk::<4>().copied();
+    Some((address(4)?.into(), address(8)?.into()))
+}
+
+fn is_v4_group(address: Ipv4Addr) -> bool {
+    address.is_multicast() || address.is_broadcast()
+}
+
 fn local_v4(address: Ipv4Addr) -> LocalAddr {
-    if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
+    if address.is_unspecified() || is_v4_group(address) {
         LocalAddr::Any
     } else {
         LocalAddr::V4(address)
@@ -213,9 +241,66 @@ mod tests {
             RecvControl::parse(control.as_bytes()),
             RecvControl {
                 local_addr: LocalAddr::V4(Ipv4Addr::LOCALHOST),
+                is_group: false,
                 overruns: Some(7)
             }
         );
+    }
+
+    /// The packet info of a datagram to `asked`, received by the host `local`.
+    fn in_pktinfo(local: [u8; 4], asked: [u8; 4]) -> [u8; IN_PKTINFO_BYTES] {
+        let mut info = [0; IN_PKTINFO_BYTES];
+        info[4..8].copy_from_slice(&local);
+        info[8..].copy_from_slice(&asked);
+        info
+    }
+
+    #[test]
+    fn datagrams_to_groups_are_recognized() {
+        let local = [10, 0, 0, 1];
+        for (asked, is_group) in [
+            (local, false),
+            ([10, 0, 0, 255], true),
+            ([255, 255, 255, 255], true),
+            ([224, 0, 0, 1], true),
+        ] {
+            let mut control = SendControl::EMPTY;
+            control.push(
+                libc::IPPROTO_IP,
+                libc::IP_PKTINFO,
+                &in_pktinfo(local, asked),
+            );
+            let parsed = RecvControl::parse(control.as_bytes());
+            assert_eq!(parsed.local_addr, LocalAddr::V4(local.into()));
+            assert_eq!(parsed.is_group, is_group, "{asked:?}");
+        }
+        let control = SendControl::new(LocalAddr::V6("ff02::1".parse().unwrap()), None);
+        assert!(RecvControl::parse(control.as_bytes()).is_group);
+        let control = SendControl::new(LocalAddr::V6(Ipv6Addr::LOCALHOST), None);
+        assert!(!RecvControl::parse(control.as_bytes()).is_group);
+    }
+
+    #[test]
+    fn a_dual_stack_socket_answers_a_broadcast_from_its_own_address() {
+        let (local, asked) = ([10, 0, 0, 1], [10, 0, 0, 255]);
+        let mut v6 = [0; IN6_PKTINFO_BYTES];
+        v6[..16].copy_from_slice(&Ipv4Addr::from(asked).to_ipv6_mapped().octets());
+        let v4 = in_pktinfo(local, asked);
+        let messages: [(i32, i32, &[u8]); 2] = [
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &v6),
+            (libc::IPPROTO_IP, libc::IP_PKTINFO, &v4),
+        ];
+        for order in [[0, 1], [1, 0]] {
+            let mut control = Vec::new();
+            for (level, kind, data) in order.map(|at: usize| messages[at]) {
+                let mut message = SendControl::EMPTY;
+                message.push(level, kind, data);
+                control.extend_from_slice(message.as_bytes());
+            }
+            let parsed = RecvControl::parse(&control);
+            assert_eq!(parsed.local_addr, LocalAddr::V4(local.into()));
+            assert!(parsed.is_group);
+        }
     }
 
     #[test]

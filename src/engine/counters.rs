@@ -126,8 +126,14 @@ counters! {
     errors,
     /// Replies that the kernel accepted.
     replied,
-    /// Replies that the kernel refused: no route, a firewall, a full send buffer.
+    /// Replies that the kernel refused: no route, a firewall.
     send_errors,
+    /// Replies dropped because the send buffer had no room for them for a second, or because too
+    /// many large ones waited for room.
+    send_timeouts,
+    /// Copies of datagrams to a broadcast or multicast address. The kernel delivers one to each
+    /// worker; only the first worker answers. Not counted as received.
+    group_copies,
     /// Datagrams longer than any request, truncated by the kernel.
     truncated,
     /// Datagrams with no address to reply to (source port 0) or a malformed header.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -34,6 +34,8 @@ pub(super) fn uring_or_skip<T, E: fmt::Display>(made: Result<T, E>) -> Option<T>
 pub(super) struct Echo {
     held: mpsc::Sender<()>,
     resume: mpsc::Receiver<()>,
+    /// The first bytes of all datagrams, in the order in which they were answered.
+    answered: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Echo {
@@ -44,8 +46,14 @@ impl Echo {
         let echo = Self {
             held,
             resume: resumed,
+            answered: Arc::default(),
         };
         (echo, is_held, resume)
+    }
+
+    /// The first byte of each datagram, in the order in which they were answered.
+    pub(super) fn answered(&self) -> Arc<Mutex<Vec<u8>>> {
+        Arc::clone(&self.answered)
     }
 }
 
@@ -57,10 +65,13 @@ impl Handler for Echo {
         _served: &Served,
         out: &mut [u8],
     ) -> Result<ReplyInfo, Reject> {
-        if datagram.bytes() == b"hold" {
+        if datagram.bytes().starts_with(b"hold") {
             self.held.send(()).unwrap();
             self.resume.recv_timeout(TIMEOUT).unwrap();
         }
+        let mut answered = self.answered.lock().unwrap();
+        answered.extend(datagram.bytes().first());
+        drop(answered);
         let len = datagram.len();
         out[..len].copy_from_slice(datagram.bytes());
         Ok(ReplyInfo {

@@ -10,6 +10,63 @@ pub(super) const fn stride(bytes: usize) -> usize {
     (bytes.div_ceil(64) | 1) * 64
 }
 
+/// A multiple of the page size on most machines. On others [`Mapping::discard`] does nothing,
+/// because the kernel refuses an unaligned address.
+const PAGE_BYTES: usize = 4_096;
+
+/// Most buffers of a [`BufferMemory`] that keep the memory of long datagrams.
+const GROWN_MAX: usize = 16;
+
+/// Bounds the resident memory of equal buffers, of which each is used for datagrams of any length.
+///
+/// A buffer that held more than [`BufferMemory::SHORT_BYTES`] keeps its memory only if few others
+/// do. So long datagrams make at most [`GROWN_MAX`] buffers resident as a whole, and of each other
+/// buffer the pages of a short datagram.
+#[derive(Debug)]
+pub(super) struct BufferMemory {
+    /// Which buffers keep the memory of a long datagram.
+    grown: Box<[bool]>,
+    count: usize,
+}
+
+impl BufferMemory {
+    /// Datagrams of up to this length use memory that their buffer always keeps.
+    pub(super) const SHORT_BYTES: usize = 4_096;
+
+    /// The memory of `count` buffers that were never used.
+    pub(super) fn new(count: usize) -> Self {
+        Self {
+            grown: vec![false; count].into(),
+            count: 0,
+        }
+    }
+
+    /// Records that buffer `at`, with the range `buffer` of `mapping`, is free again after its
+    /// first `used` bytes were written to, and returns memory if too much is in use.
+    ///
+    /// # Safety
+    ///
+    /// The kernel must not use the buffer during the call.
+    pub(super) unsafe fn freed(
+        &mut self,
+        mapping: &mut Mapping,
+        at: usize,
+        buffer: Range<usize>,
+        used: usize,
+    ) {
+        if used <= Self::SHORT_BYTES || self.grown[at] {
+            return;
+        }
+        if self.count < GROWN_MAX {
+            self.grown[at] = true;
+            self.count += 1;
+            return;
+        }
+        // SAFETY: the caller excludes the kernel.
+        unsafe { mapping.discard(buffer.start + Self::SHORT_BYTES..buffer.end) };
+    }
+}
+
 /// Returns freed memory to the system. Otherwise the allocator keeps what a load has freed until
 /// the next load.
 pub fn release_freed_memory() {
@@ -73,6 +130,23 @@ impl Mapping {
         unsafe { std::slice::from_raw_parts_mut(self.at(range.start), range.len()) }
     }
 
+    /// Returns the memory of the pages that lie inside `range` to the system. Their bytes read as
+    /// zeros afterwards.
+    ///
+    /// # Safety
+    ///
+    /// The kernel must not use these bytes during the call.
+    pub(super) unsafe fn discard(&mut self, range: Range<usize>) {
+        let start = range.start.next_multiple_of(PAGE_BYTES);
+        let end = range.end / PAGE_BYTES * PAGE_BYTES;
+        if start >= end || end > self.len {
+            return;
+        }
+        // SAFETY: the pages are inside the mapping. `&mut self` excludes our own code, the caller
+        // excludes the kernel. A refusal changes nothing.
+        unsafe { libc::madvise(self.at(start).cast(), end - start, libc::MADV_DONTNEED) };
+    }
+
     /// Leaks the mapping, because the kernel may still use it.
     pub(super) fn leak(&mut self) {
         self.len = 0;
@@ -98,6 +172,43 @@ mod tests {
             assert!(stride(bytes) >= bytes);
             assert_eq!(stride(bytes) % 128, 64);
         }
+    }
+
+    #[test]
+    fn only_whole_pages_of_a_range_are_discarded() {
+        let mut mapping = Mapping::new(5 * PAGE_BYTES).unwrap();
+        // SAFETY: the kernel does not know this mapping.
+        unsafe { mapping.bytes_mut(0..5 * PAGE_BYTES) }.fill(1);
+        // SAFETY: as above.
+        unsafe { mapping.discard(100..4 * PAGE_BYTES + 100) };
+        // SAFETY: as above.
+        let bytes = unsafe { mapping.bytes_mut(0..5 * PAGE_BYTES) };
+        let pages: Vec<_> = bytes.chunks(PAGE_BYTES).map(|page| page[0]).collect();
+        assert_eq!(pages, [1, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn few_buffers_keep_the_memory_of_long_datagrams() {
+        const BYTES: usize = 16 * PAGE_BYTES;
+        let count = GROWN_MAX + 4;
+        let mut mapping = Mapping::new(count * BYTES).unwrap();
+        let mut memory = BufferMemory::new(count);
+        for _ in 0..3 {
+            for at in 0..count {
+                let buffer = at * BYTES..(at + 1) * BYTES;
+                // SAFETY: the kernel does not know this mapping.
+                unsafe { mapping.bytes_mut(buffer.clone()) }.fill(1);
+                // SAFETY: as above.
+                unsafe { memory.freed(&mut mapping, at, buffer, BYTES) };
+            }
+        }
+        let kept = (0..count).filter(|at| {
+            let last = (at + 1) * BYTES;
+            // SAFETY: as above.
+            let byte = unsafe { mapping.bytes_mut(last - 1..last) };
+            byte[0] == 1
+        });
+        assert_eq!(kept.count(), GROWN_MAX);
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! * `socket`: binding, and why a port is never shared with another daemon.
 //! * `handler`, `dispatch`: what happens to a datagram, the same for both engines.
 //! * `batch`: replies grouped for GSO. `slots`: the memory of replies until they are sent.
+//! * `send_queue`: which replies wait for room in the send buffer, and which are dropped.
 //! * `uring`: the io_uring engine, with a list of pitfalls. `mmsg`: the fallback engine.
 //! * `workers`: starting, watching and stopping the threads.
 //! * `errno`: which errors end a worker. `control`, `peer`: the kernel's data structures.
@@ -68,6 +69,7 @@ mod mmsg;
 #[cfg(feature = "daemon")]
 mod passed;
 mod peer;
+mod send_queue;
 mod signal;
 mod slots;
 mod socket;

@@ -16,7 +16,7 @@ use std::mem;
 
 use super::batch::{Batch, SEGMENTS_MAX};
 use super::control::SendControl;
-use super::memory::{self, Mapping};
+use super::memory::{self, BufferMemory, Mapping};
 use super::peer::Peer;
 use crate::protocol::REPLY_BYTES_MAX;
 
@@ -55,6 +55,7 @@ pub(super) struct Slots {
     bytes: Mapping,
     messages: Box<[Message]>,
     states: Box<[SlotState]>,
+    memory: BufferMemory,
     /// Last in, first out: the slot used last is still in the cache.
     free: Vec<u16>,
 }
@@ -67,6 +68,7 @@ impl Slots {
             bytes: Mapping::new(count * STRIDE)?,
             messages: (0..count).map(|_| Message::new()).collect(),
             states: vec![SlotState::Free; count].into(),
+            memory: BufferMemory::new(count),
             free: (0..count as u16).rev().collect(),
         })
     }
@@ -76,6 +78,11 @@ impl Slots {
         let slot = self.free.pop()?;
         self.states[usize::from(slot)] = SlotState::Filling;
         Some(slot)
+    }
+
+    /// The number of free slots.
+    pub(super) fn free_count(&self) -> usize {
+        self.free.len()
     }
 
     /// The bytes of a slot that is being filled.
@@ -117,6 +124,14 @@ impl Slots {
     /// Frees all slots of the send that starts with `head`. The kernel must be done with them.
     pub(super) fn release(&mut self, batch: &Batch, head: u16, count: usize) {
         for slot in batch.members(head, count) {
+            let touched = batch.reply(slot).touched;
+            if touched > BufferMemory::SHORT_BYTES {
+                let at = usize::from(slot);
+                let buffer = at * STRIDE..(at + 1) * STRIDE;
+                // SAFETY: the caller has the kernel's word that it is done with the slot (invariant
+                // 2).
+                unsafe { self.memory.freed(&mut self.bytes, at, buffer, touched) };
+            }
             self.free(slot);
         }
     }

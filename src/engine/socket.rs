@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Receive buffer to request: room for the bursts that arrive while a worker is busy. The kernel
-/// limits it to `net.core.rmem_max`.
+/// Receive buffer to request: room for the bursts that arrive while a worker is busy.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
-/// Send buffer to request: room for the replies of a few batches. The kernel limits it to
-/// `net.core.wmem_max`.
-const SEND_BUFFER_BYTES: usize = 1 << 20;
+/// Send buffer to request. Half of what the kernel makes of it (twice as much) holds the replies of
+/// 47 KB that 35 requests per second from addresses that do not resolve keep in the kernel for
+/// three seconds (see `send_queue`).
+const SEND_BUFFER_BYTES: usize = 8 << 20;
+
+/// Size of IPv6 fragments: every path takes it (RFC 8200 section 5).
+const IPV6_MTU_BYTES: i32 = 1_280;
 
 /// How long to retry a busy port: the kernel closes the sockets of a killed daemon's rings some 40
 /// ms after the process is gone. (A daemon that is stopped frees its port before it ends.)
@@ -152,28 +155,82 @@ fn open(addr: SocketAddr) -> io::Result<Socket> {
 
 /// Sets all options that do not concern binding.
 pub(super) fn configure(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
-    // The kernel limits these silently. A service manager may have set more, as root. The kernel
-    // reports twice what was set.
+    // A service manager may have set more, as root. The kernel reports twice what was set.
     if socket.recv_buffer_size()? < 2 * RECEIVE_BUFFER_BYTES {
-        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+        // With CAP_NET_ADMIN beyond net.core.rmem_max; otherwise the kernel limits it silently.
+        let size = RECEIVE_BUFFER_BYTES as i32;
+        if set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, size).is_err() {
+            socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+        }
     }
     if socket.send_buffer_size()? < 2 * SEND_BUFFER_BYTES {
-        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        let size = SEND_BUFFER_BYTES as i32;
+        if set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, size).is_err() {
+            socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        }
     }
-    set_flag(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
-    if addr.ip().is_unspecified() {
-        // Replies must be sent from the address that was asked, so the kernel must report it.
-        match addr {
-            SocketAddr::V4(_) => set_flag(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
-            SocketAddr::V6(_) => set_flag(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?,
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
+    set_fragmentation(socket, addr)?;
+    if addr.ip().is_unspecified() || addr.ip().is_multicast() {
+        // Replies must be sent from the address that was asked, and a datagram to a group answered
+        // once, so the kernel must report the address. An IPv6 socket serves IPv4 as well; only
+        // IP_PKTINFO has the local address of a datagram to a group.
+        set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+        if addr.is_ipv6() {
+            set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         }
     }
     Ok(())
 }
 
+/// Makes replies arrive on paths with a smaller MTU, as far as the kernel can.
+///
+/// Over IPv4 replies do not depend on the path MTU, which anyone can forge and a firewall can keep
+/// from us: routers fragment them (ip(7), `IP_PMTUDISC_OMIT`). Over IPv6 only the sender fragments.
+/// Linux does so if a datagram exceeds the MTU that it knows, into what every path takes
+/// (`IPV6_MTU`). So a reply of 1,233 to 1,452 bytes needs the ICMPv6 message of a narrower path.
+fn set_fragmentation(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
+    let omit = libc::IP_PMTUDISC_OMIT;
+    set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, omit)?;
+    if addr.is_ipv6() {
+        let dont = libc::IPV6_PMTUDISC_DONT;
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, dont)?;
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU, IPV6_MTU_BYTES)?;
+    }
+    Ok(())
+}
+
+/// The bytes of the send buffer that are in use (`SO_MEMINFO`, `sk_get_meminfo` in
+/// net/core/sock.c); 0 if the kernel does not report them: then a full buffer shows when a send
+/// fails.
+pub(super) fn send_buffer_in_use(socket: &Socket) -> usize {
+    // SK_MEMINFO_VARS and SK_MEMINFO_WMEM_ALLOC of include/uapi/linux/sock_diag.h.
+    const VARIABLES: usize = 9;
+    const WMEM_ALLOC: usize = 2;
+
+    let mut info = [0u32; VARIABLES];
+    let mut len = mem::size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to a live array, and the length to a live
+    // integer.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if result == 0 {
+        info[WMEM_ALLOC] as usize
+    } else {
+        0
+    }
+}
+
 /// Whether the kernel supports `UDP_SEGMENT`; 0, the default, means no segmentation.
 pub(super) fn supports_gso(socket: &Socket) -> bool {
-    set_flag(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok()
+    set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok()
 }
 
 impl Sockets {
@@ -184,7 +241,7 @@ impl Sockets {
 }
 
 /// Sets an integer socket option that socket2 does not have.
-fn set_flag(socket: &Socket, level: i32, option: i32, value: i32) -> io::Result<()> {
+fn set_option(socket: &Socket, level: i32, option: i32, value: i32) -> io::Result<()> {
     // SAFETY: the pointer and length are those of a live integer, which the kernel copies.
     let result = unsafe {
         libc::setsockopt(
@@ -205,6 +262,18 @@ fn set_flag(socket: &Socket, level: i32, option: i32, value: i32) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reply_that_is_not_delivered_occupies_the_send_buffer() {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        assert_eq!(send_buffer_in_use(&socket), 0);
+        // With MSG_MORE the kernel keeps the datagram.
+        let target: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        socket
+            .send_to_with_flags(&[0; 9_000], &target.into(), libc::MSG_MORE)
+            .unwrap();
+        assert!(send_buffer_in_use(&socket) >= 9_000);
+    }
 
     #[test]
     fn workers_share_one_port() {

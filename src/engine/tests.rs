@@ -164,3 +164,84 @@ fn without_a_choice_of_engine_a_refused_io_uring_falls_back_and_says_why() {
     };
     thread::spawn(in_container).join().unwrap();
 }
+
+/// A worker answers short datagrams before long ones that are queued before them, except to a peer
+/// whose long one waits: its replies keep their order.
+#[test]
+fn short_datagrams_are_answered_before_long_ones() {
+    const LONG: usize = 20;
+    for kind in ENGINES {
+        let sockets = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let (echo, is_held, resume) = Echo::new();
+        let answered = echo.answered();
+        let Some(workers) = start_echo(kind, sockets, echo) else {
+            continue;
+        };
+        let [holder, slow, quick] = [(); 3].map(|()| client_of(workers.local_addr()));
+        holder.send(b"hold").unwrap();
+        is_held.recv_timeout(TIMEOUT).unwrap();
+        let mut long = vec![0; 3_000];
+        for number in 0..LONG as u8 {
+            long[0] = number;
+            slow.send(&long).unwrap();
+        }
+        slow.send(b"s").unwrap();
+        quick.send(b"q").unwrap();
+        resume.send(()).unwrap();
+
+        let mut reply = vec![0; 65_536];
+        assert_eq!(quick.recv(&mut reply).unwrap(), 1);
+        for number in 0..LONG as u8 {
+            assert_eq!(slow.recv(&mut reply).unwrap(), long.len());
+            assert_eq!(reply[0], number);
+        }
+        assert_eq!(slow.recv(&mut reply).unwrap(), 1);
+        workers.stop().unwrap();
+        let mut expected = vec![b'h', b'q'];
+        expected.extend(0..LONG as u8);
+        expected.push(b's');
+        assert_eq!(*answered.lock().unwrap(), expected, "{kind:?}");
+    }
+}
+
+/// Between long datagrams a worker looks for new short ones.
+#[test]
+fn a_short_datagram_that_arrives_between_long_ones_is_answered_next() {
+    const LONG: usize = 20;
+    for kind in ENGINES {
+        let sockets = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let (echo, is_held, resume) = Echo::new();
+        let answered = echo.answered();
+        let Some(workers) = start_echo(kind, sockets, echo) else {
+            continue;
+        };
+        let [holder, slow, quick] = [(); 3].map(|()| client_of(workers.local_addr()));
+        holder.send(b"hold").unwrap();
+        is_held.recv_timeout(TIMEOUT).unwrap();
+        // The first long datagram holds the worker again.
+        let mut long = vec![b'l'; 61_000];
+        long[..4].copy_from_slice(b"hold");
+        slow.send(&long).unwrap();
+        long[..4].copy_from_slice(b"long");
+        for _ in 1..LONG {
+            slow.send(&long).unwrap();
+        }
+        resume.send(()).unwrap();
+        is_held.recv_timeout(TIMEOUT).unwrap();
+        quick.send(b"q").unwrap();
+        resume.send(()).unwrap();
+        let mut reply = vec![0; 65_536];
+        assert_eq!(quick.recv(&mut reply).unwrap(), 1);
+        // The replies to the long ones exceed the client's receive buffer.
+        let deadline = Instant::now() + TIMEOUT;
+        while answered.lock().unwrap().len() < LONG + 2 {
+            assert!(Instant::now() < deadline, "{kind:?}: {answered:?}");
+            thread::sleep(Duration::from_millis(1));
+        }
+        workers.stop().unwrap();
+        let answered = answered.lock().unwrap();
+        let at = answered.iter().position(|first| *first == b'q').unwrap();
+        // The two that held the worker, and at most one more of the same batch.
+        assert!(at <= 3, "{kind:?}: {answered:?}");
+    }
+}

@@ -44,10 +44,15 @@ impl fmt::Display for EngineKind {
 pub struct StartError {
     kind: EngineKind,
     reason: String,
+    /// Why io_uring was not used instead, if it was tried before.
+    uring_reason: Option<String>,
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(reason) = &self.uring_reason {
+            write!(f, "the uring engine cannot start: {reason}; and ")?;
+        }
         write!(f, "the {} engine cannot start: {}", self.kind, self.reason)?;
         if self.kind == EngineKind::Uring {
             f.write_str(" (or start with --engine=mmsg)")?;
@@ -61,11 +66,12 @@ impl std::error::Error for StartError {}
 /// Starts one worker per socket, each with a handler of its own. Returns when all of them serve.
 ///
 /// With `None` for `kind` the workers themselves are the probe: if io_uring, its multishot receive
-/// or its buffer rings are refused to any of them, all are started again with [`EngineKind::Mmsg`].
+/// or its buffer rings are refused to any of them, all are started again with [`EngineKind::Mmsg`],
+/// whose workers try their system calls before they serve.
 ///
 /// # Errors
 ///
-/// The engine cannot be used.
+/// The engine cannot be used. With `None` the error has the reasons of both engines.
 pub fn start<H: Handler + Send + 'static>(
     sockets: Sockets,
     kind: Option<EngineKind>,
@@ -92,11 +98,16 @@ pub fn start_confined<H: Handler + Send + 'static>(
     let confine: Confine = Arc::new(confine);
     let mut start = |kind| start_all(&sockets, kind, served, &mut make_handler, &confine);
     match start(first) {
-        Err(error) if kind.is_none() => {
-            let mut workers = start(EngineKind::Mmsg)?;
-            workers.fallback_reason = Some(error.reason);
-            Ok(workers)
-        }
+        Err(error) if kind.is_none() => match start(EngineKind::Mmsg) {
+            Ok(mut workers) => {
+                workers.fallback_reason = Some(error.reason);
+                Ok(workers)
+            }
+            Err(second) => Err(StartError {
+                uring_reason: Some(error.reason),
+                ..second
+            }),
+        },
         started => started,
     }
 }
@@ -111,7 +122,11 @@ fn start_all<H: Handler + Send + 'static>(
     make_handler: &mut impl FnMut() -> H,
     confine: &Confine,
 ) -> Result<Workers, StartError> {
-    let refused = |reason| StartError { kind, reason };
+    let refused = |reason| StartError {
+        kind,
+        reason,
+        uring_reason: None,
+    };
     let failure = WorkerFailure::new().map_err(|e| refused(format!("eventfd: {e}")))?;
     let mut workers = Workers {
         kind,
@@ -127,7 +142,12 @@ fn start_all<H: Handler + Send + 'static>(
         let signal = Signal::new().map_err(|e| refused(failed("eventfd", Operation::Other, &e)))?;
         let signal = Arc::new(signal);
         let counters = Arc::new(Counters::default());
-        let dispatcher = Dispatcher::new(make_handler(), Arc::clone(served), Arc::clone(&counters));
+        let dispatcher = Dispatcher::new(
+            make_handler(),
+            Arc::clone(served),
+            Arc::clone(&counters),
+            index == 0,
+        );
         let parts = WorkerParts {
             kind,
             socket: Arc::clone(socket),

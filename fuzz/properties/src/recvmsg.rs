@@ -7,15 +7,15 @@
 //! socket(7).
 
 use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ganeti_confd::protocol::PADDING;
 use ganeti_confd::testing::engine::{LocalAddr, Peer, RecvBuffers, RecvControl, SendControl};
 
 const HEADER_BYTES: usize = 16;
 const NAME_BYTES: usize = 28;
-/// `CMSG_SPACE` of a `struct in6_pktinfo` and of a counter.
-const CONTROL_BYTES: usize = (16 + 24) + (16 + 8);
+/// `CMSG_SPACE` of a `struct in6_pktinfo`, a `struct in_pktinfo` and a counter.
+const CONTROL_BYTES: usize = (16 + 24) + (16 + 16) + (16 + 8);
 const PAYLOAD_AT: usize = HEADER_BYTES + NAME_BYTES + CONTROL_BYTES;
 const PAYLOAD_BYTES_MAX: usize = 61_440 + 1;
 const KERNEL_BYTES: usize = PAYLOAD_AT + PAYLOAD_BYTES_MAX;
@@ -26,8 +26,7 @@ const MSG_TRUNC: u32 = 0x20;
 #[derive(Debug, PartialEq)]
 struct Found<'a> {
     peer: SocketAddr,
-    source: LocalAddr,
-    overruns: Option<u32>,
+    control: RecvControl,
     truncated: bool,
     payload: &'a [u8],
 }
@@ -84,8 +83,11 @@ impl Kernel {
             assert!(padded, "no padding");
             Found {
                 peer: received.peer.socket_addr(),
-                source: received.local_addr,
-                overruns: received.overruns,
+                control: RecvControl {
+                    local_addr: received.local_addr,
+                    is_group: received.is_group,
+                    overruns: received.overruns,
+                },
                 truncated: received.truncated,
                 payload: &received.buffer[..received.len],
             }
@@ -101,12 +103,10 @@ impl Kernel {
 
 /// Parses `bytes` as control messages, and checks the control messages of a reply.
 fn control(bytes: &[u8]) {
-    let RecvControl {
-        local_addr,
-        overruns,
-    } = RecvControl::parse(bytes);
-    assert_eq!((local_addr, overruns), read_control(bytes));
-    let segment = overruns.map(|count| count as u16);
+    let parsed = RecvControl::parse(bytes);
+    assert_eq!(parsed, read_control(bytes));
+    let local_addr = parsed.local_addr;
+    let segment = parsed.overruns.map(|count| count as u16);
     let sent = SendControl::new(local_addr, segment);
     let sent = sent.as_bytes();
     assert_eq!(read_messages(sent), messages(local_addr, segment));
@@ -146,11 +146,9 @@ fn find(image: &[u8]) -> Option<Found<'_>> {
     let cut = |at: usize, len: u32, max: usize| &image[at..at + max.min(len as usize)];
     let name = cut(HEADER_BYTES, field(0)?, NAME_BYTES);
     let control = cut(HEADER_BYTES + NAME_BYTES, field(1)?, CONTROL_BYTES);
-    let (source, overruns) = read_control(control);
     Some(Found {
         peer: read_peer(name)?,
-        source,
-        overruns,
+        control: read_control(control),
         truncated: field(3)? & MSG_TRUNC != 0,
         payload: &payload[..payload.len().min(field(2)? as usize)],
     })
@@ -188,41 +186,51 @@ fn read_messages(mut rest: &[u8]) -> Vec<(i32, i32, Vec<u8>)> {
     messages
 }
 
-/// The local address and the drop counter, each from the last message that has it.
-fn read_control(bytes: &[u8]) -> (LocalAddr, Option<u32>) {
-    let (mut source, mut overruns) = (LocalAddr::Any, None);
+/// The drop counter, from the last message that has it; the local address, from the last IPv4
+/// packet info, or else from the first IPv6 one; and whether any message has a group's address.
+fn read_control(bytes: &[u8]) -> RecvControl {
+    let mut found = RecvControl::default();
     for (level, kind, data) in read_messages(bytes) {
         match (level, kind) {
             // IPPROTO_IP, IP_PKTINFO: interface, local address, the header's address.
-            (0, 8) if data.len() >= 8 => {
-                let address: [u8; 4] = data[4..8].try_into().expect("four bytes");
-                source = usable(IpAddr::V4(address.into()));
+            (0, 8) if data.len() >= 12 => {
+                let address = |at: usize| <[u8; 4]>::try_from(&data[at..at + 4]);
+                let local = address(4).expect("four bytes").into();
+                let asked = address(8).expect("four bytes").into();
+                found.local_addr = usable(IpAddr::V4(local));
+                let differ = local != asked && asked != Ipv4Addr::UNSPECIFIED;
+                found.is_group |= differ || is_group(IpAddr::V4(asked));
             }
             // IPPROTO_IPV6, IPV6_PKTINFO: local address, interface.
             (41, 50) if data.len() >= 16 => {
                 let address: [u8; 16] = data[..16].try_into().expect("sixteen bytes");
-                source = usable(IpAddr::V6(address.into()));
+                let asked = IpAddr::V6(address.into());
+                found.is_group |= is_group(asked);
+                if found.local_addr == LocalAddr::Any {
+                    found.local_addr = usable(asked);
+                }
             }
             // SOL_SOCKET, SO_RXQ_OVFL.
             (1, 40) => {
-                overruns = data.first_chunk().map(|count| u32::from_ne_bytes(*count));
+                found.overruns = data.first_chunk().map(|count| u32::from_ne_bytes(*count));
             }
             _ => {}
         }
     }
-    (source, overruns)
+    found
+}
+
+fn is_group(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4 == Ipv4Addr::BROADCAST || v4.octets()[0] >> 4 == 14,
+        IpAddr::V6(v6) => v6.octets()[0] == 0xff,
+    }
 }
 
 /// The address, if a reply can be sent from it.
 fn usable(address: IpAddr) -> LocalAddr {
-    let no_host = match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            v4 == Ipv4Addr::UNSPECIFIED || v4 == Ipv4Addr::BROADCAST || v4.octets()[0] >> 4 == 14
-        }
-        IpAddr::V6(v6) => v6 == Ipv6Addr::UNSPECIFIED || v6.octets()[0] == 0xff,
-    };
     match address {
-        _ if no_host => LocalAddr::Any,
+        _ if is_group(address) || address.to_canonical().is_unspecified() => LocalAddr::Any,
         IpAddr::V4(v4) => LocalAddr::V4(v4),
         IpAddr::V6(v6) => LocalAddr::V6(v6),
     }

@@ -8,9 +8,8 @@
 //! (`CQE_SKIP_SUCCESS`), and must not block (`MSG_DONTWAIT`). The kernel issues such sends while it
 //! takes the submission queue, copies the replies (udp(7) has no zero-copy unless asked for) and
 //! cannot defer them (`REQ_F_NOWAIT`: `io_queue_sqe` in io_uring.c, `io_sendmsg_prep` in net.c).
-//! When the kernel has taken the queue, every send that has not failed is done. A send that fails
-//! with EAGAIN is resubmitted without MSG_DONTWAIT and with a CQE, so that it waits for room in the
-//! send buffer.
+//! When the kernel has taken the queue, every send that has not failed is done. Sends for which the
+//! send buffer has no room are not queued: see [`send_queue`](super::send_queue).
 //!
 //! Pitfalls, and where each is handled:
 //!
@@ -29,28 +28,31 @@
 //! * A GSO send that the kernel refuses: [`Worker::on_send`] sends its replies one by one.
 //! * Operations in flight at the end: [`Worker`]'s `Drop`.
 
+mod arrivals;
 pub(super) mod recv_buffers;
 mod ring;
 mod send;
 mod teardown;
 
-use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use io_uring::types::{Fd, Fixed};
 use io_uring::{cqueue, opcode};
 use socket2::Socket;
 
 use super::batch::{Batch, GsoState, PendingReply};
-use super::dispatch::{BatchContext, Dispatcher};
+use super::dispatch::{BATCH_BYTES, Dispatcher};
 use super::errno::{self, ErrorBackoff};
 use super::handler::Handler;
+use super::send_queue::{RETRY_INTERVAL, SendQueue};
 use super::signal::Signal;
 use super::slots::Slots;
-use recv_buffers::{Lease, RecvBuffers};
+use arrivals::Arrivals;
+use recv_buffers::RecvBuffers;
 use ring::{Ring, UserData};
 
 /// How many buffers and slots a worker has.
@@ -85,13 +87,6 @@ const _: () = assert!(ENTRIES >= SIZES.slots as u32 + OTHER_OPERATIONS as u32);
 const _: () =
     assert!(COMPLETIONS > SIZES.buffers as u32 + SIZES.slots as u32 + OTHER_OPERATIONS as u32);
 
-/// A completion of the receive: a datagram, or an error in its place.
-#[derive(Clone, Copy, Debug)]
-struct RecvCompletion {
-    result: i32,
-    buffer: Option<u16>,
-}
-
 /// One worker.
 ///
 /// Fields are dropped in this order: the ring before the memory that its operations use.
@@ -100,16 +95,17 @@ pub(super) struct Worker<A> {
     buffers: RecvBuffers,
     slots: Slots,
     batch: Batch,
+    send_queue: SendQueue,
+    /// Sends that need not wait any longer; empty between calls.
+    ready: Vec<(u16, usize)>,
     gso: GsoState,
     dispatcher: Dispatcher<A>,
     signal: Arc<Signal>,
-    /// Keeps the socket open that the ring uses as its fixed file.
-    _socket: Arc<Socket>,
+    /// The ring uses it as its fixed file.
+    socket: Arc<Socket>,
     completions: Vec<cqueue::Entry>,
-    /// Received and not yet answered.
-    pending: VecDeque<RecvCompletion>,
-    /// The head slots of [`SendMode::SkipCqe`] sends queued since the submission queue was last
-    /// empty.
+    arrivals: Arrivals,
+    /// The head slots of the sends queued since the submission queue was last empty.
     unconfirmed: Vec<u16>,
     /// Whether the multishot receive is armed.
     receiving: bool,
@@ -150,18 +146,24 @@ impl<A: Handler> Worker<A> {
         buffers
             .register(&ring)
             .map_err(|e| refused("registering the receive buffers", &e))?;
+        let (slot_count, buffer_count) = (usize::from(sizes.slots), usize::from(sizes.buffers));
+        let send_buffer = socket
+            .send_buffer_size()
+            .map_err(|e| refused("getsockopt", &e))?;
         let mut worker = Self {
             ring,
             buffers,
-            slots: Slots::new(usize::from(sizes.slots)).map_err(|e| refused("mmap", &e))?,
-            batch: Batch::new(usize::from(sizes.slots)),
+            slots: Slots::new(slot_count).map_err(|e| refused("mmap", &e))?,
+            batch: Batch::new(slot_count),
+            send_queue: SendQueue::new(send_buffer, slot_count),
+            ready: Vec::with_capacity(slot_count),
             gso: GsoState::new(gso),
             dispatcher,
             signal,
-            _socket: socket,
+            socket,
             completions: Vec::with_capacity(COMPLETIONS as usize),
-            pending: VecDeque::with_capacity(usize::from(sizes.buffers) + 1),
-            unconfirmed: Vec::with_capacity(usize::from(sizes.slots)),
+            arrivals: Arrivals::new(buffer_count),
+            unconfirmed: Vec::with_capacity(slot_count),
             receiving: false,
             polling: false,
             backoff: ErrorBackoff::default(),
@@ -188,6 +190,7 @@ impl<A: Handler> Worker<A> {
     /// The ring or the socket itself failed; see [`errno`].
     pub(super) fn run(mut self) -> io::Result<()> {
         while !self.signal.is_stopping() {
+            self.retry_sends()?;
             self.answer()?;
             self.rearm()?;
             self.enter()?;
@@ -201,9 +204,16 @@ impl<A: Handler> Worker<A> {
 
     /// Submits what is queued and waits for something to do.
     fn enter(&mut self) -> io::Result<()> {
-        // Datagrams that wait for a slot can be answered as soon as the sends are submitted.
-        let is_stalled = !self.pending.is_empty() && !self.unconfirmed.is_empty();
-        match self.ring.submit_and_wait(usize::from(!is_stalled)) {
+        // Submitting the sends frees their slots.
+        let has_slots = self.slots.free_count() > 0 || !self.unconfirmed.is_empty();
+        let entered = if has_slots && !self.arrivals.is_empty() {
+            self.ring.submit_and_wait_for(Duration::ZERO)
+        } else if !self.send_queue.is_empty() {
+            self.ring.submit_and_wait_for(RETRY_INTERVAL)
+        } else {
+            self.ring.submit_and_wait(1)
+        };
+        match entered {
             Ok(()) => Ok(()),
             Err(error) => match errno::errno(&error) {
                 libc::EINTR => Ok(()),
@@ -243,10 +253,7 @@ impl<A: Handler> Worker<A> {
         if result < 0 && errno::ends_worker(-result) {
             self.fatal = Some(io::Error::from_raw_os_error(-result));
         }
-        self.pending.push_back(RecvCompletion {
-            result,
-            buffer: cqueue::buffer_select(flags),
-        });
+        self.arrivals.push(completion);
     }
 
     fn on_wake(&mut self) {
@@ -257,7 +264,7 @@ impl<A: Handler> Worker<A> {
 
     /// Answers received datagrams while there are free slots, and queues the replies.
     fn answer(&mut self) -> io::Result<()> {
-        if self.pending.is_empty() {
+        if self.arrivals.is_empty() {
             // This may be a wake-up because a new snapshot was published.
             self.dispatcher.refresh();
             return Ok(());
@@ -265,17 +272,31 @@ impl<A: Handler> Worker<A> {
         let mut context = self.dispatcher.begin_batch();
         let grouped = self.gso.next_batch();
         self.batch.clear();
-        while let Some(slot) = self.slots.take() {
-            let Some(completion) = self.pending.pop_front() else {
+        self.arrivals.begin_batch();
+        let mut bytes = 0;
+        while bytes < BATCH_BYTES
+            && let Some(slot) = self.slots.take()
+        {
+            let (buffers, counters) = (&mut self.buffers, context.counters);
+            let Some(datagram) = self.arrivals.next(buffers, &mut self.backoff, counters) else {
                 self.slots.discard(slot);
                 break;
             };
-            let buffers = &mut self.buffers;
-            let out = self.slots.bytes_mut(slot);
-            match answer_completion(completion, buffers, &mut self.backoff, &mut context, out) {
-                Some(reply) => self.batch.push(slot, reply, grouped),
-                None => self.slots.discard(slot),
-            }
+            let mut lease = self.buffers.resume(datagram);
+            let Some(received) = lease.received() else {
+                counters.malformed.add(1);
+                self.slots.discard(slot);
+                continue;
+            };
+            let (peer, local_addr) = (received.peer, received.local_addr);
+            bytes += received.len;
+            let Some(reply) = context.answer(received, self.slots.bytes_mut(slot)) else {
+                self.slots.discard(slot);
+                continue;
+            };
+            bytes += reply.len;
+            let reply = PendingReply::written(peer, local_addr, reply);
+            self.batch.push(slot, reply, grouped);
         }
         context.finish();
         self.send_batch()
@@ -285,7 +306,7 @@ impl<A: Handler> Worker<A> {
     fn rearm(&mut self) -> io::Result<()> {
         self.buffers.publish();
         // Datagrams that wait for a slot hold buffers; the others would only run out again.
-        if !self.receiving && self.pending.is_empty() {
+        if !self.receiving && self.arrivals.are_examined() {
             let header = self.buffers.header();
             let entry = opcode::RecvMsgMulti::new(SOCKET, header, RecvBuffers::GROUP)
                 .build()
@@ -307,40 +328,6 @@ impl<A: Handler> Worker<A> {
         }
         Ok(())
     }
-}
-
-/// Answers one datagram and writes the reply to `out`, or counts the error in its place. Returns
-/// the buffer to the kernel.
-fn answer_completion<A: Handler>(
-    completion: RecvCompletion,
-    buffers: &mut RecvBuffers,
-    backoff: &mut ErrorBackoff,
-    context: &mut BatchContext<'_, A>,
-    out: &mut [u8],
-) -> Option<PendingReply> {
-    let written = usize::try_from(completion.result);
-    let mut lease = completion
-        .buffer
-        .and_then(|id| buffers.lease(id, written.unwrap_or(0)));
-    if written.is_err() {
-        // Buffers are returned before the receive is re-armed, so ENOBUFS repeats only after more
-        // datagrams.
-        backoff.failed();
-        if completion.result == -libc::ENOBUFS {
-            context.counters.no_buffers.add(1);
-        } else {
-            context.counters.receive_errors.add(1);
-        }
-        return None;
-    }
-    backoff.succeeded();
-    let Some(received) = lease.as_mut().and_then(Lease::received) else {
-        context.counters.malformed.add(1);
-        return None;
-    };
-    let (peer, local_addr) = (received.peer, received.local_addr);
-    let len = context.answer(received, out)?;
-    Some(PendingReply::new(peer, local_addr, len))
 }
 
 /// Describes why the engine cannot be used, and the remedy.

@@ -4,15 +4,16 @@
 //! peer's name, control data and payload) and after that the parser's padding, of which the kernel
 //! does not know. Invariants:
 //!
-//! 1. A buffer belongs to the kernel, or to us under one [`Lease`]; `leased` says which. Dropping
-//!    the lease returns the buffer. The kernel is trusted to complete a buffer only once each time
-//!    that it takes it.
+//! 1. A buffer belongs to the kernel, or to us under one [`Lease`], which may be [`Suspended`];
+//!    `leased` says which. Dropping the lease returns the buffer. The kernel is trusted to complete
+//!    a buffer only once each time that it takes it.
 //! 2. A returned buffer is the kernel's from [`RecvBuffers::publish`] on, which the worker calls
 //!    before it re-arms the receive.
 //! 3. All memory is allocated at start, does not move, and outlives every receive: the worker frees
 //!    it only when the receive has ended (see the drop order in the engine's documentation).
 
 use std::io;
+use std::mem;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::{BufRingEntry, RecvMsgOut};
@@ -20,7 +21,7 @@ use io_uring::types::{BufRingEntry, RecvMsgOut};
 use super::ring::Ring;
 use crate::engine::control::{self, RecvControl};
 use crate::engine::dispatch::Received;
-use crate::engine::memory::{self, Mapping};
+use crate::engine::memory::{self, BufferMemory, Mapping};
 use crate::engine::peer::{NAME_BYTES, Peer};
 use crate::engine::slots::empty_header;
 use crate::protocol::{PADDING, REQUEST_BYTES_MAX};
@@ -44,6 +45,7 @@ pub struct RecvBuffers {
     header: Box<libc::msghdr>,
     /// Whether a buffer is under a lease.
     leased: Box<[bool]>,
+    memory: BufferMemory,
     /// Buffers returned to the kernel since start, modulo 2^16.
     tail: u16,
 }
@@ -63,6 +65,7 @@ impl RecvBuffers {
             data: Mapping::new(usize::from(count) * STRIDE)?,
             header,
             leased: vec![true; usize::from(count)].into(),
+            memory: BufferMemory::new(usize::from(count)),
             tail: 0,
         };
         for id in 0..count {
@@ -102,6 +105,17 @@ impl RecvBuffers {
             id,
             written: written.min(KERNEL_BYTES),
         })
+    }
+
+    /// Continues a suspended lease.
+    pub(super) fn resume(&mut self, suspended: Suspended) -> Lease<'_> {
+        let Suspended { id, written } = suspended;
+        assert!(self.leased[usize::from(id)], "recv_buffers invariant 1");
+        Lease {
+            buffers: self,
+            id,
+            written,
+        }
     }
 
     /// Publishes the returned buffers to the kernel.
@@ -205,26 +219,57 @@ impl Lease<'_> {
         let buffer = unsafe { self.buffers.data.bytes_mut(start..start + STRIDE) };
         let out = RecvMsgOut::parse(&buffer[..self.written], &self.buffers.header).ok()?;
         let peer = Peer::parse(out.name_data())?;
-        let RecvControl {
-            local_addr: source,
-            overruns,
-        } = RecvControl::parse(out.control_data());
+        let control = RecvControl::parse(out.control_data());
         let truncated = out.is_payload_truncated();
         let len = out.payload_data().len();
         Some(Received {
             peer,
-            local_addr: source,
+            local_addr: control.local_addr,
+            is_group: control.is_group,
             truncated,
-            overruns,
+            overruns: control.overruns,
             buffer: &mut buffer[PAYLOAD_AT..],
             len,
         })
     }
 }
 
+impl Lease<'_> {
+    /// Bytes that the kernel wrote, its own header included.
+    pub(super) fn written(&self) -> usize {
+        self.written
+    }
+
+    /// Keeps the buffer from the kernel until [`RecvBuffers::resume`].
+    pub(super) fn suspend(self) -> Suspended {
+        let suspended = Suspended {
+            id: self.id,
+            written: self.written,
+        };
+        mem::forget(self);
+        suspended
+    }
+}
+
+/// A datagram that stays in its buffer, to be answered later.
+#[derive(Debug)]
+pub(super) struct Suspended {
+    id: u16,
+    written: usize,
+}
+
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        self.buffers.return_to_kernel(self.id);
+        let start = usize::from(self.id) * STRIDE;
+        let buffers = &mut *self.buffers;
+        if self.written > BufferMemory::SHORT_BYTES {
+            let (at, buffer) = (usize::from(self.id), start..start + STRIDE);
+            let (memory, data) = (&mut buffers.memory, &mut buffers.data);
+            // SAFETY: the buffer is not the kernel's while the lease lives (invariant 1, kept by
+            // `leased`).
+            unsafe { memory.freed(data, at, buffer, self.written) };
+        }
+        buffers.return_to_kernel(self.id);
     }
 }
 

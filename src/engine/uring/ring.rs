@@ -112,6 +112,16 @@ impl Ring {
         self.0.submit_and_wait(want).map(drop)
     }
 
+    /// Submits what is queued, and waits for one completion, at most for `timeout`.
+    pub(super) fn submit_and_wait_for(&self, timeout: Duration) -> io::Result<()> {
+        let timeout = Timespec::from(timeout);
+        let args = SubmitArgs::new().timespec(&timeout);
+        match self.0.submitter().submit_with_args(1, &args) {
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(()),
+            entered => entered.map(drop),
+        }
+    }
+
     /// Whether the kernel has taken all that was queued.
     pub(super) fn is_submitted(&mut self) -> bool {
         self.0.submission().is_empty()
@@ -119,10 +129,8 @@ impl Ring {
 
     /// Waits for one completion, at most for `timeout`.
     pub(super) fn wait_for(&self, timeout: Duration) {
-        let timeout = Timespec::from(timeout);
-        let args = SubmitArgs::new().timespec(&timeout);
-        // ETIME or EINTR: the caller checks what has completed, and counts its attempts.
-        let _ = self.0.submitter().submit_with_args(1, &args);
+        // An error: the caller checks what has completed, and counts its attempts.
+        let _ = self.submit_and_wait_for(timeout);
     }
 
     /// Cancels the operation `data`. Its last completion follows.

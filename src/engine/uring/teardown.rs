@@ -2,13 +2,14 @@
 
 use std::io;
 use std::mem;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::cqueue;
 
 use super::Worker;
 use super::ring::UserData;
 use crate::engine::handler::Handler;
+use crate::engine::send_queue::RETRY_INTERVAL;
 
 /// How often, and how long each time, a worker that ends waits for the kernel to complete
 /// operations.
@@ -22,15 +23,19 @@ impl<H: Handler> Worker<H> {
     /// manager also holds the socket.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         self.ring.cancel(UserData::Receive, QUIESCE_WAIT);
-        for _ in 0..QUIESCE_ATTEMPTS {
+        let deadline = Instant::now() + QUIESCE_WAIT * QUIESCE_ATTEMPTS;
+        while Instant::now() < deadline {
             self.process_completions()?;
+            self.retry_sends()?;
             self.answer()?;
             self.ring.submit()?;
             self.release_unconfirmed();
-            if !self.receiving && self.pending.is_empty() && self.slots.is_idle() {
+            if !self.receiving && self.arrivals.is_empty() && self.slots.is_idle() {
                 break;
             }
-            self.ring.wait_for(QUIESCE_WAIT);
+            if self.arrivals.is_empty() {
+                self.ring.wait_for(RETRY_INTERVAL);
+            }
         }
         Ok(())
     }
@@ -40,6 +45,8 @@ impl<A> Worker<A> {
     /// Cancels all operations and waits, for a bounded time, until they have completed. Returns
     /// whether they have: the kernel uses none of the worker's memory any more.
     fn quiesce(&mut self) -> bool {
+        // The kernel does not know the sends that wait for room.
+        self.drop_waiting();
         // An operation that is queued but was never submitted would look as if it were in flight.
         let _ = self.ring.submit();
         self.ring.cancel_all(QUIESCE_WAIT);

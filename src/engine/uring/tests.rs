@@ -11,7 +11,7 @@ fn serve(sizes: Sizes, echo: Echo, test: impl FnOnce(&Sockets)) -> Option<Totals
     let sockets = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
     let counters = Arc::new(Counters::default());
     let signal = Arc::new(Signal::new().unwrap());
-    let dispatcher = Dispatcher::new(echo, published(), Arc::clone(&counters));
+    let dispatcher = Dispatcher::new(echo, published(), Arc::clone(&counters), true);
     let socket = Arc::clone(&sockets.sockets[0]);
     std::thread::scope(|scope| {
         let (ready, started) = std::sync::mpsc::channel();
