@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::engine::{Counters, Totals};
+use crate::engine::{BufferSizes, Counters, Totals};
 use crate::protocol::Reject;
 use crate::protocol::request::RequestType;
 
@@ -46,12 +46,11 @@ impl Report {
                 );
             }
         }
-        let (count, _) = self.growth(&now, |totals| totals.send_errors);
-        if count > 0 {
-            warn!(
-                "The kernel refused to send {count} replies (no route, a firewall, or a \
-                 full send buffer)"
-            );
+        for event in &EVENTS {
+            let (count, _) = self.growth(&now, event.counter);
+            if count > 0 {
+                event.log(count);
+            }
         }
         self.seen = now;
     }
@@ -64,6 +63,82 @@ impl Report {
         };
         let most = each().enumerate().max_by_key(|&(_, growth)| growth);
         (each().sum(), most.map_or(0, |(worker, _)| worker))
+    }
+}
+
+/// A counter of something that an administrator may want to look into.
+struct Event {
+    counter: fn(&Totals) -> u64,
+    /// What happened `{n}` times, and the likely cause or the remedy.
+    text: &'static str,
+    /// Whether queries were lost.
+    is_warning: bool,
+}
+
+const EVENTS: [Event; 7] = [
+    Event {
+        counter: |totals| totals.send_errors,
+        text: "{n} replies were refused by the kernel (no route, or a firewall)",
+        is_warning: true,
+    },
+    Event {
+        counter: |totals| totals.send_timeouts,
+        text: "{n} replies were dropped because the send buffer was full (a slow network, or large \
+               replies to addresses that do not resolve; see the sysctl net.core.wmem_max)",
+        is_warning: true,
+    },
+    Event {
+        counter: |totals| totals.overruns,
+        text: "{n} datagrams were lost because the receive buffer was full (more workers help, and a \
+               larger sysctl net.core.rmem_max)",
+        is_warning: true,
+    },
+    Event {
+        counter: |totals| totals.receive_errors,
+        text: "{n} receive errors",
+        is_warning: true,
+    },
+    Event {
+        counter: |totals| totals.malformed,
+        text: "{n} datagrams without an address to reply to (source port 0)",
+        is_warning: false,
+    },
+    Event {
+        counter: |totals| totals.no_buffers,
+        text: "{n} bursts used all receive buffers of a worker (nothing was lost)",
+        is_warning: false,
+    },
+    Event {
+        counter: |totals| totals.gso_refused,
+        text: "{n} batches of replies were refused by the kernel and sent one by one",
+        is_warning: false,
+    },
+];
+
+impl Event {
+    fn log(&self, count: u64) {
+        let text = self.text.replace("{n}", &count.to_string());
+        if self.is_warning {
+            warn!("{text}");
+        } else {
+            info!("{text}");
+        }
+    }
+}
+
+/// Warns if the kernel has limited the sockets' buffers.
+pub(super) fn warn_about_buffers(sizes: BufferSizes) {
+    for (size, name, sysctl) in [
+        (sizes.receive, "receive", "net.core.rmem_max"),
+        (sizes.send, "send", "net.core.wmem_max"),
+    ] {
+        if size.is_cut() {
+            warn!(
+                "The kernel limits the {name} buffer of each socket to {} bytes, {} were requested: \
+                 more datagrams are lost under load; set the sysctl {sysctl} to {} and restart",
+                size.granted, size.requested, size.requested
+            );
+        }
     }
 }
 

@@ -154,6 +154,7 @@ async fn start_workers(
     replays: Option<Arc<ReplayTable>>,
     confine: impl Fn() -> io::Result<()> + Send + Sync + 'static,
 ) -> Result<Workers, Error> {
+    report::warn_about_buffers(sockets.buffer_sizes());
     let (sender, started) = oneshot::channel();
     let start = move || {
         let responder = || match &replays {
