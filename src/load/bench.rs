@@ -267,7 +267,7 @@ impl<'a> Bench<'a> {
         }
         if !self.skipped.is_empty() {
             notes.push(format!(
-                "{} lines or packets of the recording were skipped, because they are not requests or get no \
+                "{} lines of the recording were skipped, because they are not requests or get no \
                  reply: {}",
                 self.skipped.len(),
                 replay::shortened(&self.skipped)

@@ -34,7 +34,6 @@
 
 mod bench;
 mod bottleneck;
-mod capture;
 mod check;
 mod commands;
 mod compare;

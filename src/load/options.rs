@@ -159,8 +159,8 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Queries")]
     pub names_from: Option<PathBuf>,
 
-    /// Send recorded requests in their order, repeatedly: those of a capture (pcap or pcapng), or
-    /// per line one inner message, datagram or {"request": "..."}
+    /// Send recorded requests in their order, repeatedly; per line one inner message, datagram or
+    /// {"request": "..."}
     #[arg(long, value_name = "FILE", conflicts_with_all = ["mix", "names_from"], help_heading = "Queries")]
     pub replay: Option<PathBuf>,
 

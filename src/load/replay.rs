@@ -4,14 +4,11 @@
 //! (`plj0{...}`), or an object whose key `request` holds the inner message as text. Such an object
 //! is skipped if its `reply` is null, because that request gets no reply. Only the type and the
 //! query of each request are used.
-//!
-//! A file can also be a capture of network traffic; see [`capture`].
 
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::capture;
 use super::error::Error;
 use super::mix::Query;
 use crate::json::ascii_json;
@@ -20,8 +17,8 @@ use crate::protocol::request::RequestType;
 /// Numbers of skipped lines that are printed.
 const SHOWN_MAX: usize = 5;
 
-/// Reads a recording; returns its queries and the numbers of the lines, or packets of a capture,
-/// that were skipped. Empty lines are ignored.
+/// Reads a recording; returns its queries and the numbers of the lines that were skipped. Empty
+/// lines are ignored.
 ///
 /// # Errors
 ///
@@ -29,14 +26,9 @@ const SHOWN_MAX: usize = 5;
 pub(super) fn read(file: &Path) -> Result<(Vec<Query>, Vec<usize>), Error> {
     let text =
         std::fs::read(file).map_err(|error| Error::new(format!("{}: {error}", file.display())))?;
-    let (queries, skipped) = match capture::is_capture(&text) {
-        true => {
-            parse_capture(&text).map_err(|why| Error::new(format!("{}: {why}", file.display())))?
-        }
-        false => parse(&text),
-    };
+    let (queries, skipped) = parse(&text);
     if queries.is_empty() {
-        let why = "no line or packet is a request (an inner message, a datagram, or {\"request\": \"...\"})";
+        let why = "no line is a request (an inner message, a datagram, or {\"request\": \"...\"})";
         return Err(Error::new(format!("{}: {why}", file.display())));
     }
     Ok((queries, skipped))
@@ -54,18 +46,6 @@ fn parse(text: &[u8]) -> (Vec<Query>, Vec<usize>) {
         }
     }
     (queries, skipped)
-}
-
-fn parse_capture(file: &[u8]) -> Result<(Vec<Query>, Vec<usize>), String> {
-    let mut queries = Vec::new();
-    let mut skipped = Vec::new();
-    capture::read(file, |number, datagram| {
-        match std::str::from_utf8(datagram).ok().and_then(query) {
-            Some(query) => queries.push(query),
-            None => skipped.push(number),
-        }
-    })?;
-    Ok((queries, skipped))
 }
 
 /// The first numbers of a list.

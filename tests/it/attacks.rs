@@ -7,10 +7,14 @@
 
 mod client;
 mod filters;
+mod groups;
+mod memory;
+mod path_mtu;
 mod refused_calls;
 mod replays;
 mod server;
 mod slow_datagrams;
+mod slow_link;
 
 use std::thread;
 

@@ -398,8 +398,7 @@ fn recorded_requests_are_replayed() {
     assert_eq!(count(&results, "errors"), 10, "of the unknown instance");
     let notes = results["notes"].to_string();
     assert!(
-        notes.contains("2 lines or packets of the recording were skipped")
-            && notes.contains("no reply: 3, 5"),
+        notes.contains("2 lines of the recording were skipped") && notes.contains("no reply: 3, 5"),
         "{notes}"
     );
 }

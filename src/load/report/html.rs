@@ -6,7 +6,7 @@ use super::super::error::Error;
 use super::super::search::TrialResult;
 use super::super::stats::{Point, Times};
 use super::markup::escape;
-use super::plot::{Axis, Band, Line, Meaning, Plot, toggle_rules};
+use super::plot::{Axis, Band, Line, Meaning, Plot};
 use super::{PERCENTILES, Report, Search};
 
 /// The curve of percentiles ends at this number of nines, beyond which there are hardly any
@@ -21,7 +21,6 @@ h1{font-size:1.4em;overflow-wrap:anywhere}h2{font-size:1.1em;margin-top:2em}\
 table{border-collapse:collapse;white-space:nowrap}\
 td,th{padding:.15em .8em;text-align:right;border-bottom:1px solid #8886}\
 td:first-child,th:first-child{text-align:left;padding-left:0}\
-.toggles label{white-space:nowrap}circle{fill:transparent}circle:hover{fill:currentColor}\
 .good{color:#070}.bad{color:#b00;font-weight:bold}\
 pre{overflow-x:auto;background:#8882;padding:.8em}\
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}\
@@ -70,8 +69,7 @@ impl Report<'_> {
         write!(
             page,
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
-             <style>{STYLE}{}</style></head><body>\n<h1>{title}</h1>\n<p>{}</p>\n<p>{}, {}</p>\n",
-            toggle_rules(),
+             <style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n<p>{}</p>\n<p>{}, {}</p>\n",
             escape(&self.load()),
             humantime::format_rfc3339_seconds(self.started),
             escape(&format!(
@@ -310,11 +308,8 @@ mod tests {
             .expect("it is drawn")
         };
         let svg = plot(&[line]);
-        assert!(svg.contains("<svg") && svg.contains("</span> a &lt; b</label>"));
+        assert!(svg.contains("<svg") && svg.contains("</span> a &lt; b"));
         assert!(svg.contains("no answer"));
-        // The points have tooltips, and the line can be hidden.
-        assert!(svg.contains("<title>a &lt; b: 20 at 1.0</title>"), "{svg}");
-        assert!(svg.contains("class=\"s0\"") && svg.contains("class=\"t0\""));
         assert!(!svg.contains("http"));
         // The colors of text and axes are those of the page.
         assert!(svg.contains("currentColor") && !svg.contains("#000000"));

@@ -1,4 +1,4 @@
-//! Line plots as SVG, with a legend above that hides lines, and tooltips. There are no scripts.
+//! Line plots as SVG, with a legend below.
 
 use plotters::prelude::*;
 
@@ -14,9 +14,6 @@ pub(super) struct Axis {
     /// Formats a value.
     pub(super) label: fn(&f64) -> String,
 }
-
-/// The number of lines of a plot that can be hidden; there are 12 types of requests.
-const LINES_MAX: usize = 24;
 
 const SIZE: (u32, u32) = (920, 340);
 
@@ -78,53 +75,20 @@ impl Plot<'_> {
         let svg = svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1);
         let svg = svg.replace("\"#000000\"", "\"currentColor\"");
         Ok(format!(
-            "<div class=\"toggles\">{}<div class=\"plot\">{}</div></div>\n",
-            self.legend(),
-            self.with_tooltips(&svg)
+            "<div class=\"plot\">{svg}</div>\n{}",
+            self.legend()
         ))
     }
 
-    /// Marks each line with its index, so that the legend can hide it, and adds the values of its
-    /// points as tooltips.
-    fn with_tooltips(&self, svg: &str) -> String {
-        let mut out = String::new();
-        for element in svg.split_inclusive('\n') {
-            let stroke = element.split("stroke=\"").nth(1).and_then(|it| it.get(..7));
-            let drawn = self.lines.iter().enumerate().find(|(index, _)| {
-                let is_line = element.trim_start().starts_with("<polyline");
-                is_line && stroke.is_some_and(|it| it.eq_ignore_ascii_case(&color(*index)))
-            });
-            let Some((index, (name, points))) = drawn else {
-                out += element;
-                continue;
-            };
-            out += &format!("<g class=\"s{index}\">{element}");
-            let places = element.split("points=\"").nth(1).unwrap_or_default();
-            let places = places.split('"').next().unwrap_or_default();
-            for ((x, y), place) in points.iter().zip(places.split_whitespace()) {
-                let Some((left, top)) = place.split_once(',') else {
-                    continue;
-                };
-                let (x, y) = ((self.horizontal.label)(x), (self.vertical.label)(y));
-                out += &format!(
-                    "<circle cx=\"{left}\" cy=\"{top}\" r=\"6\"><title>{}: {y} at {x}</title></circle>",
-                    escape(name)
-                );
-            }
-            out += "</g>\n";
-        }
-        out
-    }
-
-    /// The names of the lines with their colors, each with a box that shows or hides it, and the
-    /// meaning of the bands. The boxes precede the plot, because style rules apply to what follows.
+    /// The names of the lines with their colors, and the meaning of the bands. It is below the
+    /// plot, where it does not cover a line.
     fn legend(&self) -> String {
-        let mut legend = String::new();
+        let mut legend = "<p>".to_owned();
         for (index, (name, _)) in self.lines.iter().enumerate() {
-            let (color, name) = (color(index), escape(name));
+            let (red, green, blue) = Palette99::pick(index).to_rgba().rgb();
+            let name = escape(name);
             legend += &format!(
-                "<label class=\"t{index}\"><input type=\"checkbox\" checked>\
-                 <span style=\"color:{color}\">&#9632;</span> {name}</label> &ensp; "
+                "<span style=\"color:#{red:02x}{green:02x}{blue:02x}\">&#9632;</span> {name} &ensp; "
             );
         }
         for meaning in [Meaning::WarmUp, Meaning::Outage] {
@@ -136,7 +100,7 @@ impl Plot<'_> {
                 );
             }
         }
-        legend
+        legend + "</p>\n"
     }
 
     fn draw<'b, Range>(
@@ -162,8 +126,6 @@ impl Plot<'_> {
             .y_desc(self.vertical.name)
             .x_label_formatter(&self.horizontal.label)
             .y_label_formatter(&self.vertical.label)
-            .label_style(("sans-serif", 15))
-            .axis_desc_style(("sans-serif", 15))
             .light_line_style(TRANSPARENT)
             .draw()?;
         for band in self.bands {
@@ -178,20 +140,6 @@ impl Plot<'_> {
         area.present()?;
         Ok(())
     }
-}
-
-/// The color of a line, as in SVG and HTML.
-fn color(index: usize) -> String {
-    let (red, green, blue) = Palette99::pick(index).to_rgba().rgb();
-    format!("#{red:02x}{green:02x}{blue:02x}")
-}
-
-/// The rules by which the boxes of the legend hide lines.
-pub(super) fn toggle_rules() -> String {
-    let rules = (0..LINES_MAX).map(|index| {
-        format!(".toggles:has(.t{index} input:not(:checked)) .s{index}{{display:none}}")
-    });
-    rules.collect()
 }
 
 impl Meaning {

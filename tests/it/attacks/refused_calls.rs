@@ -99,6 +99,15 @@ impl Restricted {
         }
         false
     }
+
+    /// Waits for the daemon's exit; `None` if it goes on.
+    fn wait(&mut self) -> Option<ExitStatus> {
+        let deadline = Instant::now() + TIMEOUT;
+        while self.status().is_none() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
+        self.status()
+    }
 }
 
 #[test]
@@ -110,4 +119,23 @@ fn without_io_uring_it_serves_with_recvmmsg() {
     assert!(daemon.answers(), "{}", daemon.log());
     assert!(daemon.logs("engine mmsg"), "{}", daemon.log());
     assert!(daemon.log().contains("io_uring"), "{}", daemon.log());
+}
+
+#[test]
+fn without_any_engine_it_does_not_start() {
+    if !namespaces_available(&[IP]) {
+        return;
+    }
+    let refused = [libc::SYS_io_uring_setup, libc::SYS_recvmmsg];
+    for options in [&[][..], &["--engine", "mmsg"]] {
+        let mut daemon = Restricted::start(options, &refused);
+        let status = daemon.wait();
+        let log = daemon.log();
+        println!("{options:?}: {status:?}\n{log}");
+        let failed = status.is_some_and(|status| !status.success());
+        assert!(failed, "{options:?}: {status:?}\n{log}");
+        assert!(!log.contains("Serving"), "{log}");
+        assert!(log.contains("recvmmsg"), "{log}");
+        assert!(!options.is_empty() || log.contains("io_uring"), "{log}");
+    }
 }

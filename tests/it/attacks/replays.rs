@@ -56,8 +56,8 @@ fn packet(source: Ipv4Addr, source_port: u16, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// Replays one captured request at `rate` with spoofed sources.
-fn attack(rate: u32) {
+/// Sends large requests at `rate` with spoofed sources: one captured request, or `distinct` ones.
+fn attack(rate: u32, distinct: bool) {
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255)));
     let socket = socket.expect("root may open raw sockets");
     let target = SocketAddr::from((SERVER, 0)).into();
@@ -65,27 +65,30 @@ fn attack(rate: u32) {
     repeat_at_rate(rate, Instant::now() + ATTACK, |number| {
         let source = number % SOURCES;
         let source = Ipv4Addr::new(10, 77, 100 + (source / 250) as u8, 1 + (source % 250) as u8);
-        let packet = packet(source, 1_024 + number as u16, &captured);
+        let payload = match distinct {
+            true => large_request(&format!("distinct {number}")),
+            false => captured.clone(),
+        };
+        let packet = packet(source, 1_024 + number as u16, &payload);
         socket.send_to(&packet, &target).expect("the link is up");
     });
 }
 
 /// The legitimate client's traffic during one attack.
-fn run(kind: Kind, rate: u32, buffer: SendBuffer) -> Traffic {
+fn run(kind: Kind, rate: u32, distinct: bool, buffer: SendBuffer) -> Traffic {
     let link = Link::new();
     buffer.apply();
     let (config, options) = (configuration(), ["--workers", "1"]);
     let _server = Server::start(&link.server, kind, &config, SERVER.into(), &options);
     thread::scope(|scope| {
-        scope.spawn(|| attack(rate));
+        scope.spawn(|| attack(rate, distinct));
         ping_at_rate((SERVER, PORT).into(), QUERY_RATE, ATTACK)
     })
 }
 
 /// Runs attacks at 5, 20 and 60 requests per second at the same time, on both engines and with both
 /// sizes of send buffer. No ping may be lost.
-#[test]
-fn one_captured_request_does_not_starve_others() {
+fn check(distinct: bool) {
     if !namespaces_available(&[IP]) {
         return;
     }
@@ -95,20 +98,31 @@ fn one_captured_request_does_not_starve_others() {
             cases.extend(SendBuffer::ALL.map(|buffer| (kind, rate, buffer)));
         }
     }
+    let what = if distinct { "distinct" } else { "captured" };
     let lost: Vec<_> = thread::scope(|scope| {
         let runs = cases.iter().map(|&(kind, rate, buffer)| {
-            let run = scope.spawn(move || run(kind, rate, buffer));
+            let run = scope.spawn(move || run(kind, rate, distinct, buffer));
             (kind, rate, buffer, run)
         });
         let runs: Vec<_> = runs.collect();
         runs.into_iter()
             .filter_map(|(kind, rate, buffer, run)| {
                 let traffic = run.join().expect("no panic");
-                let line = format!("{kind:?}, {rate}/s, {buffer:?}: {traffic}");
+                let line = format!("{kind:?}, {what}, {rate}/s, {buffer:?}: {traffic}");
                 println!("{line}");
                 (traffic.lost() > 0).then_some(line)
             })
             .collect()
     });
     assert!(lost.is_empty(), "{lost:#?}");
+}
+
+#[test]
+fn one_captured_request_does_not_starve_others() {
+    check(false);
+}
+
+#[test]
+fn distinct_captured_requests_do_not_starve_others() {
+    check(true);
 }

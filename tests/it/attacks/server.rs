@@ -94,4 +94,15 @@ impl Server {
     pub(super) fn log(&self) -> String {
         fs::read_to_string(self.root.0.path().join("stderr")).unwrap_or_default()
     }
+
+    /// Its resident memory in KiB.
+    pub(super) fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("the daemon runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number
+            .and_then(|text| text.parse().ok())
+            .expect("a number of KiB")
+    }
 }

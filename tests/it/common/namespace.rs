@@ -16,6 +16,7 @@ use super::skip;
 pub(crate) type Tool = (&'static str, &'static str, &'static str);
 
 pub(crate) const IP: Tool = ("ip", "-V", "iproute2");
+pub(crate) const TC: Tool = ("tc", "-V", "iproute2");
 pub(crate) const NFT: Tool = ("nft", "-v", "nftables");
 
 /// Whether this machine has network namespaces and these tools; if not, the test is reported as
@@ -77,6 +78,18 @@ impl Namespace {
     /// Runs `nft` in it with these lines as input.
     pub(crate) fn nft(&self, lines: &str) {
         self.run(&["nft", "-f", "-"], lines);
+    }
+
+    /// Sets a file below `/proc/sys` in it.
+    pub(crate) fn sysctl(&self, name: &str, value: &str) {
+        let _entered = self.enter();
+        let path = format!("/proc/sys/{name}");
+        std::fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
+    /// Runs `tc` in it with these lines as input.
+    pub(crate) fn tc(&self, lines: &str) {
+        self.run(&["tc", "-batch", "-"], lines);
     }
 
     fn run(&self, command: &[&str], lines: &str) {
