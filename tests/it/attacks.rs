@@ -32,7 +32,7 @@ fn engines() -> Vec<Kind> {
 }
 
 /// The size of a daemon's send buffer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum SendBuffer {
     /// The size that Linux gives a socket.
     Default,

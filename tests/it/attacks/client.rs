@@ -47,6 +47,9 @@ impl Traffic {
 
 impl fmt::Display for Traffic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.latencies.is_empty() {
+            return write!(f, "all {} lost", self.sent);
+        }
         write!(
             f,
             "{} of {} lost, {} reordered, median {:.3} ms, p99 {:.3} ms",

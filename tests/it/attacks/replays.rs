@@ -11,7 +11,7 @@ use ganeti_confd::demo;
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::client::{Traffic, ping_at_rate, repeat_at_rate, request};
+use super::client::{Traffic, ping_at_rate, query_at_rate, repeat_at_rate, request};
 use super::server::Server;
 use super::{Link, PORT, SendBuffer, engines};
 use crate::common::Kind;
@@ -25,6 +25,9 @@ const ATTACK: Duration = Duration::from_secs(6);
 
 /// Queries of the legitimate client per second.
 const QUERY_RATE: u32 = 500;
+
+/// Queries with large replies of another legitimate client per second.
+const LARGE_QUERY_RATE: u32 = 4;
 
 /// Source addresses of the attack.
 const SOURCES: usize = 2_000;
@@ -74,20 +77,27 @@ fn attack(rate: u32, distinct: bool) {
     });
 }
 
-/// The legitimate client's traffic during one attack.
-fn run(kind: Kind, rate: u32, distinct: bool, buffer: SendBuffer) -> Traffic {
+/// The traffic of two legitimate clients during one attack: pings, and queries with large replies.
+fn run(kind: Kind, rate: u32, distinct: bool, buffer: SendBuffer) -> [Traffic; 2] {
     let link = Link::new();
     buffer.apply();
     let (config, options) = (configuration(), ["--workers", "1"]);
     let _server = Server::start(&link.server, kind, &config, SERVER.into(), &options);
+    let server = SocketAddr::from((SERVER, PORT));
     thread::scope(|scope| {
         scope.spawn(|| attack(rate, distinct));
-        ping_at_rate((SERVER, PORT).into(), QUERY_RATE, ATTACK)
+        let large = scope.spawn(move || {
+            let request = |_, rsalt: &str| large_request(rsalt);
+            query_at_rate(server, LARGE_QUERY_RATE, ATTACK, request)
+        });
+        let pings = ping_at_rate(server, QUERY_RATE, ATTACK);
+        [pings, large.join().expect("no panic")]
     })
 }
 
 /// Runs attacks at 5, 20 and 60 requests per second at the same time, on both engines and with both
-/// sizes of send buffer. No ping may be lost.
+/// sizes of send buffer. No ping may be lost, and no large reply either if the daemon has the send
+/// buffer that it requests and there are at most 20 requests.
 fn check(distinct: bool) {
     if !namespaces_available(&[IP]) {
         return;
@@ -107,10 +117,13 @@ fn check(distinct: bool) {
         let runs: Vec<_> = runs.collect();
         runs.into_iter()
             .filter_map(|(kind, rate, buffer, run)| {
-                let traffic = run.join().expect("no panic");
-                let line = format!("{kind:?}, {what}, {rate}/s, {buffer:?}: {traffic}");
+                let [pings, large] = run.join().expect("no panic");
+                let line =
+                    format!("{kind:?}, {what}, {rate}/s, {buffer:?}: pings {pings}; large {large}");
                 println!("{line}");
-                (traffic.lost() > 0).then_some(line)
+                let may_lose_large = rate > 20 || buffer == SendBuffer::Default;
+                let is_lost = pings.lost() > 0 || (large.lost() > 0 && !may_lose_large);
+                is_lost.then_some(line)
             })
             .collect()
     });
