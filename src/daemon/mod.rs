@@ -56,7 +56,7 @@ use tracing::info;
 
 use crate::engine::{self, Sockets};
 use crate::node_files::NodeFiles;
-use crate::reader::Files;
+use crate::reader::{self, Files};
 use crate::remedy::{Operation, errno_of};
 use demo::Demo;
 use error::Error;
@@ -70,6 +70,9 @@ use signals::Signals;
 
 /// Runs `ganeti-confd` with this process's command line and environment.
 pub fn main() -> ExitCode {
+    if reader::is_helper() {
+        return reader::run_helper();
+    }
     // daemon-util finds the daemon by the name of its main thread (start-stop-daemon --name). As in
     // the reference, it does not depend on the name of the executable.
     let _ = nix::sys::prctl::set_name(c"ganeti-confd");

@@ -22,7 +22,7 @@ use super::log::Log;
 use super::observers::Observers;
 use super::options::Options;
 use super::report::{self, Report};
-use super::sandbox::Sandbox;
+use super::sandbox::{Mode, Sandbox};
 use super::signals::{SignalRequest, Signals};
 use super::{Exit, notify, self_check, watchdog};
 use crate::engine::{self, EngineKind, Sockets, Workers};
@@ -88,6 +88,10 @@ impl Service {
         sandbox: Sandbox,
     ) -> Result<Self, Error> {
         let mut reader = Reader::new(files, Io::Uring);
+        // The strictest sandbox allows no other process.
+        if options.sandbox != Mode::Strict {
+            reader = reader.with_helper(Io::Uring);
+        }
         let first = reader.first_load().await;
         let first = first.map_err(|error| Error::of_key(&error))?;
         let served = Arc::new(ArcSwap::from_pointee(first));

@@ -1,18 +1,29 @@
-//! Runs long computations on a separate low-priority thread, so that they delay neither the control
-//! plane nor the workers.
+//! Runs what can take long on threads of its own, so that it delays neither the control plane nor
+//! the workers.
 
-use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use nix::errno::Errno;
-use tokio::sync::oneshot;
 
-/// Nice increment of the loader thread.
+/// Nice increment of a loader thread.
 ///
 /// The scheduler gives a nice 10 thread about a tenth of the weight of a nice 0 thread
 /// (`sched(7)`). A worker on the same core is hardly slowed down, and an idle core is still fully
 /// used.
-const NICE: i32 = 10;
+pub(super) const NICE: i32 = 10;
+
+/// Stack of a thread, in bytes. Parsing is at most [`DEPTH_MAX`](crate::config) levels deep.
+const STACK_BYTES: usize = 2 << 20;
+
+/// How a thread is scheduled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Priority {
+    /// As the control plane, for what takes microseconds unless the disk hangs.
+    Normal,
+    /// Below the workers, for what uses the processor for long.
+    Low,
+}
 
 /// Error of running work in the background.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,56 +34,69 @@ pub(super) enum BackgroundError {
     Panicked,
 }
 
-/// Runs `work` on a new low-priority thread named `confd-loader` and waits for its result.
+/// Runs `work` on a new thread named `confd-loader`, and passes its result to `done` on that
+/// thread.
 ///
-/// Each call starts a thread. Calls are at most one per second, the thread's exit frees its
-/// thread-local caches, and a panic becomes an error. If the returned future is dropped, `work`
-/// runs to its end and its result is dropped.
-pub(super) async fn background<T: Send + 'static>(
+/// Each call starts a thread. Calls are at most a few per second, the thread's exit frees its
+/// thread-local caches, and a panic becomes an error. If the thread cannot be started, `done` is
+/// called on this one.
+pub(super) fn in_background<T>(
+    priority: Priority,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, BackgroundError> {
-    let (sender, receiver) = oneshot::channel();
+    done: impl Fn(Result<T, BackgroundError>) + Clone + Send + 'static,
+) {
+    let report = done.clone();
     let run = move || {
-        // On Linux, nice applies to the calling thread only. If it is refused, the loader runs at
-        // normal priority.
-        let _ = rustix::process::nice(NICE);
-        let _ = sender.send(work());
+        if priority == Priority::Low {
+            // On Linux, nice applies to the calling thread only. If it is refused, the loader runs
+            // at normal priority.
+            let _ = rustix::process::nice(NICE);
+        }
+        let result = catch_unwind(AssertUnwindSafe(work));
+        report(result.map_err(|_| BackgroundError::Panicked));
     };
-    thread::Builder::new()
+    let started = thread::Builder::new()
         .name("confd-loader".into())
-        .spawn(run)
-        .map_err(|e: io::Error| {
-            BackgroundError::NotStarted(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EAGAIN)))
-        })?;
-    receiver.await.map_err(|_| BackgroundError::Panicked)
+        .stack_size(STACK_BYTES)
+        .spawn(run);
+    if let Err(error) = started {
+        let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
+        done(Err(BackgroundError::NotStarted(Errno::from_raw(errno))));
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+
     use super::*;
 
-    fn block_on<F: Future>(future: F) -> F::Output {
-        tokio::runtime::Builder::new_current_thread()
-            .build()
-            .expect("a runtime")
-            .block_on(future)
+    fn run<T: Send + 'static>(
+        priority: Priority,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, BackgroundError> {
+        let (sender, results) = channel();
+        in_background(priority, work, move |result| {
+            sender.send(result).expect("the test waits");
+        });
+        results.recv().expect("a result")
     }
 
     #[test]
-    fn only_the_loader_thread_has_lower_priority() {
+    fn only_a_low_priority_thread_has_lower_priority() {
         let nice = || rustix::process::getpriority_process(None).expect("a priority");
         let before = nice();
-        let inside = block_on(background(move || {
-            (nice(), thread::current().name().map(str::to_owned))
-        }));
-        let expected = (before + NICE).min(19);
-        assert_eq!(inside, Ok((expected, Some("confd-loader".into()))));
+        let inside = move || (nice(), thread::current().name().map(str::to_owned));
+        let name = Some("confd-loader".to_owned());
+        let lower = (before + NICE).min(19);
+        assert_eq!(run(Priority::Low, inside), Ok((lower, name.clone())));
+        assert_eq!(run(Priority::Normal, inside), Ok((before, name)));
         assert_eq!(nice(), before);
     }
 
     #[test]
     fn a_panic_is_returned_as_an_error() {
-        let result: Result<(), _> = block_on(background(|| panic!("on purpose")));
+        let result: Result<(), _> = run(Priority::Low, || panic!("on purpose"));
         assert_eq!(result, Err(BackgroundError::Panicked));
     }
 }

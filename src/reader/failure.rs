@@ -50,6 +50,7 @@ impl LoadFailure {
                 "{path} has {bytes} bytes, more than the {limit} that can be served; {OTHER}"
             ),
             ReadError::Changing => format!("{path} was written to while it was read"),
+            ReadError::Late => format!("{path} cannot be read: its storage does not respond"),
         }
     }
 }

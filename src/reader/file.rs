@@ -16,6 +16,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use serde::{Deserialize, Serialize};
 
 use super::uring;
 
@@ -38,7 +39,7 @@ const CHUNK_BYTES: u64 = 1 << 20;
 /// Kernels before 6.13 take timestamps from the clock tick (1 to 10 ms), so two writes to the same
 /// inode within one tick can have equal identities. For that reason
 /// [`super::schedule::Hint::Changed`] forces a reload even if the identity is unchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct FileId {
     dev: u64,
     ino: u64,
@@ -80,14 +81,14 @@ impl FileId {
 }
 
 /// Error of identifying or reading a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub enum ReadError {
     /// `stat` failed.
-    Stat(Errno),
+    Stat(#[serde(with = "errno_number")] Errno),
     /// `open` failed.
-    Open(Errno),
+    Open(#[serde(with = "errno_number")] Errno),
     /// The file was opened, but reading it failed.
-    Read(Errno),
+    Read(#[serde(with = "errno_number")] Errno),
     /// The path names a directory.
     Directory,
     /// The path names a device, socket or named pipe.
@@ -101,6 +102,8 @@ pub enum ReadError {
     },
     /// The file was written to while it was read.
     Changing,
+    /// The storage did not respond in time.
+    Late,
 }
 
 impl ReadError {
@@ -113,11 +116,18 @@ impl ReadError {
     }
 }
 
-/// The content of a file and the version it belongs to.
-#[derive(Debug)]
-pub(super) struct Contents {
-    pub(super) id: FileId,
-    pub(super) bytes: Vec<u8>,
+/// Error numbers as integers.
+mod errno_number {
+    use nix::errno::Errno;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(errno: &Errno, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_i32(*errno as i32)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Errno, D::Error> {
+        i32::deserialize(from).map(Errno::from_raw)
+    }
 }
 
 /// Returns the current version of the file `path`. Follows symbolic links.
@@ -194,18 +204,12 @@ impl FileReader {
         }
     }
 
-    /// Reads the file `path`, which may have at most `limit` bytes.
+    /// Reads the file `path` of at most `limit` bytes into `sink`. The content is valid only if
+    /// this succeeds.
     ///
     /// # Errors
     ///
     /// See [`ReadError`].
-    pub(super) fn read(&self, path: &Path, limit: u64) -> Result<Contents, ReadError> {
-        let mut bytes = Vec::new();
-        let id = self.read_to(path, limit, &mut bytes)?;
-        Ok(Contents { id, bytes })
-    }
-
-    /// Like [`read`](Self::read), into `sink`. The content is valid only if this succeeds.
     pub(super) fn read_to(
         &self,
         path: &Path,
@@ -280,16 +284,6 @@ impl FileReader {
     }
 }
 
-/// Reads the file `path` of at most `limit` bytes without io_uring.
-///
-/// # Errors
-///
-/// See [`ReadError`].
-#[cfg(test)]
-pub(super) fn read_blocking(path: &Path, limit: u64) -> Result<Contents, ReadError> {
-    FileReader::new(Io::Blocking).read(path, limit)
-}
-
 /// Opens `path` without waiting.
 fn open(path: &Path) -> Result<File, ReadError> {
     std::fs::OpenOptions::new()
@@ -350,16 +344,18 @@ mod tests {
 
     /// Reads `path` through io_uring and with system calls. io_uring must work, unless it is not
     /// available outside of CI.
-    fn read_both(path: &Path, limit: u64) -> Vec<Result<Contents, ReadError>> {
-        let ring = FileReader::new(Io::Uring);
-        let through_ring = ring.read(path, limit);
-        let causes = ring.new_causes();
-        if causes.is_empty() || std::env::var_os("CI").is_some() {
-            assert_eq!(causes, [""; 0]);
-        } else {
-            eprintln!("io_uring is skipped: {causes:?}");
-        }
-        vec![through_ring, read_blocking(path, limit)]
+    fn read_both(path: &Path, limit: u64) -> [Result<(FileId, Vec<u8>), ReadError>; 2] {
+        [Io::Uring, Io::Blocking].map(|io| {
+            let (reader, mut bytes) = (FileReader::new(io), Vec::new());
+            let id = reader.read_to(path, limit, &mut bytes);
+            let causes = reader.new_causes();
+            if causes.is_empty() || std::env::var_os("CI").is_some() {
+                assert_eq!(causes, [""; 0]);
+            } else {
+                eprintln!("io_uring is skipped: {causes:?}");
+            }
+            id.map(|id| (id, bytes))
+        })
     }
 
     fn check_refused(path: &Path, limit: u64, expect: ReadError) {
@@ -378,9 +374,9 @@ mod tests {
             std::fs::write(&path, &content).expect("written");
             let current = stat(&path, size as u64).expect("a file");
             for contents in read_both(&path, size as u64) {
-                let contents = contents.expect("readable");
-                assert!(contents.bytes == content, "{size} bytes");
-                assert_eq!(contents.id, current, "{size} bytes");
+                let (id, bytes) = contents.expect("readable");
+                assert!(bytes == content, "{size} bytes");
+                assert_eq!(id, current, "{size} bytes");
             }
         }
     }

@@ -56,6 +56,11 @@ impl fmt::Display for KeyError {
                 f,
                 "HMAC key {path} was written to while it was read: try again"
             ),
+            Why::Unreadable(ReadError::Late) => write!(
+                f,
+                "HMAC key {path} cannot be read: its storage does not respond; make sure that the \
+                 file system is mounted and its server is up"
+            ),
             Why::Unreadable(
                 ReadError::Stat(errno) | ReadError::Open(errno) | ReadError::Read(errno),
             ) => write!(
@@ -81,7 +86,7 @@ impl KeyError {
     /// Whether the error lasts until somebody changes the key file or a limit.
     pub(crate) fn lasts(&self) -> bool {
         match self.why {
-            Why::Unreadable(ReadError::Changing) => false,
+            Why::Unreadable(ReadError::Changing | ReadError::Late) => false,
             Why::Unreadable(
                 ReadError::Stat(errno) | ReadError::Open(errno) | ReadError::Read(errno),
             ) => lasts(errno),

@@ -3,11 +3,12 @@
 //! ```text
 //! watch       inotify events of the directories -> hints
 //!   |
-//! schedule    when to check and when to load (no I/O)
+//! tracked     one file: its schedule, and the check and the load that are running
+//!   schedule    when to check and when to load (no I/O)
 //!   |
-//! file        stat and read; uring: through io_uring where that works
-//!   |
-//! background  read, parse and index, on a low-priority thread
+//! operations  checks and loads, each on a thread (background)
+//!   storage     access to the disk, in a helper process (helper, helper_process)
+//!     check, file stat and read; uring: through io_uring where that works
 //!   |
 //! policy      what to serve and log (no I/O)
 //!   |
@@ -23,7 +24,10 @@
 //! * At most one copy of the file's text exists. It is freed before the new snapshot is published.
 //!   While a new snapshot is built the old one is still served, so two snapshots exist during that
 //!   time.
-//! * The control plane's thread never parses a configuration. It blocks on the disk only in `stat`.
+//! * The control plane's thread never parses a configuration and never waits for the disk. Neither
+//!   does any other thread of this process, see `storage`, so the process can always end.
+//! * A check or load of one file delays nothing else: not that of the other file, and no check
+//!   waits for a load.
 //!
 //! The reader does not define what a valid configuration is (see [`Snapshot::load`]), nor how a
 //! client is answered without one (see [`Snapshot::unavailable`]).
@@ -32,14 +36,21 @@
 #![forbid(unsafe_code)]
 
 mod background;
+mod check;
 pub(crate) mod failure;
 pub(crate) mod file;
+mod helper;
+mod helper_process;
 mod key;
+mod log;
 mod once;
+mod operations;
 pub(crate) mod policy;
 mod retired;
 pub(crate) mod schedule;
 mod status;
+mod storage;
+mod tracked;
 #[cfg_attr(
     not(feature = "tokio-uring"),
     allow(dead_code, reason = "nothing is read through io_uring")
@@ -49,26 +60,33 @@ mod watch;
 
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout_at;
 
 use crate::config;
 use crate::protocol::{KEY_BYTES_MAX, Key};
 use crate::responder::Served;
 use crate::snapshot::{Loaded, Snapshot};
 
-use background::{BackgroundError, background};
-use file::{Contents, FileId, FileReader, ReadError};
+use check::Checked;
+use file::ReadError;
+use operations::{ConfigLoad, KeyLoad, Outcome};
 use policy::{Decision, LoadFailure, Policy};
 use retired::Retired;
-use schedule::{Hint, Schedule, Step};
+use schedule::{Hint, Step};
+use storage::Storage;
+use tracked::Tracked;
 use watch::Watch;
 
 pub use file::Io;
+pub(crate) use helper::is_helper;
+pub(crate) use helper_process::run as run_helper;
 pub use key::{KeyError, load_key};
 pub use once::{ConfigError, load_config};
 pub use policy::KeepLastGood;
@@ -87,6 +105,12 @@ const POLL: Duration = Duration::from_millis(900);
 /// missing. Corresponds to the reference's poll mode.
 const UNWATCHED_POLL: Duration = Duration::from_millis(250);
 
+/// Longest wait for `config.data` before the daemon serves, with error answers if need be.
+const FIRST_CONFIG_MAX: Duration = Duration::from_secs(10);
+
+/// Longest wait for `hmac.key` at the start. Nothing can be answered without it.
+const FIRST_KEY_MAX: Duration = Duration::from_secs(30);
+
 /// The files to read.
 #[derive(Clone, Debug)]
 pub struct Files {
@@ -101,40 +125,70 @@ pub struct Files {
 /// Builds a snapshot from a file's text. Always [`Snapshot::load`] outside of tests.
 pub type LoadFn = fn(&[u8]) -> Result<Loaded, config::Error>;
 
+/// Index of `config.data` in [`Reader::tracked`] and in the [`Watch`].
+const CONFIG: usize = 0;
+
+/// Index of `hmac.key`.
+const KEY: usize = 1;
+
 /// Keeps the served state up to date with the files.
 #[derive(Debug)]
 pub struct Reader {
     files: Files,
-    file_reader: Arc<FileReader>,
+    storage: Arc<Storage>,
     load: LoadFn,
     poll: Duration,
     watch: Watch,
-    /// Schedule of `config.data`.
-    config: Schedule,
-    /// Schedule of `hmac.key`.
-    key: Schedule,
+    /// The descriptor of `watch`, while events can be received.
+    events: Option<AsyncFd<OwnedFd>>,
+    tracked: [Tracked; 2],
+    /// The key in use, after the first load.
+    key: Option<Arc<Key>>,
+    outcomes: UnboundedReceiver<Outcome>,
+    /// The other end of `outcomes`, for the threads.
+    sender: UnboundedSender<Outcome>,
     policy: Policy,
     retired: Retired,
     status: SharedStatus,
 }
 
+/// What must be published.
+enum Change {
+    Snapshot(Snapshot),
+    Key(Arc<Key>),
+}
+
 impl Reader {
-    /// Creates a reader and starts watching `files`. [`run`](Self::run) handles every later change.
+    /// Creates a reader of `files` that accesses them in this process.
     pub fn new(files: Files, io: Io) -> Self {
         let now = Instant::now();
+        let (sender, outcomes) = unbounded_channel();
         Self {
-            file_reader: Arc::new(FileReader::new(io)),
+            storage: Arc::new(Storage::here(io)),
             load: Snapshot::load,
             poll: POLL,
-            // `schedule_of` depends on this order.
-            watch: Watch::new(vec![files.config.clone(), files.key.clone()]),
-            config: Schedule::new(now),
-            key: Schedule::new(now),
+            watch: Watch::new(2),
+            events: None,
+            tracked: [
+                Tracked::new(files.config.clone(), CONFIG_BYTES_MAX, now),
+                Tracked::new(files.key.clone(), KEY_BYTES_MAX, now),
+            ],
+            key: None,
+            outcomes,
+            sender,
             policy: Policy::new(files.config.display().to_string(), files.keep_last_good),
             retired: Retired::default(),
             status: SharedStatus::default(),
             files,
         }
+    }
+
+    /// Accesses the files in a helper process, which this executable must be ready to be
+    /// ([`is_helper`]).
+    #[must_use]
+    pub(crate) fn with_helper(mut self, io: Io) -> Self {
+        self.storage = Arc::new(Storage::in_helper(io));
+        self
     }
 
     /// Replaces the function that builds snapshots.
@@ -158,26 +212,65 @@ impl Reader {
 
     /// Reads both files once and returns the initial state to serve.
     ///
-    /// An invalid or missing configuration is not an error: it is served as error answers.
+    /// An invalid or missing configuration is not an error: it is served as error answers, and so
+    /// is one that takes longer than ten seconds. [`run`](Self::run) continues such a load.
     ///
     /// # Errors
     ///
-    /// Returns an error if there is no usable key.
+    /// Returns an error if there is no usable key within thirty seconds.
     pub async fn first_load(&mut self) -> Result<Served, KeyError> {
-        let (id, key) = self
-            .read_key()
-            .await
-            .map_err(|why| KeyError::unreadable(&self.files.key, why))?;
-        self.key.loaded(Instant::now(), id);
-        let key = Arc::new(key?);
-        let snapshot = self
-            .check_config(self.poll)
-            .await
-            .unwrap_or_else(|| Snapshot::unavailable("Configuration not yet loaded"));
+        let start = Instant::now();
+        self.start_load(KEY);
+        self.start_check(CONFIG);
+        let mut snapshot = None;
+        let key = loop {
+            let now = Instant::now();
+            let is_late = now >= start + FIRST_CONFIG_MAX;
+            if let Some(key) = &self.key
+                && (snapshot.is_some() || is_late)
+            {
+                break Arc::clone(key);
+            }
+            if now >= start + FIRST_KEY_MAX {
+                return Err(KeyError::unreadable(&self.files.key, ReadError::Late));
+            }
+            self.warn_of_slow(now);
+            let limit = if is_late {
+                FIRST_KEY_MAX
+            } else {
+                FIRST_CONFIG_MAX
+            };
+            let deadline = self
+                .next_warning()
+                .map_or(start + limit, |at| at.min(start + limit));
+            let received = timeout_at(deadline.into(), self.outcomes.recv()).await;
+            let Ok(Some(outcome)) = received else {
+                continue;
+            };
+            match outcome {
+                Outcome::Key(result) => self.first_key(result)?,
+                other => {
+                    if let Some(Change::Snapshot(new)) = self.handle(other) {
+                        snapshot = Some(new);
+                    }
+                }
+            }
+        };
+        let snapshot =
+            snapshot.unwrap_or_else(|| Snapshot::unavailable("Configuration not yet loaded"));
         Ok(Served {
             key,
             snapshot: Arc::new(snapshot),
         })
+    }
+
+    fn first_key(&mut self, result: KeyLoad) -> Result<(), KeyError> {
+        let tracked = &mut self.tracked[KEY];
+        tracked.load = None;
+        let (id, key) = result.map_err(|why| KeyError::unreadable(&tracked.path, why))?;
+        tracked.schedule.loaded(Instant::now(), id);
+        self.key = Some(Arc::new(key?));
+        Ok(())
     }
 
     /// Publishes every change of the files. Never returns.
@@ -185,82 +278,73 @@ impl Reader {
     /// `wake` is called after each publication and must make every worker release the previous
     /// state. The returned future can be dropped at any time.
     pub async fn run(mut self, published: Arc<ArcSwap<Served>>, wake: impl Fn()) -> Infallible {
-        let mut events = self.watch.descriptor().and_then(listen);
+        self.events = self.watch.descriptor().and_then(listen);
         loop {
-            events = self.wait(events).await;
-            self.retired.sweep(Instant::now());
+            let now = Instant::now();
+            self.retired.sweep(now);
+            self.warn_of_slow(now);
             if let Some(snapshot) = self.pass_time() {
-                let key = published.load().key.clone();
-                let snapshot = Arc::new(snapshot);
-                self.publish(Served { key, snapshot }, &published, &wake);
+                self.publish(Change::Snapshot(snapshot), &published, &wake);
             }
-            if self.config.next_check() <= Instant::now() {
-                let poll = self.renew_watch(events.is_some());
-                if let Some(snapshot) = self.check_config(poll).await {
-                    let key = published.load().key.clone();
-                    let snapshot = Arc::new(snapshot);
-                    self.publish(Served { key, snapshot }, &published, &wake);
+            for file in [CONFIG, KEY] {
+                if self.tracked[file].next_check().is_some_and(|at| at <= now) {
+                    self.start_check(file);
                 }
             }
-            if self.key.next_check() <= Instant::now() {
-                let poll = self.renew_watch(events.is_some());
-                let current = published.load_full();
-                if let Some(key) = self.check_key(&current.key, poll).await {
-                    let (key, snapshot) = (Arc::new(key), current.snapshot.clone());
-                    drop(current);
-                    self.publish(Served { key, snapshot }, &published, &wake);
-                }
+            if let Some(change) = self.next_change().await {
+                self.publish(change, &published, &wake);
             }
         }
     }
 
-    /// Replaces the served state, wakes the workers and retires the old state.
-    fn publish(&mut self, new: Served, published: &ArcSwap<Served>, wake: &impl Fn()) {
+    /// Replaces a part of the served state, wakes the workers and retires the old state.
+    fn publish(&mut self, change: Change, published: &ArcSwap<Served>, wake: &impl Fn()) {
+        let current = published.load();
+        let new = match change {
+            Change::Snapshot(snapshot) => Served {
+                key: Arc::clone(&current.key),
+                snapshot: Arc::new(snapshot),
+            },
+            Change::Key(key) => Served {
+                key,
+                snapshot: Arc::clone(&current.snapshot),
+            },
+        };
+        drop(current);
         let old = published.swap(Arc::new(new));
         wake();
         self.retired.push(Instant::now(), old);
     }
 
-    /// Waits for the next event or deadline, and records the hints of the events. Returns `None` if
-    /// events can no longer be received.
-    async fn wait(&mut self, events: Option<AsyncFd<OwnedFd>>) -> Option<AsyncFd<OwnedFd>> {
-        let next_check = self.config.next_check().min(self.key.next_check());
-        let others = [self.retired.next(), self.policy.deadline()];
-        let deadline = others.into_iter().flatten().fold(next_check, Instant::min);
-        let Some(events) = events else {
-            tokio::time::sleep_until(deadline.into()).await;
-            return None;
-        };
-        let mut ready = match tokio::time::timeout_at(deadline.into(), events.readable()).await {
-            Err(_deadline) => return Some(events),
-            Ok(Ok(ready)) => ready,
-            Ok(Err(e)) => return stop_listening(&e),
-        };
-        let now = Instant::now();
-        let (watch, config, key) = (&mut self.watch, &mut self.config, &mut self.key);
-        let result = ready
-            .try_io(|_| watch.read(|file, hint| schedule_of(file, config, key).hint(now, hint)));
-        match result {
-            // The outer error means that no events are pending.
-            Ok(Ok(())) | Err(_) => {}
-            Ok(Err(e)) => return stop_listening(&e),
+    /// Waits for an outcome, events, or the next deadline. Returns what an outcome changed.
+    async fn next_change(&mut self) -> Option<Change> {
+        let deadlines = [
+            self.tracked[CONFIG].next_check(),
+            self.tracked[KEY].next_check(),
+            self.next_warning(),
+            self.retired.next(),
+            self.policy.deadline(),
+        ];
+        let deadline = deadlines.into_iter().flatten().min();
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + POLL);
+        tokio::select! {
+            Some(outcome) = self.outcomes.recv() => self.handle(outcome),
+            () = readable(&mut self.events) => {
+                self.read_events();
+                None
+            }
+            () = tokio::time::sleep_until(deadline.into()) => None,
         }
-        drop(ready);
-        Some(events)
     }
 
-    /// Updates the watches and returns the maximum time to the next check. `listening` is whether
-    /// events can be received.
-    fn renew_watch(&mut self, listening: bool) -> Duration {
+    /// Records the hints of the pending events.
+    fn read_events(&mut self) {
         let now = Instant::now();
-        let (config, key) = (&mut self.config, &mut self.key);
-        let watched = self
-            .watch
-            .renew(|file| schedule_of(file, config, key).hint(now, Hint::Moved));
-        if watched && listening {
-            self.poll
-        } else {
-            self.poll.min(UNWATCHED_POLL)
+        let (watch, tracked) = (&mut self.watch, &mut self.tracked);
+        match watch.read(|file, hint| tracked[file].hint(now, hint)) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(e) => self.events = stop_listening(&e),
         }
     }
 
@@ -275,69 +359,100 @@ impl Reader {
         decision.publish
     }
 
-    /// Checks `config.data`, loads it if a load is due, and returns the snapshot to publish, if
-    /// any.
-    async fn check_config(&mut self, poll: Duration) -> Option<Snapshot> {
-        let found = file::stat(&self.files.config, CONFIG_BYTES_MAX);
-        let decision = match self.config.check(Instant::now(), found, poll) {
-            Step::Wait => return None,
-            Step::Report(why) => self
-                .policy
-                .failed(Instant::now(), LoadFailure::Unreadable(why)),
-            Step::Load => self.load_config().await,
-        };
-        self.log_decision(&decision);
-        decision.publish
-    }
-
-    /// Loads `config.data` and decides what to publish and log.
-    async fn load_config(&mut self) -> Decision {
-        let load = match self.read_config().await {
-            Ok(load) => load,
-            Err(why) => {
-                let now = Instant::now();
-                let report = self.config.read_failed(now, why);
-                return report.map_or_else(Decision::default, |why| {
-                    self.policy.failed(now, LoadFailure::Unreadable(why))
-                });
+    /// Handles the end of a check or load, and returns what must be published.
+    fn handle(&mut self, outcome: Outcome) -> Option<Change> {
+        match outcome {
+            Outcome::Checked(file, checked) => self.checked(file, checked),
+            Outcome::Config(load) => {
+                let decision = self.config_loaded(load)?;
+                self.log_decision(&decision);
+                decision.publish.map(Change::Snapshot)
             }
-        };
-        self.config.loaded(Instant::now(), load.id);
-        self.status.update(|status| status.loads += 1);
-        match load.outcome {
-            Ok(loaded) => {
-                self.log_loaded(&loaded.snapshot, load.took);
-                self.policy.loaded(Instant::now(), loaded)
-            }
-            Err(error) => self
-                .policy
-                .failed(Instant::now(), LoadFailure::Invalid(error)),
+            Outcome::Key(load) => self.key_loaded(load).map(Change::Key),
         }
     }
 
-    /// Checks `hmac.key`, reads it if a load is due, and returns it if it differs from `current`.
-    async fn check_key(&mut self, current: &Key, poll: Duration) -> Option<Key> {
-        let path = &self.files.key;
-        let found = file::stat(path, KEY_BYTES_MAX);
-        let result = match self.key.check(Instant::now(), found, poll) {
-            Step::Wait => return None,
-            Step::Report(why) => Err(KeyError::unreadable(path, why)),
-            Step::Load => match self.read_key().await {
-                Ok((id, key)) => {
-                    self.key.loaded(Instant::now(), id);
-                    key
-                }
-                Err(why) => match self.key.read_failed(Instant::now(), why) {
-                    Some(why) => Err(KeyError::unreadable(path, why)),
-                    None => return None,
-                },
-            },
+    /// Handles the result of a check: starts a load if one is due, or reports an error.
+    fn checked(&mut self, file: usize, checked: Checked) -> Option<Change> {
+        let now = Instant::now();
+        let moved = self.watch.renewed(file, checked.placed);
+        // Every change then causes an event.
+        let is_watched = self.watch.is_watched(file) && self.events.is_some();
+        let poll = if is_watched {
+            self.poll
+        } else {
+            self.poll.min(UNWATCHED_POLL)
+        };
+        let step = self.tracked[file].checked(now, checked.found, poll);
+        if moved && is_watched {
+            self.tracked[file].hint(now, Hint::Moved);
+        }
+        match step {
+            Step::Wait => None,
+            Step::Load => {
+                self.start_load(file);
+                None
+            }
+            Step::Report(why) if file == KEY => {
+                self.log_bad_key(&KeyError::unreadable(&self.files.key, why));
+                None
+            }
+            Step::Report(why) => {
+                let decision = self.policy.failed(now, LoadFailure::Unreadable(why));
+                self.log_decision(&decision);
+                decision.publish.map(Change::Snapshot)
+            }
+        }
+    }
+
+    /// Decides what to publish and log after a load of `config.data`.
+    fn config_loaded(&mut self, load: Result<ConfigLoad, ReadError>) -> Option<Decision> {
+        let now = Instant::now();
+        let tracked = &mut self.tracked[CONFIG];
+        tracked.load = None;
+        let load = match load {
+            Ok(load) => load,
+            Err(why) => {
+                let why = tracked.schedule.read_failed(now, why)?;
+                return Some(self.policy.failed(now, LoadFailure::Unreadable(why)));
+            }
+        };
+        self.status.update(|status| status.loads += 1);
+        if tracked.schedule.has_vanished() {
+            // It vanished during the load, and that was reported.
+            tracked.schedule.load_discarded(now);
+            return None;
+        }
+        tracked.schedule.loaded(now, load.id);
+        Some(match load.outcome {
+            Ok(loaded) => {
+                self.log_loaded(&loaded.snapshot, load.took);
+                self.policy.loaded(now, loaded)
+            }
+            Err(error) => self.policy.failed(now, LoadFailure::Invalid(error)),
+        })
+    }
+
+    /// Returns the key after a load of `hmac.key`, if it changed.
+    fn key_loaded(&mut self, load: KeyLoad) -> Option<Arc<Key>> {
+        let now = Instant::now();
+        let tracked = &mut self.tracked[KEY];
+        tracked.load = None;
+        let result = match load {
+            Ok((id, key)) => {
+                tracked.schedule.loaded(now, id);
+                key
+            }
+            Err(why) => {
+                let why = tracked.schedule.read_failed(now, why)?;
+                Err(KeyError::unreadable(&tracked.path, why))
+            }
         };
         match result {
             Ok(key) => {
-                let changed = key != *current;
+                let changed = self.key.as_deref() != Some(&key);
                 self.log_key(changed);
-                changed.then_some(key)
+                changed.then(|| Arc::clone(self.key.insert(Arc::new(key))))
             }
             Err(error) => {
                 self.log_bad_key(&error);
@@ -346,147 +461,29 @@ impl Reader {
         }
     }
 
-    /// Reads `hmac.key`. The outer error means that the file could not be read, the inner one that
-    /// its content is not a usable key.
-    async fn read_key(&self) -> Result<(FileId, Result<Key, KeyError>), ReadError> {
-        let (file_reader, path) = (self.file_reader.clone(), self.files.key.clone());
-        let read = background(move || {
-            let Contents { id, bytes } = read(&file_reader, &path, KEY_BYTES_MAX)?;
-            key::warn_of_weakness(&path, &id, &bytes);
-            Ok((id, key::parse_key(&path, &bytes)))
-        });
-        read.await.unwrap_or_else(|error| Err(error.into()))
-    }
-
-    /// Reads, parses and indexes `config.data` on a background thread.
-    async fn read_config(&self) -> Result<ConfigLoad, ReadError> {
-        let (file_reader, path) = (self.file_reader.clone(), self.files.config.clone());
-        let load = self.load;
-        let read = background(move || {
-            let Contents { id, bytes } = read(&file_reader, &path, CONFIG_BYTES_MAX)?;
-            let start = Instant::now();
-            let outcome = std::panic::catch_unwind(|| load(&bytes));
-            let took = start.elapsed();
-            // Free the text before the snapshot is published.
-            drop(bytes);
-            let outcome = outcome.unwrap_or_else(|_panic| {
-                Err(config::Error {
-                    path: String::new(),
-                    what: "an internal error stopped the loader: please report it".into(),
-                })
-            });
-            Ok(ConfigLoad { id, outcome, took })
-        });
-        read.await.unwrap_or_else(|error| Err(error.into()))
-    }
-
-    /// Logs a successful load and records it in the status.
-    fn log_loaded(&self, snapshot: &Snapshot, took: Duration) {
-        let summary = snapshot.summary();
-        match &summary {
-            Some(s) => tracing::info!(
-                "Loaded new config, serial {} ({}: {} nodes, {} instances, {} disks; {} bytes of memory, {:.1} ms)",
-                s.serial_no,
-                s.cluster_name,
-                s.nodes,
-                s.instances,
-                s.disks,
-                s.bytes,
-                took.as_secs_f64() * 1e3,
-            ),
-            None => tracing::info!("Loaded new config"),
-        }
-        self.status.update(|status| {
-            status.summary = summary;
-            status.unavailable = None;
-            status.loaded_at = Some(SystemTime::now());
-            status.load_time = took;
-            status.last_error = None;
-        });
-    }
-
-    /// Logs the warnings and the error of a decision and records them in the status.
-    fn log_decision(&self, decision: &Decision) {
-        for warning in &decision.warnings {
-            tracing::warn!("{warning}");
-        }
-        if let Some(error) = &decision.error {
-            tracing::error!("{error}");
-        }
-        let (now, wall) = (Instant::now(), SystemTime::now());
-        let keeping = self.policy.keeping();
-        self.status.update(|status| {
-            if let Some(failure) = &decision.failure {
-                status.failures += 1;
-                status.last_error = Some(failure.clone());
-            }
-            status.kept_since = keeping.map(|kept| wall - now.duration_since(kept.since));
-            status.kept_until = keeping.and_then(|kept| wall.checked_add(kept.until? - now));
-            if let Some(answer) = &decision.unavailable {
-                status.unavailable = Some(answer.clone());
-                status.summary = None;
-            }
-        });
-    }
-
-    /// Logs and records a usable key, if it changed or was unusable before.
-    fn log_key(&self, changed: bool) {
-        let repaired = self.status.update(|status| {
-            status.key_changes += u64::from(changed);
-            status.key_error.take().is_some()
-        });
-        let path = self.files.key.display();
-        if changed {
-            tracing::info!("HMAC key {path} changed; the new key is in use");
-        } else if repaired {
-            tracing::info!("HMAC key {path} is usable again and is the key in use");
+    /// Warns of each check and load that takes long.
+    fn warn_of_slow(&mut self, now: Instant) {
+        for tracked in &mut self.tracked {
+            tracked.warn_of_slow(now);
         }
     }
 
-    /// Logs and records an unusable key. An error is logged once until it changes.
-    fn log_bad_key(&self, error: &KeyError) {
-        let error = error.to_string();
-        let before = self
-            .status
-            .update(|status| status.key_error.replace(error.clone()));
-        if before.as_ref() != Some(&error) {
-            tracing::error!("{error}; the old key stays in use");
-        }
+    /// The time of the next such warning.
+    fn next_warning(&self) -> Option<Instant> {
+        self.tracked.iter().filter_map(Tracked::next_warning).min()
     }
 }
 
-/// Returns the schedule of the file with the index `file` in the reader's [`Watch`].
-fn schedule_of<'a>(
-    file: usize,
-    config: &'a mut Schedule,
-    key: &'a mut Schedule,
-) -> &'a mut Schedule {
-    if file == 0 { config } else { key }
-}
-
-/// Result of a load of `config.data` that read the file.
-struct ConfigLoad {
-    id: FileId,
-    outcome: Result<Loaded, config::Error>,
-    /// Duration of parsing and indexing, without reading.
-    took: Duration,
-}
-
-/// Reads the file `path`. Logs why io_uring was not used for it, once for each cause.
-fn read(file_reader: &FileReader, path: &Path, limit: u64) -> Result<Contents, ReadError> {
-    let contents = file_reader.read(path, limit);
-    for cause in file_reader.new_causes() {
-        tracing::warn!("Reading {} with system calls: {cause}", path.display());
-    }
-    contents
-}
-
-impl From<BackgroundError> for ReadError {
-    fn from(error: BackgroundError) -> Self {
-        match error {
-            BackgroundError::NotStarted(errno) => Self::Read(errno),
-            BackgroundError::Panicked => Self::Read(nix::errno::Errno::EIO),
-        }
+/// Waits until there may be events; forever if none can be received.
+async fn readable(events: &mut Option<AsyncFd<OwnedFd>>) {
+    let Some(listening) = events else {
+        return std::future::pending().await;
+    };
+    match listening.readable().await {
+        // The events are read next. If there are more afterwards, the descriptor becomes readable
+        // again.
+        Ok(mut ready) => ready.clear_ready(),
+        Err(e) => *events = stop_listening(&e),
     }
 }
 

@@ -368,6 +368,7 @@ impl Policy {
                 ReadError::TooLong { bytes, limit } => load(format!(
                     "parsing configuration: {bytes} bytes are more than the {limit} that can be served"
                 )),
+                ReadError::Late => load("its storage does not respond".into()),
                 ReadError::Changing => load("it was written to while it was read".into()),
             },
         }

@@ -15,6 +15,8 @@
 //!   change. A hint during the pause schedules a check for the end of the pause. A hint during a
 //!   load stays set after that load.
 //! * Every load is followed by a check, so a change during the load is found even without a hint.
+//! * Loads run one at a time. Of the checks during a load, only one that finds no file has an
+//!   effect: the file is reported as missing after the grace period, and the load is discarded.
 //! * A next check is always scheduled, at most one poll interval ahead.
 //! * Of two loads, at least one waits for its pause. There are thus at most two loads per
 //!   [`LOAD_INTERVAL_MIN`], and two only if the file was reported as missing between them.
@@ -82,6 +84,10 @@ pub struct Schedule {
     seen: Option<Result<FileId, ReadError>>,
     /// Whether to load the file even if its identity is unchanged.
     changed: bool,
+    /// Whether a load is running.
+    loading: bool,
+    /// Whether the file was missing at the last check during the load.
+    vanished: bool,
     presence: Presence,
     /// Checks without a hint are made at multiples of the poll interval from this time on, so that
     /// schedules that begin together wake the thread together.
@@ -99,6 +105,8 @@ impl Schedule {
         Self {
             seen: None,
             changed: false,
+            loading: false,
+            vanished: false,
             presence: Presence::Unknown,
             start: now,
             check_at: now,
@@ -134,6 +142,11 @@ impl Schedule {
     ) -> Step {
         self.check_at = self.next_poll(now, poll);
         let missing = found.is_err_and(ReadError::is_missing);
+        if self.loading && !missing {
+            // The check after the load finds it.
+            self.vanished = false;
+            return Step::Wait;
+        }
         if let (Presence::Absent(_), false) = (self.presence, missing) {
             self.presence = Presence::Found;
         }
@@ -143,6 +156,7 @@ impl Schedule {
         };
         if known && (found.is_err() || !self.changed) {
             self.changed = false;
+            self.vanished = self.loading;
             return Step::Wait;
         }
         let step = match found {
@@ -151,6 +165,7 @@ impl Schedule {
                     return Step::Wait;
                 }
                 self.presence = Presence::Missing;
+                self.vanished = self.loading;
                 Step::Report(why)
             }
             Ok(_) if now < self.pause_until && !self.may_skip_pause() => {
@@ -158,6 +173,7 @@ impl Schedule {
             }
             Ok(_) => {
                 self.skipped_pause = now < self.pause_until;
+                (self.loading, self.vanished) = (true, false);
                 Step::Load
             }
             Err(_) if now < self.pause_until => return self.wait_for_pause(),
@@ -211,7 +227,21 @@ impl Schedule {
     /// Records a completed load of version `id`, whether its content was valid or not.
     pub fn loaded(&mut self, now: Instant, id: FileId) {
         self.seen = Some(Ok(id));
+        self.loading = false;
         self.presence = Presence::Found;
+        self.pause_until = now + LOAD_INTERVAL_MIN;
+        self.check_at = now;
+    }
+
+    /// Whether the file vanished during the running load, and that was reported.
+    pub fn has_vanished(&self) -> bool {
+        self.loading && self.vanished
+    }
+
+    /// Records a completed load whose result is not used, because the file was reported as missing
+    /// meanwhile.
+    pub fn load_discarded(&mut self, now: Instant) {
+        self.loading = false;
         self.pause_until = now + LOAD_INTERVAL_MIN;
         self.check_at = now;
     }
@@ -224,6 +254,7 @@ impl Schedule {
     #[must_use]
     pub fn read_failed(&mut self, now: Instant, why: ReadError) -> Option<ReadError> {
         self.seen = None;
+        self.loading = false;
         self.pause_until = now + LOAD_INTERVAL_MIN;
         if !why.is_missing() {
             self.presence = Presence::Found;
@@ -364,6 +395,26 @@ mod tests {
         s.schedule.loaded(s.now, version(2));
         s.check(Ok(version(2)), Step::Wait).next_check_at(2_600);
         s.at(2_600).load(2).next_check_at(15_000);
+    }
+
+    #[test]
+    fn a_file_that_vanishes_during_a_load_is_missing_after_the_grace_period() {
+        let mut s = Script::new();
+        s.load(1);
+        s.at(5_000).hint(Hint::Changed);
+        s.check(Ok(version(2)), Step::Load);
+        s.at(5_010).hint(Hint::Changed);
+        s.check(Ok(version(3)), Step::Wait);
+        s.at(5_020).hint(Hint::Moved).check(Err(GONE), Step::Wait);
+        s.next_check_at(5_220)
+            .at(5_220)
+            .check(Err(GONE), Step::Report(GONE));
+        assert!(s.schedule.has_vanished());
+        s.at(5_300);
+        s.schedule.load_discarded(s.now);
+        s.check(Err(GONE), Step::Wait);
+        s.at(9_000).hint(Hint::Changed).load(4);
+        assert!(!s.schedule.has_vanished());
     }
 
     #[test]

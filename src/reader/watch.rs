@@ -5,10 +5,14 @@
 //! target are watched. Only the periodic poll detects changes of an intermediate link, a renamed
 //! ancestor directory, and changes on file systems without events for remote writes.
 //!
-//! An inotify watch belongs to a directory's inode, not to its name. [`Watch::renew`] therefore
-//! adds all watches again before every check. An unchanged directory keeps its watch; a replaced
-//! directory gets a new one. No change is missed: a later change causes an event, and the check
-//! sees an earlier one.
+//! An inotify watch belongs to a directory's inode, not to its name. [`add_watches`] therefore adds
+//! the watches of a file again before every check. An unchanged directory keeps its watch; a
+//! replaced directory gets a new one. No change is missed: a later change causes an event, and the
+//! check sees an earlier one. An event of a new watch that is read before [`Watch::renewed`] is
+//! ignored, so a file whose watches changed is checked once more.
+//!
+//! Adding a watch can wait for the disk, so it is separate from [`Watch`]: it needs only the
+//! inotify descriptor, and can run in another thread or process. Everything else does not wait.
 //!
 //! `IN_MODIFY` is not used. A program that writes in place closes the file when it is done, and a
 //! partially written file is not worth reading.
@@ -17,23 +21,25 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
+use inotify::{EventMask, Inotify};
+use rustix::fs::inotify::{WatchFlags, add_watch, remove_watch};
+use serde::{Deserialize, Serialize};
 
 use super::schedule::Hint;
 use crate::remedy::{Operation, errno_of, reason, remedy};
 
-const MASK: WatchMask = WatchMask::CREATE
-    .union(WatchMask::MOVED_TO)
-    .union(WatchMask::MOVED_FROM)
-    .union(WatchMask::DELETE)
-    .union(WatchMask::CLOSE_WRITE)
-    .union(WatchMask::ATTRIB)
-    .union(WatchMask::DELETE_SELF)
-    .union(WatchMask::MOVE_SELF)
-    .union(WatchMask::ONLYDIR);
+const FLAGS: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::ONLYDIR);
 
 /// Size of the event buffer in bytes. It holds at least 16 events with names of maximum length;
 /// further events are returned by the next read.
@@ -44,24 +50,58 @@ const EVENT_BYTES: usize = 16 * (16 + 256);
 pub(super) struct Watch {
     /// `None` if inotify is not available.
     inotify: Option<Inotify>,
-    paths: Vec<PathBuf>,
+    files: Vec<Watched>,
+}
+
+/// The watches of one file.
+#[derive(Debug, Default)]
+struct Watched {
     places: Vec<Place>,
-    /// Why a file cannot be watched. Logged only when it changes.
-    watch_error: Option<String>,
+    /// Why the file cannot be watched, or that nothing was tried yet. An error is logged only when
+    /// it changes.
+    error: Option<String>,
 }
 
 /// A file name in a watched directory.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Place {
-    directory: WatchDescriptor,
+    /// The watch descriptor.
+    directory: i32,
     name: OsString,
-    /// Index in [`Watch::paths`].
-    file: usize,
+}
+
+/// The result of [`add_watches`].
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(super) struct Placed {
+    places: Vec<Place>,
+    error: Option<String>,
+}
+
+/// Watches the directories that `path` currently names, as far as this is possible. Can wait for
+/// the disk.
+pub(super) fn add_watches(inotify: BorrowedFd<'_>, path: &Path) -> Placed {
+    let mut placed = Placed::default();
+    let mut add = |path: &Path| match watch_place(inotify, path) {
+        Ok(place) => placed.places.push(place),
+        Err(e) => {
+            let errno = errno_of(&e);
+            let remedy = remedy(Operation::WatchDirectory, errno);
+            placed.error = Some(format!("{}: {}; {remedy}", path.display(), reason(errno)));
+        }
+    };
+    add(path);
+    // A link is resolved after it is watched, so that every later change of it is an event.
+    if let Ok(target) = path.canonicalize()
+        && target != *path
+    {
+        add(&target);
+    }
+    placed
 }
 
 impl Watch {
-    /// Starts watching `paths`, as far as this is possible now.
-    pub(super) fn new(paths: Vec<PathBuf>) -> Self {
+    /// Prepares to watch `files` files. The first [`add_watches`] of each file starts it.
+    pub(super) fn new(files: usize) -> Self {
         let inotify = Inotify::init()
             .inspect_err(|e| {
                 let errno = errno_of(e);
@@ -72,72 +112,48 @@ impl Watch {
                 );
             })
             .ok();
-        let mut watch = Self {
+        Self {
             inotify,
-            paths,
-            places: Vec::new(),
-            watch_error: None,
-        };
-        watch.renew(|_| ());
-        watch
+            files: (0..files).map(|_| Watched::default()).collect(),
+        }
     }
 
-    /// Returns a descriptor that is readable when there are events.
+    /// Returns a descriptor that is readable when there are events, and to which watches are added.
     pub(super) fn descriptor(&self) -> Option<OwnedFd> {
         self.inotify.as_ref()?.as_fd().try_clone_to_owned().ok()
     }
 
-    /// Updates the watches to the directories that the paths currently name. Returns whether every
-    /// file is watched.
-    ///
-    /// Calls `moved` with the index of each file whose watches changed. Such a file must be
-    /// checked, because events of its new directory may have been missed.
-    pub(super) fn renew(&mut self, mut moved: impl FnMut(usize)) -> bool {
-        let Some(inotify) = &self.inotify else {
-            return false;
-        };
-        let mut watches = inotify.watches();
-        let mut places = Vec::new();
-        let mut watch_error = None;
-        for (file, path) in self.paths.iter().enumerate() {
-            let mut add = |path: &Path| match watch_place(&mut watches, path, file) {
-                Ok(place) => places.push(place),
-                Err(e) => {
-                    let errno = errno_of(&e);
-                    let remedy = remedy(Operation::WatchDirectory, errno);
-                    watch_error = Some(format!("{}: {}; {remedy}", path.display(), reason(errno)));
-                }
-            };
-            add(path);
-            // A link is resolved after it is watched, so that every later change of it is an event.
-            if let Ok(target) = path.canonicalize()
-                && target != *path
-            {
-                add(&target);
-            }
-        }
-        let old_places = std::mem::replace(&mut self.places, places);
-        for file in 0..self.paths.len() {
-            let old = old_places.iter().filter(|place| place.file == file);
-            if !old.eq(self.places.iter().filter(|place| place.file == file)) {
-                moved(file);
-            }
-        }
-        for old in old_places {
-            if !self.places.iter().any(|new| new.directory == old.directory) {
-                // Fails if the directory was removed, because the kernel then removed the watch.
-                let _ = watches.remove(old.directory);
-            }
-        }
-        if let Some(error) = &watch_error
-            && self.watch_error.as_ref() != Some(error)
+    /// Whether every change of the file with the index `file` causes an event.
+    pub(super) fn is_watched(&self, file: usize) -> bool {
+        let file = &self.files[file];
+        !file.places.is_empty() && file.error.is_none()
+    }
+
+    /// Takes the watches that were added for a file. Returns whether they changed. The file must
+    /// then be checked again, because events may have been missed.
+    pub(super) fn renewed(&mut self, file: usize, placed: Placed) -> bool {
+        let watched = &mut self.files[file];
+        if let Some(error) = &placed.error
+            && watched.error.as_ref() != Some(error)
         {
             tracing::warn!(
                 "Cannot watch the directory of {error}; polling several times a second instead"
             );
         }
-        self.watch_error = watch_error;
-        self.watch_error.is_none()
+        watched.error = placed.error;
+        let old = std::mem::replace(&mut watched.places, placed.places);
+        let moved = old != watched.places;
+        for place in old {
+            let directory = place.directory;
+            let mut places = self.files.iter().flat_map(|file| &file.places);
+            if let Some(inotify) = &self.inotify
+                && !places.any(|place| place.directory == directory)
+            {
+                // Fails if the directory was removed, because the kernel then removed the watch.
+                let _ = remove_watch(inotify, directory);
+            }
+        }
+        moved
     }
 
     /// Reads pending events and calls `on_hint` with the index of each affected file and its hint.
@@ -153,28 +169,32 @@ impl Watch {
         let mut buffer = [0; EVENT_BYTES];
         for event in inotify.read_events(&mut buffer)? {
             if event.mask.contains(EventMask::Q_OVERFLOW) {
-                (0..self.paths.len()).for_each(|file| on_hint(file, Hint::Changed));
+                (0..self.files.len()).for_each(|file| on_hint(file, Hint::Changed));
                 continue;
             }
-            // An event without a name is about the directory itself and affects every file in it.
-            self.places
-                .iter()
-                .filter(|place| {
-                    place.directory == event.wd && event.name.is_none_or(|name| name == place.name)
-                })
-                .for_each(|place| on_hint(place.file, hint(event.mask)));
+            let directory = event.wd.get_watch_descriptor_id();
+            for (index, file) in self.files.iter().enumerate() {
+                // An event without a name is about the directory itself and affects every file in
+                // it.
+                let is_here = |place: &&Place| {
+                    place.directory == directory && event.name.is_none_or(|name| name == place.name)
+                };
+                file.places
+                    .iter()
+                    .filter(is_here)
+                    .for_each(|_| on_hint(index, hint(event.mask)));
+            }
         }
         Ok(())
     }
 }
 
-/// Watches the directory of `path`, which belongs to the file with the index `file`.
-fn watch_place(watches: &mut Watches, path: &Path, file: usize) -> io::Result<Place> {
+/// Watches the directory of `path`.
+fn watch_place(inotify: BorrowedFd<'_>, path: &Path) -> io::Result<Place> {
     let (directory, name) = split(path)?;
     Ok(Place {
-        directory: watches.add(directory, MASK)?,
+        directory: add_watch(inotify, directory, FLAGS)?,
         name: name.to_owned(),
-        file,
     })
 }
 
@@ -201,19 +221,49 @@ fn hint(mask: EventMask) -> Hint {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::PathBuf;
 
     use super::*;
 
-    fn renew(watch: &mut Watch) -> bool {
-        watch.renew(|_| ())
+    /// A [`Watch`] with the paths of its files.
+    struct Files {
+        watch: Watch,
+        paths: Vec<PathBuf>,
+    }
+
+    /// Starts to watch `paths`.
+    fn watching(paths: Vec<PathBuf>) -> Files {
+        let watch = Watch::new(paths.len());
+        let mut files = Files { watch, paths };
+        renew(&mut files);
+        files
+    }
+
+    /// Adds the watches of every file, and returns the files whose watches changed.
+    fn moved(files: &mut Files) -> Vec<usize> {
+        let descriptor = files.watch.descriptor().expect("inotify");
+        let mut moved = Vec::new();
+        for (file, path) in files.paths.iter().enumerate() {
+            let placed = add_watches(descriptor.as_fd(), path);
+            if files.watch.renewed(file, placed) {
+                moved.push(file);
+            }
+        }
+        moved
+    }
+
+    /// The same, but returns whether every file is watched.
+    fn renew(files: &mut Files) -> bool {
+        moved(files);
+        (0..files.paths.len()).all(|file| files.watch.is_watched(file))
     }
 
     /// Returns the pending hints of `watch`. The kernel queues an event before the system call that
     /// causes it returns.
-    fn hints(watch: &mut Watch) -> Vec<Hint> {
+    fn hints(files: &mut Files) -> Vec<Hint> {
         let mut all = Vec::new();
         loop {
-            match watch.read(|_, hint| all.push(hint)) {
+            match files.watch.read(|_, hint| all.push(hint)) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return all,
                 Err(e) => panic!("{e}"),
@@ -226,7 +276,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("config.data");
         let other = dir.path().join("config.data.new");
-        let mut watch = Watch::new(vec![path.clone()]);
+        let mut watch = watching(vec![path.clone()]);
 
         fs::write(&other, "1").expect("written");
         assert_eq!(hints(&mut watch), []);
@@ -248,7 +298,7 @@ mod tests {
         let dir = parent.path().join("ganeti");
         fs::create_dir(&dir).expect("created");
         let path = dir.join("config.data");
-        let mut watch = Watch::new(vec![path.clone()]);
+        let mut watch = watching(vec![path.clone()]);
         assert!(renew(&mut watch));
 
         fs::rename(&dir, parent.path().join("old")).expect("renamed");
@@ -271,12 +321,7 @@ mod tests {
     fn reports_the_files_whose_watch_changed() {
         let [gone, stays] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
         let path = gone.path().join("a");
-        let mut watch = Watch::new(vec![path.clone(), stays.path().join("b"), path]);
-        let moved = |watch: &mut Watch| {
-            let mut files = Vec::new();
-            watch.renew(|file| files.push(file));
-            files
-        };
+        let mut watch = watching(vec![path.clone(), stays.path().join("b"), path]);
         assert!(moved(&mut watch).is_empty());
         let path = gone.path().to_owned();
         gone.close().expect("removed");
@@ -294,7 +339,7 @@ mod tests {
         let (link, real) = (link_dir.path().join("link"), real_dir.path().join("real"));
         fs::write(&real, "1").expect("written");
         std::os::unix::fs::symlink(&real, &link).expect("linked");
-        let mut watch = Watch::new(vec![link.clone()]);
+        let mut watch = watching(vec![link.clone()]);
 
         fs::write(&real, "2").expect("written");
         assert_eq!(hints(&mut watch), [Hint::Changed]);
@@ -312,7 +357,7 @@ mod tests {
     #[test]
     fn a_queue_overflow_marks_every_file_as_changed() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut watch = Watch::new(vec![dir.path().join("a"), dir.path().join("b")]);
+        let mut watch = watching(vec![dir.path().join("a"), dir.path().join("b")]);
         let limit: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")
             .expect("a Linux kernel")
             .trim()
@@ -332,6 +377,7 @@ mod tests {
         }
         let mut changed = [false; 2];
         while watch
+            .watch
             .read(|file, hint| changed[file] |= hint == Hint::Changed)
             .is_ok()
         {}

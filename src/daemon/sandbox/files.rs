@@ -16,8 +16,15 @@ use landlock::{
 /// What the rules are written for. Older kernels enforce what they know.
 const VERSION: ABI = ABI::V6;
 
-/// System files that every program reads when it starts.
-const SYSTEM: [&str; 4] = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache"];
+/// Files that are read when the helper process starts: system files, and this executable, wherever
+/// it is.
+const SYSTEM: [&str; 5] = [
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/proc/self/exe",
+];
 
 /// Limits and use of memory, which a load is compared with.
 const MEMORY: [&str; 4] = [
