@@ -37,7 +37,8 @@
 //!
 //! * `memory`: trims the allocator's heap. No invariant.
 //! * `memory`: maps, slices and unmaps anonymous memory. Ranges are checked against the mapping;
-//!   the caller of `bytes_mut` knows that the kernel is not using the range.
+//!   the caller of `bytes_mut` knows that the kernel is not using the range. `discard` and
+//!   `BufferMemory::freed` return pages to the system: their callers know the same.
 //! * `slots`: the bytes of a slot as a slice. Only while the slot is being filled: `states`,
 //!   asserted.
 //! * `slots`: a zeroed `msghdr`. Zero is a valid value of each of its fields.
@@ -47,11 +48,12 @@
 //! * `uring`: queues receive, send and poll operations. What they point to is pinned until the
 //!   kernel is done with it: `slots` invariant 2, `recv_buffers` invariant 3, and the drop order
 //!   above.
-//! * `mmsg`: recvmmsg, sendmmsg and poll; the bytes of a datagram as a slice; copies of the slots'
-//!   messages. The kernel uses nothing after the call has returned.
+//! * `mmsg`, `mmsg::inbox`: recvmmsg, sendmmsg and poll; the bytes of a datagram as a slice; copies
+//!   of the slots' messages. The kernel uses nothing after the call has returned.
 //! * `passed`: takes ownership of the service manager's descriptors. They were opened for this
 //!   process, and `take_passed` takes them once.
-//! * `socket`, `event`: setsockopt and eventfd. One live integer; a descriptor with no other owner.
+//! * `socket`, `event`: setsockopt, getsockopt and eventfd. Live integers; a descriptor with no
+//!   other owner.
 //! * `testing`, and `recv_buffers` for tests: plays the kernel's part. No kernel knows this memory;
 //!   what is read of a send is pinned: `slots` invariant 2, checked against `states`.
 
