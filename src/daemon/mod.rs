@@ -70,6 +70,7 @@ use signals::Signals;
 
 /// Runs `ganeti-confd` with this process's command line and environment.
 pub fn main() -> ExitCode {
+    engine::use_one_heap();
     if reader::is_helper() {
         return reader::run_helper();
     }

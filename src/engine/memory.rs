@@ -77,6 +77,16 @@ pub fn release_freed_memory() {
     };
 }
 
+/// Makes all threads that start from now on share one heap. Otherwise each of the first threads
+/// reserves 64 MB of address space, and a limit on address space (`RLIMIT_AS`) is met at once.
+pub fn use_one_heap() {
+    // SAFETY: it sets a parameter of the allocator, under the allocator's lock.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1)
+    };
+}
+
 /// Zeroed memory at a fixed address, aligned to a page. A page that is never touched uses no
 /// memory.
 ///

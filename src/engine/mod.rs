@@ -35,7 +35,7 @@
 //!
 //! Each entry: the file, what the unsafe code does, the invariant, and who keeps it.
 //!
-//! * `memory`: trims the allocator's heap. No invariant.
+//! * `memory`: trims the allocator's heap, and limits the number of heaps. No invariant.
 //! * `memory`: maps, slices and unmaps anonymous memory. Ranges are checked against the mapping;
 //!   the caller of `bytes_mut` knows that the kernel is not using the range. `discard` and
 //!   `BufferMemory::freed` return pages to the system: their callers know the same.
@@ -84,7 +84,7 @@ mod workers;
 
 pub use counters::{BATCH_SIZES, Counters, SERVICE_TIMES, Totals};
 pub use handler::Handler;
-pub use memory::release_freed_memory;
+pub use memory::{release_freed_memory, use_one_heap};
 #[cfg(feature = "daemon")]
 pub(crate) use passed::take_passed;
 pub use socket::{BufferSize, BufferSizes, Sockets, bind};

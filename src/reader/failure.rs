@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use super::file::ReadError;
+use super::memory::Shortage;
 use crate::config;
 use crate::printable::printable_start;
 use crate::remedy::{Operation, reason, remedy};
@@ -50,6 +51,15 @@ impl LoadFailure {
                 "{path} has {bytes} bytes, more than the {limit} that can be served; {OTHER}"
             ),
             ReadError::Changing => format!("{path} was written to while it was read"),
+            ReadError::Memory(Shortage {
+                needed,
+                available,
+                limit,
+            }) => format!(
+                "loading {path} takes about {} MB of memory, and {limit} leaves {} MB; raise it",
+                needed >> 20,
+                available >> 20
+            ),
             ReadError::Late => format!("{path} cannot be read: its storage does not respond"),
         }
     }

@@ -18,6 +18,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::{Deserialize, Serialize};
 
+use super::memory::Shortage;
 use super::uring;
 
 /// How files are read.
@@ -53,6 +54,11 @@ pub struct FileId {
 }
 
 impl FileId {
+    /// The file's size in bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Whether the same open file had the same content when `self` and `later` were taken.
     ///
     /// The change time is ignored because it changes when the file is unlinked. A version that was
@@ -104,6 +110,8 @@ pub enum ReadError {
     Changing,
     /// The storage did not respond in time.
     Late,
+    /// Loading the file takes more memory than there is.
+    Memory(Shortage),
 }
 
 impl ReadError {

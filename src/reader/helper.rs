@@ -20,6 +20,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -36,6 +38,9 @@ pub(super) const PARENT_VAR: &str = "GANETI_CONFD_HELPER_OF";
 
 /// Failures in a row after which no helper is used any more.
 const FAILURES_MAX: u32 = 4;
+
+/// How often, at intervals of a millisecond, the end of a helper is checked.
+const REAP_ATTEMPTS: usize = 20;
 
 /// Longest part of a reply, in bytes.
 pub(super) const FRAME_BYTES_MAX: usize = 2 << 20;
@@ -91,8 +96,6 @@ pub(super) struct Helper {
 #[derive(Debug, Default)]
 struct State {
     running: Option<Running>,
-    /// Helpers that ended, to be reaped.
-    ended: Vec<Child>,
     /// How often a helper was started or lost without a reply in between.
     failures: u32,
 }
@@ -101,6 +104,19 @@ struct State {
 struct Running {
     requests: OwnedFd,
     child: Child,
+}
+
+impl Drop for Running {
+    /// Ends the helper and reaps it, unless its thread waits for the disk.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        for _ in 0..REAP_ATTEMPTS {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 impl Helper {
@@ -202,8 +218,6 @@ impl Helper {
 impl State {
     /// The helper, which is started if there is none.
     fn running(&mut self) -> Result<&mut Running, Lost> {
-        self.ended
-            .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
         if self.running.is_none() {
             if self.failures >= FAILURES_MAX {
                 return Err(Lost);
@@ -216,11 +230,8 @@ impl State {
     /// Gives up the helper with this process ID, if it is the current one.
     fn lost(&mut self, process: u32) {
         if self.running.as_ref().map(|running| running.child.id()) == Some(process)
-            && let Some(mut running) = self.running.take()
+            && self.running.take().is_some()
         {
-            // It has ended, or does not work.
-            let _ = running.child.kill();
-            self.ended.push(running.child);
             self.failed(&"it ended");
         }
     }

@@ -56,7 +56,7 @@ impl fmt::Display for KeyError {
                 f,
                 "HMAC key {path} was written to while it was read: try again"
             ),
-            Why::Unreadable(ReadError::Late) => write!(
+            Why::Unreadable(ReadError::Late | ReadError::Memory(_)) => write!(
                 f,
                 "HMAC key {path} cannot be read: its storage does not respond; make sure that the \
                  file system is mounted and its server is up"
@@ -86,7 +86,7 @@ impl KeyError {
     /// Whether the error lasts until somebody changes the key file or a limit.
     pub(crate) fn lasts(&self) -> bool {
         match self.why {
-            Why::Unreadable(ReadError::Changing | ReadError::Late) => false,
+            Why::Unreadable(ReadError::Changing | ReadError::Late | ReadError::Memory(_)) => false,
             Why::Unreadable(
                 ReadError::Stat(errno) | ReadError::Open(errno) | ReadError::Read(errno),
             ) => lasts(errno),

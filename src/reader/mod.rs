@@ -10,6 +10,8 @@
 //!   storage     access to the disk, in a helper process (helper, helper_process)
 //!     check, file stat and read; uring: through io_uring where that works
 //!   |
+//! memory      whether a load fits
+//!   |
 //! policy      what to serve and log (no I/O)
 //!   |
 //! Reader      swap the ArcSwap, wake the workers, free the old state once it is unused (retired)
@@ -43,6 +45,7 @@ mod helper;
 mod helper_process;
 mod key;
 mod log;
+pub(crate) mod memory;
 mod once;
 mod operations;
 pub(crate) mod policy;

@@ -8,10 +8,10 @@ use nix::errno::Errno;
 
 use super::background::{BackgroundError, Priority, in_background};
 use super::check::Checked;
-use super::file::{FileId, ReadError};
+use super::file::{FileId, ReadError, Sink};
 use super::key::{KeyError, parse_key, warn_of_weakness};
 use super::watch::Placed;
-use super::{CONFIG, Reader};
+use super::{CONFIG, Reader, memory};
 use crate::config;
 use crate::protocol::Key;
 use crate::snapshot::Loaded;
@@ -34,6 +34,21 @@ pub(super) struct ConfigLoad {
     pub(super) outcome: Result<Loaded, config::Error>,
     /// Duration of parsing and indexing, without reading.
     pub(super) took: Duration,
+}
+
+/// The text of `config.data`. It is not read if the load does not fit the memory that there is.
+#[derive(Default)]
+struct ConfigText(Vec<u8>);
+
+impl Sink for ConfigText {
+    fn begin(&mut self, id: &FileId) -> Result<(), ReadError> {
+        memory::check(id.size()).map_err(ReadError::Memory)?;
+        self.0.begin(id)
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), ReadError> {
+        self.0.take(bytes)
+    }
 }
 
 /// Result of a load of `hmac.key`. The outer error means that the file could not be read, the inner
@@ -83,7 +98,8 @@ impl Reader {
         let (path, limit, load) = (tracked.path.clone(), tracked.limit, self.load);
         let (storage, sender) = (Arc::clone(&self.storage), self.sender.clone());
         let work = move || {
-            let (id, text) = storage.read(&path, limit, Vec::new)?;
+            let (id, text) = storage.read(&path, limit, ConfigText::default)?;
+            let ConfigText(text) = text;
             let start = Instant::now();
             let outcome = catch_unwind(|| load(&text));
             let took = start.elapsed();

@@ -28,6 +28,7 @@ use nix::errno::Errno;
 use super::failure::DETAIL_CHARS_MAX;
 pub use super::failure::LoadFailure;
 use super::file::ReadError;
+use super::memory::Shortage;
 use crate::printable::printable_start;
 use crate::snapshot::{Loaded, Snapshot};
 
@@ -367,6 +368,10 @@ impl Policy {
                 ReadError::NotRegular => open("inappropriate type (not a regular file)"),
                 ReadError::TooLong { bytes, limit } => load(format!(
                     "parsing configuration: {bytes} bytes are more than the {limit} that can be served"
+                )),
+                ReadError::Memory(Shortage { needed, limit, .. }) => load(format!(
+                    "it takes about {} MB of memory, more than {limit} leaves",
+                    needed >> 20
                 )),
                 ReadError::Late => load("its storage does not respond".into()),
                 ReadError::Changing => load("it was written to while it was read".into()),

@@ -18,6 +18,7 @@ mod differences;
 mod differential;
 mod documentation;
 mod engine;
+mod faults;
 mod flood;
 mod ganeti_tools;
 mod interop;
