@@ -186,6 +186,15 @@ impl Counters {
         self.last_rejected[reason as usize].store(peer.socket_addr());
     }
 
+    /// Records the drop counter that the kernel reported with a datagram. A smaller one, modulo 2^32,
+    /// is older: the datagram waited until others were answered.
+    pub(super) fn note_overruns(&self, overruns: u32) {
+        let known = self.overruns.value() as u32;
+        if overruns.wrapping_sub(known) < 1 << 31 {
+            self.overruns.set(u64::from(overruns));
+        }
+    }
+
     /// Counts a datagram of `bytes` bytes.
     pub(super) fn receive(&self, bytes: usize) {
         self.received.add(1);
@@ -342,6 +351,19 @@ mod tests {
         let totals = counters.snapshot();
         assert_eq!(totals.service_times, [2, 1, 0, 0, 0, 0, 0, 1, 1]);
         assert_eq!(totals.service_ns, 20_008_000);
+    }
+
+    #[test]
+    fn the_drop_counter_never_goes_back_but_wraps() {
+        let counters = Counters::default();
+        for (reported, known) in [(5, 5), (3, 5), (6, 6), (1 << 30, 1 << 30)] {
+            counters.note_overruns(reported);
+            assert_eq!(counters.snapshot().overruns, known);
+        }
+        for reported in [5 << 29, u32::MAX, 2] {
+            counters.note_overruns(reported);
+            assert_eq!(counters.snapshot().overruns, u64::from(reported));
+        }
     }
 
     #[test]

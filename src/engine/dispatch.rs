@@ -139,7 +139,7 @@ impl<A: Handler> BatchContext<'_, A> {
         }
         counters.receive(received.len);
         if let Some(overruns) = received.overruns {
-            counters.overruns.set(u64::from(overruns));
+            counters.note_overruns(overruns);
         }
         let answer = if received.truncated || received.len > REQUEST_BYTES_MAX {
             counters.truncated.add(1);
