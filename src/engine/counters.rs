@@ -186,8 +186,8 @@ impl Counters {
         self.last_rejected[reason as usize].store(peer.socket_addr());
     }
 
-    /// Records the drop counter that the kernel reported with a datagram. A smaller one, modulo 2^32,
-    /// is older: the datagram waited until others were answered.
+    /// Records the drop counter that the kernel reported with a datagram. A smaller one, modulo
+    /// 2^32, is older: the datagram waited until others were answered.
     pub(super) fn note_overruns(&self, overruns: u32) {
         let known = self.overruns.value() as u32;
         if overruns.wrapping_sub(known) < 1 << 31 {
