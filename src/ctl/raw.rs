@@ -174,7 +174,7 @@ impl Request<'_> {
         unreachable!("the timeout ends the loop")
     }
 
-    /// Waits for a signed message; `None` if there is none within the time `wait`.
+    /// Waits for a signed message; `None` if none arrives within the time `wait`.
     fn receive(
         &self,
         socket: &UdpSocket,

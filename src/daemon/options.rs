@@ -293,7 +293,7 @@ impl Options {
     }
 }
 
-/// Parses `--engine`. `None` stands for `auto`.
+/// Parses `--engine`; `auto` is `None`.
 fn engine_parser() -> impl TypedValueParser<Value = Option<EngineKind>> {
     PossibleValuesParser::new(["auto", "uring", "mmsg"]).map(|name| match name.as_str() {
         "uring" => Some(EngineKind::Uring),

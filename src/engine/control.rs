@@ -51,7 +51,7 @@ pub struct RecvControl {
     /// Whether the datagram was sent to a broadcast or multicast address.
     pub is_group: bool,
     /// Datagrams that this socket has lost because its receive buffer was full, modulo 2^32; absent
-    /// while there are none.
+    /// before the first loss.
     pub overruns: Option<u32>,
 }
 

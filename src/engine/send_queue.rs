@@ -247,7 +247,7 @@ struct SendBuffer {
 }
 
 impl SendBuffer {
-    /// Reserves room for a send; `false` if there is none.
+    /// Reserves room for a send; `false` if there is not enough.
     ///
     /// A send that needs more than a share of the buffer is treated as if it needed only that: it
     /// must be sent at some time, even with a small buffer. The kernel takes any send as long as

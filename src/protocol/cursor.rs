@@ -75,7 +75,7 @@ impl<'t> Cursor<'t> {
 
     #[inline]
     fn white_space(&mut self) {
-        // Most often there is none, or a single space.
+        // Usually there is no space, or a single one.
         let is_more = |byte: Option<&u8>| byte.is_some_and(|byte| *byte <= b' ');
         if is_more(self.text.get(self.at)) {
             self.at += usize::from(self.at < self.len && self.text[self.at] == b' ');

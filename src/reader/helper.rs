@@ -5,8 +5,8 @@
 //! never comes holds nothing but its own thread. The helper ends when the daemon's end of the first
 //! socket is closed, also if the daemon was killed.
 //!
-//! A helper that ended is replaced at the next request. If that fails again and again, for example
-//! because a sandbox allows no new process, there is none any more.
+//! A helper that ended is replaced at the next request. After several failures in a row, for example
+//! because a sandbox allows no new process, no helper is started any more.
 //!
 //! Source: unix(7), `SCM_RIGHTS`.
 
@@ -45,7 +45,7 @@ const REAP_ATTEMPTS: usize = 20;
 /// Longest part of a reply, in bytes.
 pub(super) const FRAME_BYTES_MAX: usize = 2 << 20;
 
-/// The helper ended before it replied, or there is none.
+/// The helper ended before it replied, or could not be started.
 #[derive(Debug)]
 pub(super) struct Lost;
 
@@ -189,7 +189,7 @@ impl Helper {
         Ok(result?)
     }
 
-    /// Sends a request to the helper, which is started if there is none. Returns its process ID.
+    /// Sends a request to the helper, which is started if needed. Returns its process ID.
     fn send(
         &self,
         request: &Request,
@@ -216,7 +216,7 @@ impl Helper {
 }
 
 impl State {
-    /// The helper, which is started if there is none.
+    /// The helper, which is started if needed.
     fn running(&mut self) -> Result<&mut Running, Lost> {
         if self.running.is_none() {
             if self.failures >= FAILURES_MAX {

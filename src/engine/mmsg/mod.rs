@@ -385,7 +385,7 @@ impl<A: Handler> Worker<A> {
 }
 
 /// Sends `messages`, whose memory is pinned in the worker's slots. Returns how many the kernel
-/// accepted: at least one, unless there are none.
+/// accepted: at least one, unless `messages` is empty.
 fn send_messages(socket: &Socket, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
     loop {
         let (start, count) = (messages.as_mut_ptr(), messages.len() as u32);
