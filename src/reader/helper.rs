@@ -5,8 +5,8 @@
 //! never comes holds nothing but its own thread. The helper ends when the daemon's end of the first
 //! socket is closed, also if the daemon was killed.
 //!
-//! A helper that ended is replaced at the next request. After several failures in a row, for example
-//! because a sandbox allows no new process, no helper is started any more.
+//! A helper that ended is replaced at the next request. After several failures in a row, for
+//! example because a sandbox allows no new process, no helper is started any more.
 //!
 //! Source: unix(7), `SCM_RIGHTS`.
 
