@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, Cache};
 
-use super::control::LocalAddr;
+use super::control::RecvControl;
 use super::counters::Counters;
 use super::handler::Handler;
 use super::peer::Peer;
@@ -29,14 +29,10 @@ pub(super) const BATCH_BYTES: usize = 262_144;
 pub struct Received<'a> {
     /// The sender.
     pub peer: Peer,
-    /// The address it was sent to, from which the reply is sent.
-    pub local_addr: LocalAddr,
-    /// Whether it was sent to a broadcast or multicast address.
-    pub is_group: bool,
+    /// The address it was sent to, from which the reply is sent, and the socket's drop counter.
+    pub control: RecvControl,
     /// Whether the kernel truncated it.
     pub truncated: bool,
-    /// The socket's drop counter, if the kernel reported it.
-    pub overruns: Option<u32>,
     /// The datagram in its first `len` bytes, then the parser's padding.
     pub buffer: &'a mut [u8],
     /// The datagram's length in bytes.
@@ -133,12 +129,12 @@ impl<A: Handler> BatchContext<'_, A> {
         out: &mut [u8],
     ) -> Option<WrittenReply> {
         let counters = self.counters;
-        if received.is_group && !self.answers_groups {
+        if received.control.is_group && !self.answers_groups {
             counters.group_copies.add(1);
             return None;
         }
         counters.receive(received.len);
-        if let Some(overruns) = received.overruns {
+        if let Some(overruns) = received.control.overruns {
             counters.note_overruns(overruns);
         }
         let answer = if received.truncated || received.len > REQUEST_BYTES_MAX {

@@ -31,7 +31,7 @@ pub(super) struct BufferMemory {
 
 impl BufferMemory {
     /// Datagrams of up to this length use memory that their buffer always keeps.
-    pub(super) const SHORT_BYTES: usize = 4_096;
+    const SHORT_BYTES: usize = 4_096;
 
     /// The memory of `count` buffers that were never used.
     pub(super) fn new(count: usize) -> Self {
@@ -47,6 +47,7 @@ impl BufferMemory {
     /// # Safety
     ///
     /// The kernel must not use the buffer during the call.
+    #[inline]
     pub(super) unsafe fn freed(
         &mut self,
         mapping: &mut Mapping,

@@ -124,14 +124,11 @@ impl Slots {
     /// Frees all slots of the send that starts with `head`. The kernel must be done with them.
     pub(super) fn release(&mut self, batch: &Batch, head: u16, count: usize) {
         for slot in batch.members(head, count) {
+            let at = usize::from(slot);
+            let range = at * STRIDE..(at + 1) * STRIDE;
             let touched = batch.reply(slot).touched;
-            if touched > BufferMemory::SHORT_BYTES {
-                let at = usize::from(slot);
-                let buffer = at * STRIDE..(at + 1) * STRIDE;
-                // SAFETY: the caller has the kernel's word that it is done with the slot (invariant
-                // 2).
-                unsafe { self.memory.freed(&mut self.bytes, at, buffer, touched) };
-            }
+            // SAFETY: the caller has the kernel's word that it is done with the slot (invariant 2).
+            unsafe { self.memory.freed(&mut self.bytes, at, range, touched) };
             self.free(slot);
         }
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -165,21 +165,48 @@ fn without_a_choice_of_engine_a_refused_io_uring_falls_back_and_says_why() {
     thread::spawn(in_container).join().unwrap();
 }
 
+/// One worker that echoes, held by its first datagram.
+struct Held {
+    workers: Workers,
+    answered: Arc<Mutex<Vec<u8>>>,
+    is_held: mpsc::Receiver<()>,
+    resume: mpsc::Sender<()>,
+}
+
+impl Held {
+    /// `None` where io_uring is refused.
+    fn start(kind: EngineKind) -> Option<Self> {
+        let sockets = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let (echo, is_held, resume) = Echo::new();
+        let answered = echo.answered();
+        let workers = start_echo(kind, sockets, echo)?;
+        client_of(workers.local_addr()).send(b"hold").unwrap();
+        is_held.recv_timeout(TIMEOUT).unwrap();
+        Some(Self {
+            workers,
+            answered,
+            is_held,
+            resume,
+        })
+    }
+}
+
 /// A worker answers short datagrams before long ones that are queued before them, except to a peer
 /// whose long one waits: its replies keep their order.
 #[test]
 fn short_datagrams_are_answered_before_long_ones() {
     const LONG: usize = 20;
     for kind in ENGINES {
-        let sockets = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
-        let (echo, is_held, resume) = Echo::new();
-        let answered = echo.answered();
-        let Some(workers) = start_echo(kind, sockets, echo) else {
+        let Some(Held {
+            workers,
+            answered,
+            resume,
+            ..
+        }) = Held::start(kind)
+        else {
             continue;
         };
-        let [holder, slow, quick] = [(); 3].map(|()| client_of(workers.local_addr()));
-        holder.send(b"hold").unwrap();
-        is_held.recv_timeout(TIMEOUT).unwrap();
+        let [slow, quick] = [(); 2].map(|()| client_of(workers.local_addr()));
         let mut long = vec![0; 3_000];
         for number in 0..LONG as u8 {
             long[0] = number;
@@ -209,15 +236,16 @@ fn short_datagrams_are_answered_before_long_ones() {
 fn a_short_datagram_that_arrives_between_long_ones_is_answered_next() {
     const LONG: usize = 20;
     for kind in ENGINES {
-        let sockets = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
-        let (echo, is_held, resume) = Echo::new();
-        let answered = echo.answered();
-        let Some(workers) = start_echo(kind, sockets, echo) else {
+        let Some(Held {
+            workers,
+            answered,
+            is_held,
+            resume,
+        }) = Held::start(kind)
+        else {
             continue;
         };
-        let [holder, slow, quick] = [(); 3].map(|()| client_of(workers.local_addr()));
-        holder.send(b"hold").unwrap();
-        is_held.recv_timeout(TIMEOUT).unwrap();
+        let [slow, quick] = [(); 2].map(|()| client_of(workers.local_addr()));
         // The first long datagram holds the worker again.
         let mut long = vec![b'l'; 61_000];
         long[..4].copy_from_slice(b"hold");

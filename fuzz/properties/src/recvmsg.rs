@@ -83,11 +83,7 @@ impl Kernel {
             assert!(padded, "no padding");
             Found {
                 peer: received.peer.socket_addr(),
-                control: RecvControl {
-                    local_addr: received.local_addr,
-                    is_group: received.is_group,
-                    overruns: received.overruns,
-                },
+                control: received.control,
                 truncated: received.truncated,
                 payload: &received.buffer[..received.len],
             }

@@ -189,10 +189,8 @@ impl Inbox {
         let bytes = unsafe { self.data.bytes_mut(start..start + STRIDE) };
         Some(Received {
             peer,
-            local_addr: control.local_addr,
-            is_group: control.is_group,
+            control,
             truncated,
-            overruns: control.overruns,
             buffer: bytes,
             len,
         })

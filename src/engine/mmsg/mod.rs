@@ -413,7 +413,7 @@ fn answer_received<A: Handler>(
         context.counters.malformed.add(1);
         return None;
     };
-    let (peer, local_addr) = (received.peer, received.local_addr);
+    let (peer, local_addr) = (received.peer, received.control.local_addr);
     let reply = context.answer(received, out)?;
     Some(PendingReply::written(peer, local_addr, reply))
 }

@@ -288,7 +288,7 @@ impl<A: Handler> Worker<A> {
                 self.slots.discard(slot);
                 continue;
             };
-            let (peer, local_addr) = (received.peer, received.local_addr);
+            let (peer, local_addr) = (received.peer, received.control.local_addr);
             bytes += received.len;
             let Some(reply) = context.answer(received, self.slots.bytes_mut(slot)) else {
                 self.slots.discard(slot);

@@ -224,10 +224,8 @@ impl Lease<'_> {
         let len = out.payload_data().len();
         Some(Received {
             peer,
-            local_addr: control.local_addr,
-            is_group: control.is_group,
+            control,
             truncated,
-            overruns: control.overruns,
             buffer: &mut buffer[PAYLOAD_AT..],
             len,
         })
@@ -260,15 +258,13 @@ pub(super) struct Suspended {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        let start = usize::from(self.id) * STRIDE;
+        let at = usize::from(self.id);
+        let range = at * STRIDE..(at + 1) * STRIDE;
         let buffers = &mut *self.buffers;
-        if self.written > BufferMemory::SHORT_BYTES {
-            let (at, buffer) = (usize::from(self.id), start..start + STRIDE);
-            let (memory, data) = (&mut buffers.memory, &mut buffers.data);
-            // SAFETY: the buffer is not the kernel's while the lease lives (invariant 1, kept by
-            // `leased`).
-            unsafe { memory.freed(data, at, buffer, self.written) };
-        }
+        let (memory, data) = (&mut buffers.memory, &mut buffers.data);
+        // SAFETY: the buffer is not the kernel's while the lease lives (invariant 1, kept by
+        // `leased`).
+        unsafe { memory.freed(data, at, range, self.written) };
         buffers.return_to_kernel(self.id);
     }
 }
