@@ -129,7 +129,7 @@ counters! {
     /// Replies that the kernel refused: no route, a firewall.
     send_errors,
     /// Replies dropped because the send buffer had no room for them for a second, or because too
-    /// many large ones waited for room.
+    /// many large ones waited for room, in all or for one peer.
     send_timeouts,
     /// Copies of datagrams to a broadcast or multicast address. The kernel delivers one to each
     /// worker; only the first worker answers. Not counted as received.

@@ -9,7 +9,8 @@
 //! * A *large* reply (more than [`LARGE_REPLY_BYTES`]) is sent only while the buffer is less than
 //!   half full. The other half is for small replies, which therefore need not wait for large ones.
 //! * A send without room waits, at most for [`SEND_TIMEOUT`]; then its replies are dropped and
-//!   counted. At most [`LARGE_WAITING_MAX`] large replies wait.
+//!   counted. At most [`LARGE_WAITING_MAX`] large replies wait, of which at most
+//!   [`LARGE_WAITING_PER_PEER_MAX`] go to one peer.
 //! * Replies to one peer keep their order: none is sent while an earlier one to that peer waits.
 //! * While a small reply waits, the buffer is full and everything waits, in order.
 //!
@@ -31,6 +32,9 @@ pub(super) const LARGE_REPLY_BYTES: usize = 4_096;
 
 /// Most large replies that wait. They occupy send slots, of which small replies need some.
 const LARGE_WAITING_MAX: usize = 64;
+
+/// Most large replies to one peer that wait. The others are for replies to other peers.
+const LARGE_WAITING_PER_PEER_MAX: usize = 8;
 
 /// How long a reply waits for room before it is dropped.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,7 +59,7 @@ pub(super) enum Admission {
     Send,
     /// It waits in the queue; its slots must stay pinned.
     Wait,
-    /// Too many large replies wait: drop it.
+    /// Too many large replies wait, or too many to this peer: drop it.
     Drop,
 }
 
@@ -104,7 +108,7 @@ impl SendQueue {
     pub(super) fn admit(&mut self, batch: &Batch, head: u16, count: usize) -> Option<Admission> {
         let need = Need::of(batch, head, count);
         if !self.waiting.is_empty() && self.must_wait(batch, head, need) {
-            return Some(self.push(head, count, need));
+            return Some(self.push(batch, head, count, need));
         }
         self.buffer.reserve(need).then_some(Admission::Send)
     }
@@ -125,7 +129,7 @@ impl SendQueue {
             }
         }
         self.is_full |= !need.is_large;
-        self.push(head, count, need)
+        self.push(batch, head, count, need)
     }
 
     /// Queues a send that the kernel has refused for lack of room.
@@ -133,12 +137,14 @@ impl SendQueue {
         let need = Need::of(batch, head, count);
         self.is_full |= !need.is_large;
         self.buffer.in_use = self.buffer.size;
-        self.push(head, count, need)
+        self.push(batch, head, count, need)
     }
 
-    fn push(&mut self, head: u16, count: usize, need: Need) -> Admission {
+    fn push(&mut self, batch: &Batch, head: u16, count: usize, need: Need) -> Admission {
         if need.is_large {
-            if self.large_waiting == LARGE_WAITING_MAX {
+            if self.large_waiting == LARGE_WAITING_MAX
+                || self.large_waiting_for(batch, head) == LARGE_WAITING_PER_PEER_MAX
+            {
                 return Admission::Drop;
             }
             self.large_waiting += 1;
@@ -164,6 +170,14 @@ impl SendQueue {
         let peer = &batch.reply(head).peer;
         let mut first = self.waiting.iter().take(count);
         first.any(|other| batch.reply(other.head).peer == *peer)
+    }
+
+    /// The number of large replies that wait for the peer of the reply in slot `head`.
+    fn large_waiting_for(&self, batch: &Batch, head: u16) -> usize {
+        let peer = &batch.reply(head).peer;
+        let to_peer =
+            |send: &&WaitingSend| send.need.is_large && batch.reply(send.head).peer == *peer;
+        self.waiting.iter().filter(to_peer).count()
     }
 
     /// Removes a send that has waited for too long at time `now`. Returns its head slot and the
@@ -355,7 +369,9 @@ mod tests {
 
     #[test]
     fn waiting_is_bounded_in_time_and_for_large_replies_in_number() {
-        let replies = [(1, 47_000); LARGE_WAITING_MAX + 1];
+        let replies: Vec<_> = (0..=LARGE_WAITING_MAX as u16)
+            .map(|number| (1 + number, 47_000))
+            .collect();
         let batch = batch(&replies);
         let mut queue = SendQueue::new(BUFFER, replies.len());
         queue.buffer.in_use = BUFFER;
@@ -371,6 +387,22 @@ mod tests {
             assert_eq!(queue.take_expired(late), Some((slot, 1)));
         }
         assert!(queue.is_empty() && queue.large_waiting == 0);
+    }
+
+    #[test]
+    fn one_peer_takes_few_of_the_places_of_large_replies() {
+        const MAX: u16 = LARGE_WAITING_PER_PEER_MAX as u16;
+        let mut replies = vec![(1, 47_000); LARGE_WAITING_PER_PEER_MAX + 1];
+        replies.extend([(2, 47_000), (1, 200)]);
+        let batch = batch(&replies);
+        let mut queue = SendQueue::new(BUFFER, replies.len());
+        queue.buffer.in_use = BUFFER;
+        for slot in 0..MAX {
+            assert_eq!(admit(&mut queue, &batch, slot, BUFFER), Admission::Wait);
+        }
+        assert_eq!(admit(&mut queue, &batch, MAX, BUFFER), Admission::Drop);
+        assert_eq!(admit(&mut queue, &batch, MAX + 1, BUFFER), Admission::Wait);
+        assert_eq!(admit(&mut queue, &batch, MAX + 2, BUFFER), Admission::Wait);
     }
 
     #[test]
