@@ -1,8 +1,8 @@
 //! Remedies for failed system calls: what an administrator can do, by operation and errno.
 //!
-//! This is the only place that maps an errno to a remedy. A limit is called by its own name (the
-//! option of ulimit, the sysctl, the line of a systemd unit), whichever file or port the operation
-//! was about.
+//! This is the only place that maps an errno to a remedy, except for what an errno means for
+//! io_uring alone (`engine::uring`). A limit is called by its own name (the option of ulimit, the
+//! sysctl, the line of a systemd unit), whichever file or port the operation was about.
 //!
 //! Source: errno(3), open(2), bind(2), clone(2), pthread_create(3), inotify(7), setrlimit(2),
 //! systemd.exec(5), systemd.resource-control(5).

@@ -33,6 +33,7 @@ use super::send_queue::{Admission, RETRY_INTERVAL, SendQueue};
 use super::signal::Signal;
 use super::slots::{Slots, empty_header};
 use super::socket::send_buffer_in_use;
+use crate::remedy::{Operation, failed};
 use inbox::{Inbox, PER_CALL};
 
 /// Send slots: those of one batch, and others for replies that wait for room.
@@ -78,8 +79,8 @@ impl<A: Handler> Worker<A> {
         dispatcher: Dispatcher<A>,
         signal: Arc<Signal>,
     ) -> Result<Self, String> {
-        let no_memory = |error: io::Error| format!("mmap: {error}; raise the memory limits");
-        let mut inbox = Inbox::new().map_err(no_memory)?;
+        let refused = |what: &str, error: &io::Error| failed(what, Operation::Other, error);
+        let mut inbox = Inbox::new().map_err(|error| refused("mmap", &error))?;
         inbox
             .probe(socket.as_raw_fd())
             .map_err(|error| refused("recvmmsg", &error))?;
@@ -90,7 +91,7 @@ impl<A: Handler> Worker<A> {
         Ok(Self {
             socket,
             inbox,
-            slots: Slots::new(SLOTS).map_err(no_memory)?,
+            slots: Slots::new(SLOTS).map_err(|error| refused("mmap", &error))?,
             batch: Batch::new(SLOTS),
             send_queue: SendQueue::new(send_buffer, SLOTS),
             ready: Vec::with_capacity(SLOTS),
@@ -416,15 +417,6 @@ fn answer_received<A: Handler>(
     let (peer, local_addr) = (received.peer, received.control.local_addr);
     let reply = context.answer(received, out)?;
     Some(PendingReply::written(peer, local_addr, reply))
-}
-
-/// Describes why the engine cannot be used, and the remedy.
-fn refused(what: &str, error: &io::Error) -> String {
-    let remedy = match errno::errno(error) {
-        libc::EPERM | libc::EACCES | libc::ENOSYS => "allow it in the container's seccomp profile",
-        _ => "use another kernel, or the uring engine",
-    };
-    format!("{what}: {error}; {remedy}")
 }
 
 fn empty_message() -> libc::mmsghdr {
