@@ -134,15 +134,6 @@ mod tests {
     use super::super::sockets::{Batch, Channel, Inbox, Outbox};
     use super::*;
 
-    fn batch(datagrams: &[&str]) -> Batch {
-        let mut batch = Batch::default();
-        for datagram in datagrams {
-            batch.bytes.extend_from_slice(datagram.as_bytes());
-            batch.close();
-        }
-        batch
-    }
-
     #[test]
     fn a_refused_port_returns_the_datagrams() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
@@ -152,7 +143,7 @@ mod tests {
             let target = peer.local_addr().expect("bound");
             drop(peer);
             let channel = Channel::open(target, 0, false).expect("a channel");
-            let sent = Outbox::new(false).send(&channel.socket, &batch(&["aa", "b", "ccc"]));
+            let sent = Outbox::new(false).send(&channel.socket, &Batch::of(&["aa", "b", "ccc"]));
             assert_eq!(sent.unsendable, 0);
             let mut refused = Vec::new();
             ErrorQueue::new().read(&channel.socket, |entry| match entry {
@@ -180,7 +171,7 @@ mod tests {
             let before = now();
             // More than one system call returns.
             let texts = ["datagram"; 40];
-            let sent = Outbox::new(false).send(&channel.socket, &batch(&texts));
+            let sent = Outbox::new(false).send(&channel.socket, &Batch::of(&texts));
             assert!(sent.is_clean);
             let after = now();
             let mut stamps = Vec::new();

@@ -410,21 +410,25 @@ fn dropped_in(table: &str, inodes: &HashSet<u64>) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn batch(datagrams: &[&str]) -> Batch {
-        let mut batch = Batch::default();
+impl Batch {
+    /// A batch of these datagrams, for tests of this file and others.
+    pub(super) fn of(datagrams: &[&str]) -> Self {
+        let mut batch = Self::default();
         for datagram in datagrams {
             batch.bytes.extend_from_slice(datagram.as_bytes());
             batch.close();
         }
         batch
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn segments_have_equal_lengths() {
-        let batch = batch(&["aaa", "bbb", "cc", "dd", "e"]);
+        let batch = Batch::of(&["aaa", "bbb", "cc", "dd", "e"]);
         assert_eq!(
             [0, 1, 2, 3, 4].map(|first| batch.gso_len(first)),
             [2, 1, 2, 1, 1]
@@ -439,7 +443,10 @@ mod tests {
         let texts = ["aaa", "bbb", "ccc", "d", ""];
         for segment in [false, true] {
             let mut outbox = Outbox::new(segment);
-            assert_eq!(outbox.send(&channel.socket, &batch(&texts)).unsendable, 0);
+            assert_eq!(
+                outbox.send(&channel.socket, &Batch::of(&texts)).unsendable,
+                0
+            );
             assert_eq!(outbox.segment, segment, "loopback supports segments");
             peer.connect(channel.socket.local_addr().expect("bound"))
                 .expect("loopback is reachable");
