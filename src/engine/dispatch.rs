@@ -17,8 +17,9 @@ use crate::responder::{Datagram, Served};
 /// Datagrams longer than this are answered after shorter ones.
 pub(super) const LONG_BYTES: usize = 2_048;
 
-/// How many bytes of long datagrams a batch answers before the worker looks for new datagrams. To
-/// reject or answer them takes about 0.2 ms with SHA extensions, and at most 1 ms without.
+/// How many bytes of long datagrams a batch answers before the worker looks for new datagrams: one
+/// datagram of the greatest length. In the worst case that is known this takes 2.8 million
+/// instructions (42 per byte with portable SHA-1, see benches/instructions.md).
 pub(super) const LONG_BYTES_PER_BATCH: usize = 65_536;
 
 /// A batch ends when its datagrams and replies have this many bytes: the first reply should not
